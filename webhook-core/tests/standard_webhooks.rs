@@ -1,6 +1,7 @@
 //! Every vector in `data/standard-webhooks.json`, collected from the standard's reference libraries,
 //! from Svix, and of our own. Each list's length is asserted, so that none is forgotten.
 #![cfg(feature = "ed25519")]
+#![allow(clippy::unwrap_used, reason = "all of this file is tests")]
 
 use std::iter;
 use std::time::Duration;

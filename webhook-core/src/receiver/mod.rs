@@ -183,3 +183,115 @@ impl fmt::Debug for ReceiverBuilder {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::signing::{Secret, SignRequest, Signer as _, StandardWebhooks};
+    use crate::time::Now;
+
+    const SENT: Timestamp = Timestamp::from_seconds(1_614_265_330);
+
+    /// A clock that stands still.
+    struct At(Timestamp);
+
+    #[async_trait]
+    impl Clock for At {
+        fn now(&self) -> Timestamp {
+            self.0
+        }
+
+        fn pinned(&self) -> Now {
+            Some(self.0)
+        }
+
+        async fn sleep(&self, _by: Duration) {
+            unreachable!("receivers do not wait");
+        }
+    }
+
+    /// Notes what it is asked.
+    #[derive(Clone, Default)]
+    struct Asked(Arc<Mutex<Vec<(String, Timestamp, Duration, Timestamp)>>>);
+
+    #[async_trait]
+    impl ReplayGuard for Asked {
+        async fn first_seen(
+            &self,
+            id: &str,
+            timestamp: Timestamp,
+            ttl: Duration,
+            now: Timestamp,
+        ) -> crate::Result<bool> {
+            let asked = (id.to_owned(), timestamp, ttl, now);
+            self.0.lock().unwrap().push(asked);
+            Ok(true)
+        }
+    }
+
+    fn secret() -> Secret {
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap()
+    }
+
+    fn signed() -> HeaderMap {
+        let (secrets, mut headers) = ([secret()], HeaderMap::new());
+        let request = SignRequest::new("evt_1", SENT, b"{}", &secrets);
+        StandardWebhooks::new()
+            .sign(&request, &mut headers)
+            .unwrap();
+        headers
+    }
+
+    #[tokio::test]
+    async fn the_guard_remembers_for_twice_the_tolerance_and_only_what_is_verified() {
+        let (asked, now) = (Asked::default(), SENT + Duration::from_secs(30));
+        let receiver =
+            Receiver::builder(Verifier::new(secret()).tolerance(Duration::from_secs(60)))
+                .replay_guard(asked.clone())
+                .clock(At(now))
+                .build();
+        assert!(receiver.receive(&signed(), b"{}").await.is_ok());
+        let tampered = receiver.receive(&signed(), b"[]").await;
+        assert!(matches!(
+            tampered,
+            Err(ReceiveError::Unverified(VerifyError::NoMatch))
+        ));
+        let expected = ("evt_1".to_owned(), SENT, Duration::from_secs(120), now);
+        assert_eq!(*asked.0.lock().unwrap(), [expected]);
+    }
+
+    #[tokio::test]
+    async fn a_request_from_the_future_is_remembered_until_it_is_too_old() {
+        let guard = Arc::new(MemoryReplayGuard::new(10));
+        let tolerance = Duration::from_secs(300);
+        // Seen as early and again as late as the verifier lets it.
+        for (now, first) in [(SENT - tolerance, true), (SENT + tolerance, false)] {
+            let receiver = Receiver::builder(Verifier::new(secret()))
+                .replay_guard(Shared(Arc::clone(&guard)))
+                .clock(At(now))
+                .build();
+            let received = receiver.receive(&signed(), b"{}").await;
+            assert_eq!(received.is_ok(), first, "{received:?}");
+        }
+    }
+
+    struct Shared(Arc<MemoryReplayGuard>);
+
+    #[async_trait]
+    impl ReplayGuard for Shared {
+        async fn first_seen(
+            &self,
+            id: &str,
+            timestamp: Timestamp,
+            ttl: Duration,
+            now: Timestamp,
+        ) -> crate::Result<bool> {
+            self.0.first_seen(id, timestamp, ttl, now).await
+        }
+    }
+}

@@ -49,6 +49,7 @@ pub enum InvalidSecret {
 }
 
 /// A key's text, told apart by its prefix; without one it is an HMAC secret.
+#[cfg_attr(not(feature = "ed25519"), expect(dead_code, reason = "refused unread"))]
 #[derive(Clone, Copy)]
 pub(super) enum Encoded<'a> {
     Hmac(&'a str),
