@@ -67,6 +67,14 @@ pub trait Deduplicator: Send + Sync {
     async fn begin(&self, id: &str, now: Timestamp) -> Result<Begin>;
 }
 
+/// Shares a deduplicator, between the receivers before and after a change of keys for example.
+#[async_trait]
+impl<D: Deduplicator + ?Sized> Deduplicator for Arc<D> {
+    async fn begin(&self, id: &str, now: Timestamp) -> Result<Begin> {
+        (**self).begin(id, now).await
+    }
+}
+
 /// What to do with an event that came.
 pub enum Begin {
     /// Handle it, then confirm or release.

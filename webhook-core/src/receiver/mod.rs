@@ -217,7 +217,9 @@ mod tests {
 
     /// Notes what it is asked.
     #[derive(Clone, Default)]
-    struct Asked(Arc<Mutex<Vec<(String, Timestamp, Duration, Timestamp)>>>);
+    struct Asked(Arc<Mutex<Vec<Call>>>);
+
+    type Call = (String, Timestamp, Duration, Timestamp);
 
     #[async_trait]
     impl ReplayGuard for Asked {
@@ -272,26 +274,11 @@ mod tests {
         // Seen as early and again as late as the verifier lets it.
         for (now, first) in [(SENT - tolerance, true), (SENT + tolerance, false)] {
             let receiver = Receiver::builder(Verifier::new(secret()))
-                .replay_guard(Shared(Arc::clone(&guard)))
+                .replay_guard(Arc::clone(&guard))
                 .clock(At(now))
                 .build();
             let received = receiver.receive(&signed(), b"{}").await;
             assert_eq!(received.is_ok(), first, "{received:?}");
-        }
-    }
-
-    struct Shared(Arc<MemoryReplayGuard>);
-
-    #[async_trait]
-    impl ReplayGuard for Shared {
-        async fn first_seen(
-            &self,
-            id: &str,
-            timestamp: Timestamp,
-            ttl: Duration,
-            now: Timestamp,
-        ) -> crate::Result<bool> {
-            self.0.first_seen(id, timestamp, ttl, now).await
         }
     }
 }

@@ -39,6 +39,20 @@ pub trait ReplayGuard: Send + Sync {
     ) -> Result<bool>;
 }
 
+/// Shares a guard, between the receivers before and after a change of keys for example.
+#[async_trait]
+impl<G: ReplayGuard + ?Sized> ReplayGuard for Arc<G> {
+    async fn first_seen(
+        &self,
+        id: &str,
+        timestamp: Timestamp,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<bool> {
+        (**self).first_seen(id, timestamp, ttl, now).await
+    }
+}
+
 /// A guard for one process, in memory.
 ///
 /// Holds up to a given number of requests and fails, as [`ErrorKind::Unavailable`], for more until
