@@ -2,6 +2,8 @@
 
 mod error;
 mod network;
+#[cfg(feature = "tower")]
+mod service;
 mod time;
 mod transport;
 mod url;
@@ -10,7 +12,11 @@ pub use error::{BoxError, Error, ErrorKind, Result};
 pub use network::{Blocked, InvalidNetwork, Network, NetworkPolicy, NetworkPolicyBuilder};
 #[cfg(feature = "reqwest")]
 pub use network::{Resolve, SystemResolver};
+#[cfg(feature = "tower")]
+pub use service::{ServiceTransport, TransportService};
 pub use time::{Clock, Now, SystemClock, Timestamp};
+#[cfg(feature = "reqwest")]
+pub use transport::http::{BuildTransportError, HttpTransport, HttpTransportBuilder};
 pub use transport::{
     MaxResponseBody, RequestTimeout, Timings, Transport, TransportError, TransportErrorKind,
     Truncated,

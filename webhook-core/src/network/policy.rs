@@ -82,7 +82,6 @@ impl Blocked {
 
 impl NetworkPolicy {
     /// Starts from the default: `https` to the public Internet.
-    #[must_use]
     pub fn builder() -> NetworkPolicyBuilder {
         NetworkPolicyBuilder::default()
     }
