@@ -1,12 +1,15 @@
 //! The seam between the engine and the network.
 
+#[cfg(feature = "reqwest")]
+pub(crate) mod http;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use ::http::{Request, Response};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response};
 
 use crate::error::BoxError;
 
@@ -84,7 +87,17 @@ pub enum TransportErrorKind {
 }
 
 impl TransportErrorKind {
-    /// The kind as it stands in the attempt log and the API: a `snake_case` word.
+    /// The kind as a tenant may see it: nothing before an open connection is told apart, or an endpoint
+    /// would be a scanner of the networks around the engine.
+    #[must_use]
+    pub fn as_tenant_str(self) -> &'static str {
+        match self {
+            Self::Dns | Self::Blocked | Self::Connect => "unreachable",
+            other => other.as_str(),
+        }
+    }
+
+    /// The kind as it stands in the attempt log, for operators: a `snake_case` word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,0 +1,14 @@
+//! What the engine may connect to, and the guard that keeps it to that.
+
+mod blocklist;
+mod cidr;
+mod policy;
+#[cfg(feature = "reqwest")]
+mod resolve;
+
+pub use cidr::{InvalidNetwork, Network};
+pub use policy::{Blocked, NetworkPolicy, NetworkPolicyBuilder};
+#[cfg(feature = "reqwest")]
+pub(crate) use resolve::{Guard, LookupFailed};
+#[cfg(feature = "reqwest")]
+pub use resolve::{Resolve, SystemResolver};

@@ -1,0 +1,300 @@
+//! The HTTP client that deliveries go through.
+
+mod classify;
+mod tls;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Request, Response, request};
+use tokio::time::Instant;
+
+use super::{
+    MaxResponseBody, RequestTimeout, Timings, Transport, TransportError, TransportErrorKind,
+    Truncated,
+};
+use crate::error::BoxError;
+use crate::network::{Guard, NetworkPolicy, Resolve, SystemResolver};
+use crate::url::EndpointUrl;
+
+/// The guarded transport: HTTP/1.1 over pooled connections, to where a [`NetworkPolicy`] allows.
+///
+/// It does what a webhook sender must not leave to a general client: no redirects, no retries, no
+/// proxies from the environment, no decompression whatever features another crate turns on in the same
+/// client, a cap on what is read of a response, one deadline for everything.
+///
+/// **Guard.** The URL is judged before each request, so that literal addresses, for which no resolver is
+/// asked, are seen too. A name is looked up once for a connection; every answer is judged, one that is
+/// forbidden forbids the name, and the judged addresses are the ones dialled. The peer's address is
+/// compared once more before a response is handed out.
+///
+/// **Pools.** A transport has one policy and one pool. Tenants that may reach different networks need
+/// a transport each: an open connection is used again for whoever may use the transport.
+///
+/// **Hot path.** Put the [`EndpointUrl`] into the request's extensions: it then says where the request
+/// goes and nothing is parsed again; the request's own URI is not looked at. Without it the URI must be
+/// an absolute one.
+///
+/// **Framing** is the transport's: `host`, `content-length` and hop-by-hop headers of the request are
+/// dropped, and replaced where HTTP needs them. The other headers go out as they are; `accept: */*` is
+/// added where there is none.
+///
+/// Must be used inside of a Tokio runtime with I/O and time enabled.
+///
+/// ```
+/// use webhook_core::{HttpTransport, NetworkPolicy};
+///
+/// let transport = HttpTransport::builder()
+///     .policy(NetworkPolicy::builder().allow_networks(["10.1.0.0/16".parse()?]).build())
+///     .build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct HttpTransport {
+    client: reqwest::Client,
+    policy: Arc<NetworkPolicy>,
+}
+
+/// The transport could not be set up: no certificates on this machine, or none in the PEM given.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP transport could not be set up")]
+pub struct BuildTransportError(#[source] BoxError);
+
+impl HttpTransport {
+    /// The deadline of a request without [`RequestTimeout`].
+    pub const DEFAULT_TIMEOUT: RequestTimeout = RequestTimeout(Duration::from_secs(15));
+
+    /// The cap on the body of a request without [`MaxResponseBody`].
+    pub const DEFAULT_MAX_BODY: MaxResponseBody = MaxResponseBody(16 * 1024);
+
+    /// A transport to the public Internet with default settings.
+    ///
+    /// # Errors
+    /// When this machine has no root certificates.
+    pub fn new() -> Result<Self, BuildTransportError> {
+        Self::builder().build()
+    }
+
+    /// Starts from the defaults.
+    pub fn builder() -> HttpTransportBuilder {
+        HttpTransportBuilder::default()
+    }
+
+    /// The policy this transport guards.
+    #[must_use]
+    pub fn policy(&self) -> &NetworkPolicy {
+        &self.policy
+    }
+
+    /// Everything that the deadline covers.
+    async fn exchange(
+        &self,
+        request: Request<Bytes>,
+        max_body: usize,
+    ) -> Result<Response<Bytes>, TransportError> {
+        let started = Instant::now();
+        let (parts, body) = request.into_parts();
+        let url = destination(&parts)?;
+        self.policy.check_url(&url).map_err(blocked)?;
+        let response = self.client.execute(client_request(&url, parts, body)).await;
+        let mut response = response.map_err(classify::error)?;
+        let first_byte = Some(started.elapsed());
+        // The look-up was vetted; this would catch a client that dials something else.
+        if let Some(peer) = response.remote_addr() {
+            self.policy.check_address(peer.ip()).map_err(blocked)?;
+        }
+        let (body, truncated) = read_capped(&mut response, max_body).await?;
+        let mut answer = Response::new(body);
+        *answer.status_mut() = response.status();
+        *answer.version_mut() = response.version();
+        *answer.headers_mut() = std::mem::take(response.headers_mut());
+        answer.extensions_mut().insert(Timings { first_byte });
+        if truncated {
+            answer.extensions_mut().insert(Truncated);
+        }
+        Ok(answer)
+    }
+}
+
+#[async_trait]
+impl Transport for HttpTransport {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+        let extensions = request.extensions();
+        let RequestTimeout(limit) = *extensions.get().unwrap_or(&Self::DEFAULT_TIMEOUT);
+        let MaxResponseBody(max_body) = *extensions.get().unwrap_or(&Self::DEFAULT_MAX_BODY);
+        match tokio::time::timeout(limit, self.exchange(request, max_body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(TransportError::new(TransportErrorKind::Timeout)),
+        }
+    }
+}
+
+impl fmt::Debug for HttpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpTransport")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings of an [`HttpTransport`].
+#[must_use]
+pub struct HttpTransportBuilder {
+    policy: NetworkPolicy,
+    resolver: Option<Arc<dyn Resolve>>,
+    dns_timeout: Duration,
+    connect_timeout: Duration,
+    idle_timeout: Duration,
+    max_idle_per_host: usize,
+    root_certificates: Vec<u8>,
+}
+
+impl Default for HttpTransportBuilder {
+    fn default() -> Self {
+        Self {
+            policy: NetworkPolicy::default(),
+            resolver: None,
+            dns_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(20),
+            max_idle_per_host: 32,
+            root_certificates: Vec::new(),
+        }
+    }
+}
+
+impl HttpTransportBuilder {
+    /// What may be contacted. Default: `https` to the public Internet.
+    pub fn policy(mut self, policy: NetworkPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What looks names up. Default: [`SystemResolver`].
+    pub fn resolver(mut self, resolver: impl Resolve + 'static) -> Self {
+        self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
+    /// The longest look-up. Default: 5 s.
+    pub fn dns_timeout(mut self, limit: Duration) -> Self {
+        self.dns_timeout = limit;
+        self
+    }
+
+    /// The longest that look-up, TCP and TLS handshake together take. Default: 10 s.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// How long an unused connection is kept. Default: 20 s.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = limit;
+        self
+    }
+
+    /// Unused connections kept for each host. Default: 32, as many as are in flight to an endpoint.
+    pub fn max_idle_per_host(mut self, connections: usize) -> Self {
+        self.max_idle_per_host = connections;
+        self
+    }
+
+    /// Trusts these PEM certificates beside the operating system's: a company's own authority, say.
+    pub fn root_certificates(mut self, pem: &[u8]) -> Self {
+        self.root_certificates.extend_from_slice(pem);
+        self
+    }
+
+    /// Sets the transport up. Connects to nothing.
+    ///
+    /// # Errors
+    /// When this machine has no root certificates, or the PEM given holds none that are valid.
+    pub fn build(self) -> Result<HttpTransport, BuildTransportError> {
+        let policy = Arc::new(self.policy);
+        let resolver = self
+            .resolver
+            .unwrap_or_else(|| Arc::new(SystemResolver::default()));
+        let guard = Guard::new(Arc::clone(&policy), resolver, self.dns_timeout);
+        let tls = tls::config(&self.root_certificates).map_err(BuildTransportError)?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .dns_resolver(guard)
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .connect_timeout(self.connect_timeout)
+            .pool_idle_timeout(self.idle_timeout)
+            .pool_max_idle_per_host(self.max_idle_per_host)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(15))
+            .build()
+            .map_err(|error| BuildTransportError(error.into()))?;
+        Ok(HttpTransport { client, policy })
+    }
+}
+
+/// Where the request goes: the extension, or else the URI.
+fn destination(parts: &request::Parts) -> Result<EndpointUrl, TransportError> {
+    match parts.extensions.get::<EndpointUrl>() {
+        Some(url) => Ok(url.clone()),
+        None => EndpointUrl::try_from(&parts.uri).map_err(blocked),
+    }
+}
+
+fn client_request(url: &EndpointUrl, parts: request::Parts, body: Bytes) -> reqwest::Request {
+    let mut request = reqwest::Request::new(parts.method, url.as_url().clone());
+    *request.headers_mut() = without_framing(parts.headers);
+    *request.body_mut() = Some(body.into());
+    request
+}
+
+/// Drops what would let a header say where the request ends or what the connection does.
+fn without_framing(mut headers: HeaderMap) -> HeaderMap {
+    const FRAMING: [HeaderName; 9] = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::EXPECT,
+        HeaderName::from_static("keep-alive"),
+    ];
+    for name in FRAMING {
+        headers.remove(name);
+    }
+    headers
+}
+
+/// At most `max` bytes of the body, and whether there was more. What is left makes the client close the
+/// connection.
+async fn read_capped(
+    response: &mut reqwest::Response,
+    max: usize,
+) -> Result<(Bytes, bool), TransportError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(classify::error)? {
+        let room = max - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            return Ok((body.into(), true));
+        }
+    }
+    Ok((body.into(), false))
+}
+
+fn blocked(reason: impl Into<BoxError>) -> TransportError {
+    TransportError::new(TransportErrorKind::Blocked).with_source(reason)
+}
