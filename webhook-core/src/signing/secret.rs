@@ -290,6 +290,23 @@ mod tests {
         assert!(public.parse::<VerifyingKey>().is_ok());
     }
 
+    #[cfg(feature = "ed25519")]
+    #[test]
+    fn a_weak_public_key_is_refused() {
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        let text = format!("whpk_{}", STANDARD.encode(identity));
+        let refused = text.parse::<VerifyingKey>();
+        assert!(matches!(refused, Err(InvalidSecret::KeyPair)));
+    }
+
+    #[test]
+    fn a_secret_is_not_equal_to_one_that_it_begins() {
+        assert_eq!(Secret::from_bytes(&[7; 24]), Secret::from_bytes(&[7; 24]));
+        assert_ne!(Secret::from_bytes(&[7; 24]), Secret::from_bytes(&[7; 27]));
+        assert_ne!(Secret::from_bytes(&[7; 24]), Secret::from_bytes(&[8; 24]));
+    }
+
     #[cfg(not(feature = "ed25519"))]
     #[test]
     fn ed25519_keys_are_refused_without_the_feature() {
