@@ -1,0 +1,384 @@
+//! Which events an endpoint wants: by type, and by what is in the payload.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::Value;
+
+use crate::event::{EventType, InvalidEvent};
+
+/// A pattern of event types: one type (`order.paid`), everything below a prefix (`order.*`, which is
+/// `order.paid` and `order.item.added`, not `order`), or everything (`*`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EventPattern {
+    /// Every type.
+    Any,
+    /// Every type that begins with this prefix, which ends in a dot.
+    Below(Box<str>),
+    /// This type.
+    Exactly(EventType),
+}
+
+impl EventPattern {
+    /// Whether `event_type` is one of those meant.
+    #[must_use]
+    pub fn matches(&self, event_type: &EventType) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Below(prefix) => {
+                event_type.as_str().len() > prefix.len()
+                    && event_type.as_str().starts_with(&**prefix)
+            }
+            Self::Exactly(wanted) => wanted == event_type,
+        }
+    }
+}
+
+impl FromStr for EventPattern {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        let invalid = |_: InvalidEvent| InvalidPattern;
+        match text.strip_suffix('*') {
+            Some("") => Ok(Self::Any),
+            Some(prefix) if prefix.ends_with('.') => {
+                EventType::new(prefix).map_err(invalid)?;
+                Ok(Self::Below(prefix.into()))
+            }
+            Some(_) => Err(InvalidPattern),
+            None => EventType::new(text).map(Self::Exactly).map_err(invalid),
+        }
+    }
+}
+
+/// The text is not a pattern of event types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a pattern is an event type (order.paid), a prefix with .* (order.*) or *")]
+pub struct InvalidPattern;
+
+impl fmt::Display for EventPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Below(prefix) => write!(f, "{prefix}*"),
+            Self::Exactly(event_type) => fmt::Display::fmt(event_type, f),
+        }
+    }
+}
+
+impl Serialize for EventPattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventPattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Conditions on fields of the body that is sent; all must hold.
+///
+/// A JSON object from a field's path to a value it must equal, or to an object of operators:
+/// `{"data.currency": "EUR", "data.amount": {"gte": 100}}`. Operators are `eq`, `ne`, `gt`, `gte`, `lt`,
+/// `lte` (numbers with numbers, strings with strings), `in` (a list) and `exists` (a boolean). Path
+/// segments name object fields or, as digits, array items. A field that is absent satisfies only `ne`
+/// and `exists: false`. Numbers compare as 64-bit floats.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PayloadFilter {
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Condition {
+    path: String,
+    tests: Vec<Test>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Test {
+    Eq(Value),
+    Ne(Value),
+    Gt(Value),
+    Gte(Value),
+    Lt(Value),
+    Lte(Value),
+    In(Vec<Value>),
+    Exists(bool),
+}
+
+/// Why a payload filter is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidFilter {
+    /// The filter is not an object, or holds more than 32 conditions.
+    #[error(
+        "a filter is an object of 1 to 32 conditions, such as {{\"data.amount\": {{\"gte\": 100}}}}"
+    )]
+    Shape,
+    /// A path is empty, has an empty segment, or is longer than 256 bytes.
+    #[error("{0:?} is not a path such as data.amount")]
+    Path(String),
+    /// An operator is unknown or its operand has the wrong type.
+    #[error("{path:?}: {operator:?} is not an operator, or its operand has the wrong type")]
+    Operator {
+        /// The field's path.
+        path: String,
+        /// The operator as given.
+        operator: String,
+    },
+}
+
+impl PayloadFilter {
+    /// Parses the JSON form.
+    ///
+    /// # Errors
+    /// When the form is wrong; the error says where.
+    pub fn new(filter: &Value) -> Result<Self, InvalidFilter> {
+        let fields = filter
+            .as_object()
+            .filter(|fields| (1..=32).contains(&fields.len()));
+        let fields = fields.ok_or(InvalidFilter::Shape)?;
+        let conditions = fields
+            .iter()
+            .map(|(path, wanted)| Condition::new(path, wanted));
+        Ok(Self {
+            conditions: conditions.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether `body` is JSON and satisfies every condition. Anything else does not match.
+    #[must_use]
+    pub fn matches(&self, body: &[u8]) -> bool {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(body) => self
+                .conditions
+                .iter()
+                .all(|condition| condition.holds(&body)),
+            Err(_) => false,
+        }
+    }
+
+    /// The JSON form.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let condition = |condition: &Condition| (condition.path.clone(), condition.to_json());
+        Value::Object(self.conditions.iter().map(condition).collect())
+    }
+}
+
+impl Condition {
+    fn new(path: &str, wanted: &Value) -> Result<Self, InvalidFilter> {
+        if path.len() > 256 || path.split('.').any(str::is_empty) {
+            return Err(InvalidFilter::Path(path.to_owned()));
+        }
+        let tests = match wanted.as_object() {
+            None => vec![Test::Eq(wanted.clone())],
+            Some(operators) if operators.is_empty() => {
+                return Err(InvalidFilter::Operator {
+                    path: path.to_owned(),
+                    operator: String::new(),
+                });
+            }
+            Some(operators) => {
+                let test = |(operator, operand): (&String, &Value)| {
+                    Test::new(operator, operand).ok_or_else(|| InvalidFilter::Operator {
+                        path: path.to_owned(),
+                        operator: String::clone(operator),
+                    })
+                };
+                operators.iter().map(test).collect::<Result<_, _>>()?
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            tests,
+        })
+    }
+
+    fn holds(&self, body: &Value) -> bool {
+        let field = self
+            .path
+            .split('.')
+            .try_fold(body, |value, segment| match value {
+                Value::Object(fields) => fields.get(segment),
+                Value::Array(items) => items.get(segment.parse::<usize>().ok()?),
+                _ => None,
+            });
+        self.tests.iter().all(|test| test.holds(field))
+    }
+
+    fn to_json(&self) -> Value {
+        Value::Object(self.tests.iter().map(Test::to_json).collect())
+    }
+}
+
+impl Test {
+    fn new(operator: &str, operand: &Value) -> Option<Self> {
+        let comparable = (operand.is_number() || operand.is_string()).then(|| operand.clone());
+        Some(match operator {
+            "eq" => Self::Eq(operand.clone()),
+            "ne" => Self::Ne(operand.clone()),
+            "gt" => Self::Gt(comparable?),
+            "gte" => Self::Gte(comparable?),
+            "lt" => Self::Lt(comparable?),
+            "lte" => Self::Lte(comparable?),
+            "in" => Self::In(operand.as_array()?.clone()),
+            "exists" => Self::Exists(operand.as_bool()?),
+            _ => return None,
+        })
+    }
+
+    fn holds(&self, field: Option<&Value>) -> bool {
+        use std::cmp::Ordering::{Equal, Greater, Less};
+        let is = |wanted: &Value, orders: &[std::cmp::Ordering]| {
+            field
+                .and_then(|field| compare(field, wanted))
+                .is_some_and(|order| orders.contains(&order))
+        };
+        match self {
+            Self::Eq(wanted) => field.is_some_and(|field| same(field, wanted)),
+            Self::Ne(wanted) => !field.is_some_and(|field| same(field, wanted)),
+            Self::Gt(wanted) => is(wanted, &[Greater]),
+            Self::Gte(wanted) => is(wanted, &[Greater, Equal]),
+            Self::Lt(wanted) => is(wanted, &[Less]),
+            Self::Lte(wanted) => is(wanted, &[Less, Equal]),
+            Self::In(wanted) => {
+                field.is_some_and(|field| wanted.iter().any(|one| same(field, one)))
+            }
+            Self::Exists(wanted) => field.is_some() == *wanted,
+        }
+    }
+
+    fn to_json(&self) -> (String, Value) {
+        let (operator, operand) = match self {
+            Self::Eq(value) => ("eq", value.clone()),
+            Self::Ne(value) => ("ne", value.clone()),
+            Self::Gt(value) => ("gt", value.clone()),
+            Self::Gte(value) => ("gte", value.clone()),
+            Self::Lt(value) => ("lt", value.clone()),
+            Self::Lte(value) => ("lte", value.clone()),
+            Self::In(values) => ("in", Value::Array(values.clone())),
+            Self::Exists(exists) => ("exists", Value::Bool(*exists)),
+        };
+        (operator.to_owned(), operand)
+    }
+}
+
+fn same(a: &Value, b: &Value) -> bool {
+    compare(a, b).map_or_else(|| a == b, std::cmp::Ordering::is_eq)
+}
+
+/// The order of two numbers or two strings; of anything else there is none.
+fn compare(a: &Value, b: &Value) -> Option<std::cmp::Ordering> {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64()?.partial_cmp(&b.as_f64()?),
+        (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
+        _ => None,
+    }
+}
+
+impl Serialize for PayloadFilter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fields: BTreeMap<_, _> = self
+            .conditions
+            .iter()
+            .map(|c| (&c.path, c.to_json()))
+            .collect();
+        fields.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PayloadFilter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn patterns_mean_a_type_a_prefix_or_everything() {
+        let matches = |pattern: &str, event_type: &str| {
+            let pattern: EventPattern = pattern.parse().unwrap();
+            pattern.matches(&EventType::new(event_type).unwrap())
+        };
+        assert!(matches("order.paid", "order.paid"));
+        assert!(!matches("order.paid", "order.paid.late"));
+        assert!(matches("order.*", "order.paid"));
+        assert!(matches("order.*", "order.item.added"));
+        assert!(!matches("order.*", "order"));
+        assert!(!matches("order.*", "orders.paid"));
+        assert!(!matches("order.*", "order."));
+        assert!(matches("*", "anything"));
+        for bad in [
+            "",
+            "order*",
+            "*.paid",
+            "order.*.paid",
+            "or der",
+            "**",
+            ".*x",
+        ] {
+            assert_eq!(bad.parse::<EventPattern>(), Err(InvalidPattern), "{bad}");
+        }
+    }
+
+    #[test]
+    fn conditions_are_judged_as_documented() {
+        let body = br#"{"type":"a","data":{"amount":100,"to":"DE","tags":["x","y"],"none":null,"big":1e300}}"#;
+        let matches = |filter: Value| PayloadFilter::new(&filter).unwrap().matches(body);
+        assert!(matches(json!({"data.amount": 100.0})));
+        assert!(matches(
+            json!({"data.amount": {"gte": 100, "lt": 101}, "data.to": "DE"})
+        ));
+        assert!(!matches(json!({"data.amount": {"gt": 100}})));
+        assert!(!matches(json!({"data.amount": {"gt": "1"}})));
+        assert!(matches(json!({"data.to": {"in": ["AT", "DE"]}})));
+        assert!(matches(json!({"data.tags.1": "y"})));
+        assert!(!matches(json!({"data.tags.2": "y"})));
+        assert!(matches(json!({"data.none": null})));
+        assert!(!matches(json!({"data.absent": null})));
+        assert!(matches(
+            json!({"data.absent": {"ne": 1}, "data.none": {"exists": true}})
+        ));
+        assert!(matches(
+            json!({"data.absent": {"exists": false}, "data.big": {"gt": 1}})
+        ));
+        assert!(matches(json!({"data.to": {"gt": "D", "lte": "DE"}})));
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_matches_nothing() {
+        let filter = PayloadFilter::new(&json!({"a": {"exists": false}})).unwrap();
+        assert!(filter.matches(b"{}"));
+        assert!(!filter.matches(b"\xff"));
+    }
+
+    #[test]
+    fn wrong_filters_are_refused_and_right_ones_round_trip() {
+        for bad in [
+            json!([]),
+            json!({}),
+            json!({"": 1}),
+            json!({"a..b": 1}),
+            json!({"a": {}}),
+            json!({"a": {"near": 1}}),
+            json!({"a": {"gt": null}}),
+            json!({"a": {"in": 1}}),
+            json!({"a": {"exists": 1}}),
+        ] {
+            assert!(PayloadFilter::new(&bad).is_err(), "{bad}");
+        }
+        let filter = json!({"a": {"gte": 1, "lt": 5}, "b.c": {"in": ["x"]}});
+        assert_eq!(PayloadFilter::new(&filter).unwrap().to_json(), filter);
+    }
+}
