@@ -1,0 +1,257 @@
+//! Deliveries, their states, and the attempts that were made.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::event::EventType;
+use crate::tenant::Tenant;
+use crate::time::Timestamp;
+use crate::transport::TransportErrorKind;
+
+/// One event to one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its id.
+    pub id: Uuid,
+    /// What is delivered.
+    pub event_id: Uuid,
+    /// Where to.
+    pub endpoint_id: Uuid,
+    /// 0 for the delivery made by the event itself, then counted up by replays.
+    pub replay_no: u32,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// The event's type.
+    pub event_type: EventType,
+    /// Where it stands.
+    pub status: DeliveryStatus,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// When the next attempt is due; `None` once it has ended.
+    pub next_retry_at: Option<Timestamp>,
+    /// What the last attempt failed with.
+    pub last_error: Option<Failure>,
+    /// Why it ended without success.
+    pub end_reason: Option<EndReason>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its row last changed.
+    pub updated_at: Timestamp,
+}
+
+/// The states of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryStatus {
+    /// Waits for its first or next attempt.
+    Pending,
+    /// A worker owns it.
+    InProgress,
+    /// The endpoint answered 2xx. Final.
+    Succeeded,
+    /// Given up: the dead letter queue. Final; a replay makes a new delivery.
+    Failed,
+    /// Ended by a person, a filter, or the end of its endpoint. Final.
+    Cancelled,
+}
+
+impl DeliveryStatus {
+    /// All of them, in the order of a delivery's life.
+    pub const ALL: [Self; 5] = [
+        Self::Pending,
+        Self::InProgress,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// Whether a delivery may go from this state to `next`. These are all the transitions there are.
+    #[must_use]
+    pub fn may_become(self, next: Self) -> bool {
+        use DeliveryStatus::{Cancelled, Failed, InProgress, Pending, Succeeded};
+        matches!(
+            (self, next),
+            (Pending, InProgress | Failed | Cancelled)
+                | (InProgress, Pending | Succeeded | Failed | Cancelled)
+        )
+    }
+
+    /// Whether no further transition exists.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+
+    /// The `snake_case` word used in SQL, routes and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::InProgress => "in_progress",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for DeliveryStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text names no state of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a status is one of pending, in_progress, succeeded, failed, cancelled")]
+pub struct InvalidStatus;
+
+impl FromStr for DeliveryStatus {
+    type Err = InvalidStatus;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStatus> {
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or(InvalidStatus)
+    }
+}
+
+/// Why a delivery ended in `failed` or `cancelled`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EndReason {
+    /// Every attempt of the schedule failed.
+    Exhausted,
+    /// The endpoint answered with a status that no retry can mend.
+    Permanent,
+    /// It waited longer than the dispatcher's `max_age`.
+    Expired,
+    /// The endpoint's payload filter does not match the event.
+    Filtered,
+    /// A person or the host asked for it.
+    Requested,
+    /// Its endpoint was deleted.
+    EndpointDeleted,
+}
+
+impl EndReason {
+    /// The `snake_case` word used in SQL, routes and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exhausted => "exhausted",
+            Self::Permanent => "permanent",
+            Self::Expired => "expired",
+            Self::Filtered => "filtered",
+            Self::Requested => "requested",
+            Self::EndpointDeleted => "endpoint_deleted",
+        }
+    }
+}
+
+/// One HTTP try of a delivery. Append-only.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// When it began, by the clock of the process that made it.
+    pub started_at: Timestamp,
+    /// From the start to the last byte, or to the failure.
+    pub duration: Duration,
+    /// From the start to the response's head, where the transport can tell.
+    pub first_byte: Option<Duration>,
+    /// The headers that were sent; values of secret headers are marked sensitive.
+    pub request_headers: HeaderMap,
+    /// What it produced.
+    pub outcome: Outcome,
+}
+
+/// What an attempt produced.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// A complete response.
+    Response {
+        /// Its status code.
+        status: u16,
+        /// Its headers.
+        headers: HeaderMap,
+        /// Its body, up to the dispatcher's limit: bytes, not necessarily text.
+        body: Bytes,
+        /// Whether the body was longer.
+        truncated: bool,
+    },
+    /// No complete response.
+    Failed(TransportErrorKind),
+}
+
+impl Outcome {
+    /// What is wrong with it; `None` for a 2xx response.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Response {
+                status: 200..=299, ..
+            } => None,
+            Self::Response { status, .. } => Some(Failure::Status(*status)),
+            Self::Failed(kind) => Some(Failure::Transport(*kind)),
+        }
+    }
+}
+
+/// What an attempt failed with: shown as `http_503` or `timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// A response outside 2xx.
+    Status(u16),
+    /// No complete response.
+    Transport(TransportErrorKind),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "http_{status}"),
+            Self::Transport(kind) => f.write_str(kind.as_str()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_documented_transitions_exist() {
+        use DeliveryStatus::{Cancelled, Failed, InProgress, Pending, Succeeded};
+        let allowed = [
+            (Pending, InProgress),
+            (Pending, Failed),
+            (Pending, Cancelled),
+            (InProgress, Pending),
+            (InProgress, Succeeded),
+            (InProgress, Failed),
+            (InProgress, Cancelled),
+        ];
+        for from in DeliveryStatus::ALL {
+            for to in DeliveryStatus::ALL {
+                assert_eq!(
+                    from.may_become(to),
+                    allowed.contains(&(from, to)),
+                    "{from} -> {to}"
+                );
+            }
+            assert_eq!(
+                from.is_final(),
+                !allowed.iter().any(|(state, _)| *state == from),
+                "{from}"
+            );
+            assert_eq!(from.as_str().parse(), Ok(from));
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What follows an attempt: pure decisions, without I/O or clock.
+
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+
+use crate::delivery::{EndReason, Outcome};
+use crate::time::Timestamp;
+use crate::transport::TransportErrorKind;
+
+/// When a failed delivery is tried again, and when it is not.
+///
+/// The default is delays of 5 s, 5 min, 30 min, 2 h and 12 h after the first try, each ±20 %: six
+/// attempts over about 14½ hours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPolicy {
+    schedule: Vec<Duration>,
+    jitter: f64,
+    permanent: Vec<u16>,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            schedule: [5, 300, 1_800, 7_200, 43_200]
+                .map(Duration::from_secs)
+                .into(),
+            jitter: 0.2,
+            permanent: vec![400, 405, 410, 411, 413, 414, 415, 422, 431, 501, 505],
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The delay before each attempt after the first; empty means one try.
+    #[must_use]
+    pub fn schedule(mut self, delays: impl Into<Vec<Duration>>) -> Self {
+        self.schedule = delays.into();
+        self
+    }
+
+    /// How far a delay is spread, as a share of it: 0.2 is ±20 %. Clamped to 0..=1.
+    #[must_use]
+    pub fn jitter(mut self, share: f64) -> Self {
+        self.jitter = if share.is_finite() {
+            share.clamp(0.0, 1.0)
+        } else {
+            0.0
+        };
+        self
+    }
+
+    /// The statuses after which nothing is tried again.
+    #[must_use]
+    pub fn permanent(mut self, statuses: impl Into<Vec<u16>>) -> Self {
+        self.permanent = statuses.into();
+        self
+    }
+
+    /// The delays in force.
+    #[must_use]
+    pub fn delays(&self) -> &[Duration] {
+        &self.schedule
+    }
+
+    fn is_permanent(&self, outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Response { status, .. } if self.permanent.contains(status))
+    }
+}
+
+/// What a delivery becomes after an attempt, or instead of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The endpoint has it.
+    Succeeded,
+    /// `pending` again, due after this time.
+    RetryAfter(Duration),
+    /// Given up: a dead letter.
+    Failed(EndReason),
+    /// Ended without a verdict on the endpoint.
+    Cancelled(EndReason),
+}
+
+/// All that follows from one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What the delivery becomes.
+    pub next: Next,
+    /// How long the endpoint asked to be left alone (`Retry-After`): nothing of its lane goes out before.
+    pub hold_lane: Option<Duration>,
+    /// The endpoint says that it is overloaded or gone slow: timeout, 429, 502, 503, 504.
+    pub slow_lane: bool,
+    /// The endpoint says that it is gone for good: 410.
+    pub disable_endpoint: bool,
+}
+
+/// The bounds of an endpoint's `Retry-After`.
+const RETRY_AFTER: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 3_600);
+
+/// Decides what follows `outcome`, the result of attempt number `attempts` (the first is 1).
+///
+/// `delays` is the endpoint's own schedule, if it has one. `now` is when the response came; it serves a
+/// `Retry-After` that is a date. `spread` in −1..=1 is the random draw that jitter uses.
+#[must_use]
+pub fn decide(
+    outcome: &Outcome,
+    attempts: u32,
+    policy: &RetryPolicy,
+    delays: Option<&[Duration]>,
+    now: Timestamp,
+    spread: f64,
+) -> Decision {
+    let asked = retry_after(outcome, now);
+    Decision {
+        next: next(outcome, attempts, policy, delays, asked, spread),
+        hold_lane: asked,
+        slow_lane: is_slow(outcome),
+        disable_endpoint: matches!(outcome, Outcome::Response { status: 410, .. }),
+    }
+}
+
+fn next(
+    outcome: &Outcome,
+    attempts: u32,
+    policy: &RetryPolicy,
+    delays: Option<&[Duration]>,
+    asked: Option<Duration>,
+    spread: f64,
+) -> Next {
+    if outcome.failure().is_none() {
+        return Next::Succeeded;
+    }
+    if policy.is_permanent(outcome) {
+        return Next::Failed(EndReason::Permanent);
+    }
+    let delays = delays.unwrap_or(&policy.schedule);
+    match delays.get((attempts as usize).saturating_sub(1)) {
+        None => Next::Failed(EndReason::Exhausted),
+        Some(delay) => {
+            let delay = jittered(*delay, policy.jitter, spread);
+            Next::RetryAfter(asked.map_or(delay, |asked| asked.max(delay)))
+        }
+    }
+}
+
+fn jittered(delay: Duration, share: f64, spread: f64) -> Duration {
+    let factor = 1.0 + share * spread.clamp(-1.0, 1.0);
+    Duration::try_from_secs_f64(delay.as_secs_f64() * factor).unwrap_or(delay)
+}
+
+fn is_slow(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Response {
+            status: 429 | 502 | 503 | 504,
+            ..
+        } | Outcome::Failed(TransportErrorKind::Timeout)
+    )
+}
+
+/// The time an unsuccessful response asks for, clamped to 1 s..=24 h
+/// ([RFC 9110, 10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)); `None` if it does not, or
+/// says it in no valid form.
+fn retry_after(outcome: &Outcome, now: Timestamp) -> Option<Duration> {
+    match outcome {
+        Outcome::Response {
+            status: 200..=299, ..
+        }
+        | Outcome::Failed(_) => None,
+        Outcome::Response { headers, .. } => parse_retry_after(headers, now),
+    }
+}
+
+fn parse_retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let is_seconds = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    let asked = if is_seconds {
+        value.parse().map_or(Duration::MAX, Duration::from_secs)
+    } else {
+        let at = httpdate::parse_http_date(value).ok()?;
+        let at = at.duration_since(std::time::UNIX_EPOCH).ok()?;
+        (Timestamp::EPOCH + at).since(now)
+    };
+    Some(asked.clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+
+    fn response(status: u16) -> Outcome {
+        Outcome::Response {
+            status,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            truncated: false,
+        }
+    }
+
+    fn asking(status: u16, retry_after: &str) -> Outcome {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RETRY_AFTER, retry_after.parse().unwrap());
+        Outcome::Response {
+            status,
+            headers,
+            body: Bytes::new(),
+            truncated: false,
+        }
+    }
+
+    fn decided(outcome: &Outcome, attempts: u32, spread: f64) -> Decision {
+        decide(
+            outcome,
+            attempts,
+            &RetryPolicy::default(),
+            None,
+            NOW,
+            spread,
+        )
+    }
+
+    #[test]
+    fn only_2xx_is_success() {
+        for status in 100..=599 {
+            let succeeded = decided(&response(status), 1, 0.0).next == Next::Succeeded;
+            assert_eq!(succeeded, (200..=299).contains(&status), "{status}");
+        }
+    }
+
+    #[test]
+    fn the_schedule_is_followed_and_then_given_up() {
+        let delays: Vec<_> = (1..=6)
+            .map(|attempt| decided(&response(500), attempt, 0.0).next)
+            .collect();
+        let after = |seconds| Next::RetryAfter(Duration::from_secs(seconds));
+        let schedule = [
+            after(5),
+            after(300),
+            after(1_800),
+            after(7_200),
+            after(43_200),
+        ];
+        assert_eq!(delays[..5], schedule);
+        assert_eq!(delays[5], Next::Failed(EndReason::Exhausted));
+    }
+
+    #[test]
+    fn jitter_is_exactly_a_fifth_at_its_ends() {
+        let delay = |spread| decided(&response(500), 2, spread).next;
+        assert_eq!(delay(-1.0), Next::RetryAfter(Duration::from_secs(240)));
+        assert_eq!(delay(0.0), Next::RetryAfter(Duration::from_secs(300)));
+        assert_eq!(delay(1.0), Next::RetryAfter(Duration::from_secs(360)));
+        assert_eq!(delay(99.0), Next::RetryAfter(Duration::from_secs(360)));
+    }
+
+    #[test]
+    fn permanent_statuses_end_at_once_and_410_disables() {
+        let permanent = [400, 405, 410, 411, 413, 414, 415, 422, 431, 501, 505];
+        for status in 300..=599 {
+            let decision = decided(&response(status), 1, 0.0);
+            let ended = decision.next == Next::Failed(EndReason::Permanent);
+            assert_eq!(ended, permanent.contains(&status), "{status}");
+            assert_eq!(decision.disable_endpoint, status == 410, "{status}");
+            assert_eq!(
+                decision.slow_lane,
+                [429, 502, 503, 504].contains(&status),
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn transport_failures_are_retried() {
+        for kind in [
+            TransportErrorKind::Dns,
+            TransportErrorKind::Timeout,
+            TransportErrorKind::Blocked,
+        ] {
+            let decision = decided(&Outcome::Failed(kind), 1, 0.0);
+            assert_eq!(decision.next, Next::RetryAfter(Duration::from_secs(5)));
+            assert_eq!(decision.slow_lane, kind == TransportErrorKind::Timeout);
+        }
+    }
+
+    #[test]
+    fn retry_after_lengthens_the_delay_within_bounds() {
+        let hour = 3_600;
+        for (value, seconds) in [
+            ("120", Some(120)),
+            ("0", Some(1)),
+            ("99999999999999999999999", Some(24 * hour)),
+            ("Tue, 14 Nov 2023 22:14:20 GMT", Some(60)),
+            ("Tue, 14 Nov 2000 22:14:20 GMT", Some(1)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(24 * hour)),
+            ("1e300", None),
+            ("-1", None),
+            ("inf", None),
+            ("", None),
+            ("soon", None),
+        ] {
+            let decision = decided(&asking(503, value), 1, 0.0);
+            assert_eq!(
+                decision.hold_lane,
+                seconds.map(Duration::from_secs),
+                "{value:?}"
+            );
+            let delay = Duration::from_secs(seconds.unwrap_or(0).max(5));
+            assert_eq!(decision.next, Next::RetryAfter(delay), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn retry_after_neither_delays_success_nor_adds_attempts() {
+        assert_eq!(decided(&asking(200, "60"), 1, 0.0).hold_lane, None);
+        assert_eq!(
+            decided(&asking(503, "60"), 6, 0.0).next,
+            Next::Failed(EndReason::Exhausted)
+        );
+    }
+
+    #[test]
+    fn an_endpoint_may_have_its_own_schedule() {
+        let own = [Duration::from_secs(1)];
+        let next = |attempts| {
+            decide(
+                &response(500),
+                attempts,
+                &RetryPolicy::default(),
+                Some(&own),
+                NOW,
+                0.0,
+            )
+            .next
+        };
+        assert_eq!(next(1), Next::RetryAfter(Duration::from_secs(1)));
+        assert_eq!(next(2), Next::Failed(EndReason::Exhausted));
+    }
+}
