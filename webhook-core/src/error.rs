@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 /// Any error, boxed: what a backend's own driver reports.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -13,11 +14,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// `Display` names the kind and the operation and never prints the source, so that a chain printed by
 /// a host's error reporter does not repeat itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
     operation: &'static str,
-    source: Option<BoxError>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// The classes of backend errors, by what a caller can do about them.
@@ -48,7 +49,7 @@ impl Error {
     /// Adds the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 

@@ -1,0 +1,407 @@
+//! Fair lanes as plain data: what every queue does, without I/O, locks or clock.
+//!
+//! Each lane is in one of three places: in the *ring* of lanes that may be eligible now, among the *timers*
+//! until the time it becomes eligible, or *nowhere* (empty, or at its cap). A claim looks only at the ring,
+//! so parked jobs and held lanes cost it nothing, however many there are.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::endpoint::{LaneLimits, RateLimit};
+use crate::queue::{ClaimOptions, Claimed, Depth, Job, Lease, Settle};
+use crate::tenant::Tenant;
+use crate::time::Timestamp;
+
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    lanes: HashMap<Uuid, Lane>,
+    jobs: HashMap<Uuid, Entry>,
+    ring: Ring,
+    timers: BTreeSet<(Timestamp, Uuid)>,
+    leases: BTreeSet<(Timestamp, Uuid)>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    tenant: Tenant,
+    limits: LaneLimits,
+    waiting: BTreeSet<Place>,
+    in_flight: u32,
+    held_until: Timestamp,
+    /// GCRA's theoretical arrival time.
+    arrival: Timestamp,
+    scheduled: Scheduled,
+}
+
+/// The order within a lane: by due time and acceptance, or in an ordered lane by acceptance alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(Timestamp, i64, Uuid);
+
+#[derive(Debug)]
+struct Entry {
+    lane: Uuid,
+    due: Timestamp,
+    sequence: i64,
+    fence: i64,
+    leased_until: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheduled {
+    Nowhere,
+    InRing,
+    At(Timestamp),
+}
+
+impl Lanes {
+    pub(super) fn push(&mut self, job: &Job, now: Timestamp) {
+        let lane = self.lanes.entry(job.lane).or_insert_with(Lane::new);
+        lane.tenant = job.tenant.clone();
+        self.set_limits(job.lane, job.limits, now);
+        if !self.jobs.contains_key(&job.delivery) {
+            let entry = Entry {
+                lane: job.lane,
+                due: job.due,
+                sequence: job.sequence,
+                fence: job.fence,
+                leased_until: None,
+            };
+            self.jobs.insert(job.delivery, entry);
+            self.wait(job.delivery);
+        }
+        self.schedule(job.lane, now);
+    }
+
+    pub(super) fn claim(&mut self, options: ClaimOptions, now: Timestamp) -> Claimed {
+        self.take_back_expired(now);
+        self.wake_timers(now);
+        let mut leases = Vec::with_capacity(options.limit.min(self.jobs.len()));
+        while leases.len() < options.limit {
+            let Some(lane) = self.next_in_ring() else {
+                break;
+            };
+            leases.extend(self.claim_from(lane, now, now + options.lease));
+            self.schedule(lane, now);
+        }
+        let next_due = if leases.is_empty() {
+            self.next_due()
+        } else {
+            None
+        };
+        Claimed { leases, next_due }
+    }
+
+    /// Whether this is the current lease of its delivery.
+    pub(super) fn owns(&self, lease: &Lease) -> bool {
+        let entry = self.jobs.get(&lease.delivery);
+        entry.is_some_and(|entry| entry.fence == lease.fence && entry.leased_until.is_some())
+    }
+
+    pub(super) fn extend(&mut self, lease: &Lease, until: Timestamp) -> Option<Lease> {
+        if !self.owns(lease) {
+            return None;
+        }
+        let entry = self.jobs.get_mut(&lease.delivery)?;
+        let before = entry.leased_until.replace(until)?;
+        self.leases.remove(&(before, lease.delivery));
+        self.leases.insert((until, lease.delivery));
+        Some(Lease { until, ..*lease })
+    }
+
+    pub(super) fn settle(&mut self, lease: &Lease, settle: Settle, now: Timestamp) {
+        if !self.owns(lease) {
+            return;
+        }
+        match settle {
+            Settle::Done => self.remove(lease.delivery, now),
+            Settle::After(by) => self.put_back(lease.delivery, now + by, now),
+            Settle::Unused(by) => {
+                if let Some(lane) = self.lanes.get_mut(&lease.lane) {
+                    lane.refund();
+                }
+                self.put_back(lease.delivery, now + by, now);
+            }
+        }
+    }
+
+    /// Forgets a job, leased or not.
+    pub(super) fn remove(&mut self, delivery: Uuid, now: Timestamp) {
+        self.end_lease(delivery);
+        if let Some(entry) = self.jobs.remove(&delivery) {
+            if let Some(lane) = self.lanes.get_mut(&entry.lane) {
+                lane.waiting.remove(&lane.place(&entry, delivery));
+            }
+            self.schedule(entry.lane, now);
+            self.forget_if_idle(entry.lane, now);
+        }
+    }
+
+    pub(super) fn hold(&mut self, lane: Uuid, until: Timestamp, now: Timestamp) {
+        let held = &mut self.lanes.entry(lane).or_insert_with(Lane::new).held_until;
+        *held = until.max(*held);
+        self.schedule(lane, now);
+    }
+
+    /// Needs no time: the lane goes to the ring, where its turn decides.
+    pub(super) fn release(&mut self, id: Uuid) {
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        lane.held_until = Timestamp::EPOCH;
+        self.schedule(id, Timestamp::MAX);
+    }
+
+    /// Changes how a lane is scheduled, if it is there.
+    pub(super) fn set_limits(&mut self, id: Uuid, limits: LaneLimits, now: Timestamp) {
+        let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.limits != limits) else {
+            return;
+        };
+        lane.limits = limits;
+        let waiting = std::mem::take(&mut lane.waiting);
+        for Place(_, _, delivery) in waiting {
+            self.wait(delivery);
+        }
+        self.schedule(id, now);
+    }
+
+    pub(super) fn depth(&self, now: Timestamp) -> Depth {
+        let mut depth = Depth::default();
+        for entry in self.jobs.values() {
+            match entry {
+                Entry {
+                    leased_until: Some(_),
+                    ..
+                } => depth.leased += 1,
+                Entry { due, .. } if *due <= now => depth.ready += 1,
+                Entry { .. } => depth.parked += 1,
+            }
+            if entry.leased_until.is_none() {
+                depth.oldest_due = Some(
+                    depth
+                        .oldest_due
+                        .map_or(entry.due, |oldest| oldest.min(entry.due)),
+                );
+            }
+        }
+        depth
+    }
+
+    fn next_in_ring(&mut self) -> Option<Uuid> {
+        let id = self.ring.next()?;
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.scheduled = Scheduled::Nowhere;
+        }
+        Some(id)
+    }
+
+    /// One job of a lane, if it is eligible now.
+    fn claim_from(&mut self, id: Uuid, now: Timestamp, until: Timestamp) -> Option<Lease> {
+        let eligible = self.eligible_at(id).is_some_and(|at| at <= now);
+        let lane = self.lanes.get_mut(&id).filter(|_| eligible)?;
+        let Place(_, _, delivery) = lane.waiting.pop_first()?;
+        lane.in_flight += 1;
+        lane.spend(now);
+        let entry = self.jobs.get_mut(&delivery)?;
+        entry.fence += 1;
+        entry.leased_until = Some(until);
+        self.leases.insert((until, delivery));
+        Some(Lease {
+            delivery,
+            lane: id,
+            fence: entry.fence,
+            until,
+        })
+    }
+
+    /// When the lane's head may be claimed; `None` if there is none, or the lane is at its cap.
+    fn eligible_at(&self, id: Uuid) -> Option<Timestamp> {
+        let lane = self
+            .lanes
+            .get(&id)
+            .filter(|lane| lane.in_flight < lane.limits.max_in_flight)?;
+        let Place(_, _, head) = lane.waiting.first()?;
+        let due = self.jobs.get(head)?.due;
+        Some(due.max(lane.held_until).max(lane.conforms_at()))
+    }
+
+    /// Puts a lane where it belongs. One in the ring stays there until its turn, which decides.
+    fn schedule(&mut self, id: Uuid, now: Timestamp) {
+        let eligible_at = self.eligible_at(id);
+        let Some(lane) = self
+            .lanes
+            .get_mut(&id)
+            .filter(|lane| lane.scheduled != Scheduled::InRing)
+        else {
+            return;
+        };
+        if let Scheduled::At(at) = lane.scheduled {
+            self.timers.remove(&(at, id));
+        }
+        lane.scheduled = match eligible_at {
+            None => Scheduled::Nowhere,
+            Some(at) if at <= now => {
+                self.ring.push(&lane.tenant, id);
+                Scheduled::InRing
+            }
+            Some(at) => {
+                self.timers.insert((at, id));
+                Scheduled::At(at)
+            }
+        };
+    }
+
+    fn forget_if_idle(&mut self, id: Uuid, now: Timestamp) {
+        if self.lanes.get(&id).is_some_and(|lane| lane.is_idle(now)) {
+            self.lanes.remove(&id);
+        }
+    }
+
+    /// Puts an unleased job among its lane's waiting.
+    fn wait(&mut self, delivery: Uuid) {
+        if let Some(entry) = self.jobs.get(&delivery)
+            && let Some(lane) = self.lanes.get_mut(&entry.lane)
+        {
+            lane.waiting.insert(lane.place(entry, delivery));
+        }
+    }
+
+    /// Lets a job wait again, due at `due`, whoever leased it.
+    pub(super) fn put_back(&mut self, delivery: Uuid, due: Timestamp, now: Timestamp) {
+        self.end_lease(delivery);
+        let Some(entry) = self.jobs.get_mut(&delivery) else {
+            return;
+        };
+        entry.due = due;
+        let lane = entry.lane;
+        self.wait(delivery);
+        self.schedule(lane, now);
+    }
+
+    fn end_lease(&mut self, delivery: Uuid) {
+        let Some(entry) = self.jobs.get_mut(&delivery) else {
+            return;
+        };
+        if let Some(until) = entry.leased_until.take() {
+            self.leases.remove(&(until, delivery));
+            if let Some(lane) = self.lanes.get_mut(&entry.lane) {
+                lane.in_flight -= 1;
+            }
+        }
+    }
+
+    fn take_back_expired(&mut self, now: Timestamp) {
+        while let Some((_, delivery)) = self
+            .leases
+            .first()
+            .copied()
+            .filter(|(until, _)| *until <= now)
+        {
+            self.leases.pop_first();
+            if let Some(due) = self.jobs.get(&delivery).map(|entry| entry.due) {
+                self.put_back(delivery, due, now);
+            }
+        }
+    }
+
+    fn wake_timers(&mut self, now: Timestamp) {
+        while let Some((_, lane)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.schedule(lane, now);
+        }
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        let ends = [self.timers.first(), self.leases.first()];
+        ends.into_iter().flatten().map(|(at, _)| *at).min()
+    }
+}
+
+impl Lane {
+    fn new() -> Self {
+        Self {
+            tenant: Tenant::default(),
+            limits: LaneLimits::default(),
+            waiting: BTreeSet::new(),
+            in_flight: 0,
+            held_until: Timestamp::EPOCH,
+            arrival: Timestamp::EPOCH,
+            scheduled: Scheduled::Nowhere,
+        }
+    }
+
+    fn place(&self, entry: &Entry, delivery: Uuid) -> Place {
+        let due = if self.limits.ordered {
+            Timestamp::EPOCH
+        } else {
+            entry.due
+        };
+        Place(due, entry.sequence, delivery)
+    }
+
+    /// When the next job conforms to the rate: GCRA, with a burst of a tenth of the limit.
+    fn conforms_at(&self) -> Timestamp {
+        self.limits.rate.map_or(Timestamp::EPOCH, |rate| {
+            self.arrival - interval(rate) * (burst(rate) - 1)
+        })
+    }
+
+    fn spend(&mut self, now: Timestamp) {
+        if let Some(rate) = self.limits.rate {
+            self.arrival = self.arrival.max(now) + interval(rate);
+        }
+    }
+
+    fn refund(&mut self) {
+        if let Some(rate) = self.limits.rate {
+            self.arrival = self.arrival - interval(rate);
+        }
+    }
+
+    fn is_idle(&self, now: Timestamp) -> bool {
+        self.waiting.is_empty()
+            && self.in_flight == 0
+            && self.held_until <= now
+            && self.arrival <= now
+            && self.scheduled == Scheduled::Nowhere
+    }
+}
+
+fn interval(rate: RateLimit) -> Duration {
+    rate.per / rate.limit.max(1)
+}
+
+fn burst(rate: RateLimit) -> u32 {
+    (rate.limit / 10).max(1)
+}
+
+/// Lanes that may be eligible, to be visited round robin: the tenants in turn, then each one's lanes.
+#[derive(Debug, Default)]
+struct Ring {
+    turns: VecDeque<Tenant>,
+    lanes: HashMap<Tenant, VecDeque<Uuid>>,
+}
+
+impl Ring {
+    fn push(&mut self, tenant: &Tenant, lane: Uuid) {
+        if let Some(lanes) = self.lanes.get_mut(tenant) {
+            lanes.push_back(lane);
+        } else {
+            self.lanes.insert(tenant.clone(), VecDeque::from([lane]));
+            self.turns.push_back(tenant.clone());
+        }
+    }
+
+    /// Takes the lane whose turn it is out of the ring.
+    fn next(&mut self) -> Option<Uuid> {
+        let tenant = self.turns.pop_front()?;
+        let lanes = self.lanes.get_mut(&tenant)?;
+        let lane = lanes.pop_front();
+        if lanes.is_empty() {
+            self.lanes.remove(&tenant);
+        } else {
+            self.turns.push_back(tenant);
+        }
+        lane
+    }
+}

@@ -1,0 +1,554 @@
+//! What a [`MemoryStore`](super::MemoryStore) holds, and how it changes: plain data, without locks or clock.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::lanes::Lanes;
+use crate::delivery::{Attempt, Delivery, DeliveryStatus, EndReason};
+use crate::endpoint::{Endpoint, EndpointState, StateReason};
+use crate::event::{Event, Idempotency};
+use crate::id::delivery_id;
+use crate::queue::{ClaimOptions, Claimed, Job, Lease, Settle};
+use crate::retry::Next;
+use crate::store::{
+    Changed, Inserted, Insertion, Loaded, OnConflict, Record, Recorded, Verdict, Work,
+};
+use crate::tenant::{Scope, Tenant};
+use crate::time::Timestamp;
+
+/// How long an idempotency key stands for its event.
+const KEY_WINDOW: Duration = Duration::from_secs(24 * 3_600);
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) events: BTreeMap<Uuid, EventRow>,
+    pub(super) endpoints: BTreeMap<Uuid, Arc<Endpoint>>,
+    pub(super) deliveries: BTreeMap<Uuid, DeliveryRow>,
+    pub(super) lanes: Lanes,
+    by_tenant: HashMap<Tenant, Vec<Uuid>>,
+    keys: HashMap<(Tenant, String), Key>,
+    keys_by_age: VecDeque<(Timestamp, Tenant, String)>,
+    by_age: VecDeque<Uuid>,
+    history: usize,
+    sequence: i64,
+}
+
+#[derive(Debug)]
+pub(super) struct EventRow {
+    pub(super) event: Arc<Event>,
+    deliveries: Vec<Uuid>,
+    live: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct DeliveryRow {
+    pub(super) delivery: Delivery,
+    pub(super) attempts: Vec<Arc<Attempt>>,
+    event: Arc<Event>,
+    fence: i64,
+    lease_until: Option<Timestamp>,
+    first_due: Timestamp,
+    sequence: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Key {
+    event: Uuid,
+    fingerprint: [u8; 32],
+    since: Timestamp,
+}
+
+impl State {
+    pub(super) fn new(history: usize) -> Self {
+        Self {
+            events: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
+            lanes: Lanes::default(),
+            by_tenant: HashMap::new(),
+            keys: HashMap::new(),
+            keys_by_age: VecDeque::new(),
+            by_age: VecDeque::new(),
+            history,
+            sequence: 0,
+        }
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        events: &[Event],
+        on_conflict: OnConflict,
+        now: Timestamp,
+    ) -> Insertion {
+        self.forget_old_keys(now);
+        let inserted = self.judge(events, now);
+        let conflict = inserted
+            .iter()
+            .any(|one| matches!(one, Inserted::Conflict(_)));
+        let mut jobs = Vec::new();
+        if !(conflict && on_conflict == OnConflict::Abort) {
+            for (event, _) in events
+                .iter()
+                .zip(&inserted)
+                .filter(|(_, one)| **one == Inserted::New)
+            {
+                self.insert_event(event, now, &mut jobs);
+            }
+        }
+        Insertion {
+            events: inserted,
+            jobs,
+        }
+    }
+
+    /// What each event of an insert would be, given what is stored and what stands before it.
+    pub(super) fn judge(&self, events: &[Event], now: Timestamp) -> Vec<Inserted> {
+        let mut before = HashMap::new();
+        let mut judge = |event: &Event| {
+            let Some(Idempotency { key, fingerprint }) = &event.idempotency else {
+                return Inserted::New;
+            };
+            let name = (event.tenant.clone(), key.clone());
+            let stored = self
+                .keys
+                .get(&name)
+                .filter(|key| now < key.since + KEY_WINDOW);
+            let own = Key {
+                event: event.id,
+                fingerprint: *fingerprint,
+                since: now,
+            };
+            let known = *stored.unwrap_or_else(|| before.entry(name).or_insert(own));
+            match known {
+                known if known.event == event.id => Inserted::New,
+                known if known.fingerprint == *fingerprint => Inserted::Existing(known.event),
+                known => Inserted::Conflict(known.event),
+            }
+        };
+        events.iter().map(&mut judge).collect()
+    }
+
+    /// The jobs that an event would make.
+    pub(super) fn fan_out(&self, event: &Event, now: Timestamp) -> Vec<Job> {
+        let endpoints = self.by_tenant.get(&event.tenant).into_iter().flatten();
+        let endpoints = endpoints.filter_map(|id| self.endpoints.get(id));
+        let due = event.deliver_at.map_or(now, |at| at.max(now));
+        let job = |endpoint: &Arc<Endpoint>| {
+            let id = delivery_id(event.created_at, event.id, endpoint.id, 0);
+            Job::new(id, endpoint, due, 0)
+        };
+        endpoints
+            .filter(|endpoint| endpoint.accepts(&event.event_type))
+            .map(job)
+            .collect()
+    }
+
+    /// Claims in the store's own queue: the claim itself raises the fence.
+    pub(super) fn claim(&mut self, options: ClaimOptions, now: Timestamp) -> Claimed {
+        let claimed = self.lanes.claim(options, now);
+        for lease in &claimed.leases {
+            if let Some(row) = self.deliveries.get_mut(&lease.delivery) {
+                row.begin(lease, now);
+            }
+        }
+        claimed
+    }
+
+    pub(super) fn load(&mut self, lease: &Lease, now: Timestamp) -> Option<Loaded> {
+        let loaded = |verdict| {
+            Some(Loaded {
+                lease: *lease,
+                verdict,
+            })
+        };
+        let Some(row) = self.deliveries.get_mut(&lease.delivery) else {
+            return loaded(Verdict::Ended);
+        };
+        if row.delivery.status.is_final() {
+            return loaded(Verdict::Ended);
+        }
+        if row.fence > lease.fence {
+            return None;
+        }
+        if let Some(due) = row
+            .delivery
+            .next_retry_at
+            .filter(|due| *due > now && row.fence < lease.fence)
+        {
+            return loaded(Verdict::Early(due.since(now)));
+        }
+        let Some(endpoint) = self.endpoints.get(&row.delivery.endpoint_id) else {
+            return loaded(Verdict::Ended);
+        };
+        if row.fence < lease.fence {
+            row.begin(lease, now);
+        }
+        loaded(Verdict::Run(Work {
+            attempts: row.delivery.attempts,
+            first_due: row.first_due,
+            event: Arc::clone(&row.event),
+            endpoint: Arc::clone(endpoint),
+        }))
+    }
+
+    pub(super) fn record(&mut self, record: &Record, now: Timestamp) -> Recorded {
+        let id = record.lease.delivery;
+        let Some(row) = self
+            .deliveries
+            .get_mut(&id)
+            .filter(|row| row.is_owned_by(&record.lease))
+        else {
+            return Recorded::Fenced;
+        };
+        if let Some(attempt) = &record.attempt {
+            row.delivery.attempts += 1;
+            row.delivery.last_error = attempt.outcome.failure();
+            row.attempts.push(Arc::clone(attempt));
+        }
+        let endpoint = row.delivery.endpoint_id;
+        match record.next {
+            Next::Succeeded => self.end(id, DeliveryStatus::Succeeded, None, now),
+            Next::Failed(reason) => self.end(id, DeliveryStatus::Failed, Some(reason), now),
+            Next::Cancelled(reason) => self.end(id, DeliveryStatus::Cancelled, Some(reason), now),
+            Next::RetryAfter(by) => {
+                row.change(DeliveryStatus::Pending, now);
+                row.delivery.next_retry_at = Some(now + by);
+                self.lanes.put_back(id, now + by, now);
+            }
+        }
+        if let Some(reason) = record.disable {
+            self.disable(endpoint, reason, now);
+        }
+        Recorded::Written
+    }
+
+    /// Gives back a claim in the store's own queue that was not used.
+    pub(super) fn unclaim(&mut self, lease: &Lease, by: Duration, now: Timestamp) {
+        if let Some(row) = self
+            .deliveries
+            .get_mut(&lease.delivery)
+            .filter(|row| row.is_owned_by(lease))
+        {
+            row.change(DeliveryStatus::Pending, now);
+            row.delivery.next_retry_at = Some(now + by);
+            self.lanes.settle(lease, Settle::Unused(by), now);
+        }
+    }
+
+    pub(super) fn job(&self, row: &DeliveryRow) -> Option<Job> {
+        let endpoint = self.endpoints.get(&row.delivery.endpoint_id)?;
+        let due = row.lease_until.or(row.delivery.next_retry_at)?;
+        let job = Job::new(row.delivery.id, endpoint, due, row.sequence);
+        (!row.delivery.status.is_final()).then_some(Job {
+            fence: row.fence,
+            ..job
+        })
+    }
+
+    pub(super) fn insert_endpoint(&mut self, endpoint: Endpoint) {
+        let ids = self.by_tenant.entry(endpoint.tenant.clone()).or_default();
+        if !ids.contains(&endpoint.id) {
+            ids.push(endpoint.id);
+        }
+        self.endpoints.insert(endpoint.id, Arc::new(endpoint));
+    }
+
+    pub(super) fn update_endpoint(&mut self, endpoint: &Endpoint, now: Timestamp) -> bool {
+        let Some(stored) = self.endpoints.get_mut(&endpoint.id) else {
+            return false;
+        };
+        if stored.version + 1 != endpoint.version || stored.tenant != endpoint.tenant {
+            return false;
+        }
+        *stored = Arc::new(endpoint.clone());
+        self.lanes
+            .set_limits(endpoint.id, endpoint.lane_limits(), now);
+        true
+    }
+
+    pub(super) fn delete_endpoint(&mut self, scope: &Scope, id: Uuid, now: Timestamp) -> bool {
+        if !self
+            .endpoints
+            .get(&id)
+            .is_some_and(|endpoint| scope.contains(&endpoint.tenant))
+        {
+            return false;
+        }
+        let live =
+            |row: &&DeliveryRow| row.delivery.endpoint_id == id && !row.delivery.status.is_final();
+        let live: Vec<_> = self
+            .deliveries
+            .values()
+            .filter(live)
+            .map(|row| row.delivery.id)
+            .collect();
+        for delivery in live {
+            self.end(
+                delivery,
+                DeliveryStatus::Cancelled,
+                Some(EndReason::EndpointDeleted),
+                now,
+            );
+        }
+        if let Some(endpoint) = self.endpoints.remove(&id)
+            && let Some(ids) = self.by_tenant.get_mut(&endpoint.tenant)
+        {
+            ids.retain(|other| *other != id);
+        }
+        true
+    }
+
+    pub(super) fn replay_delivery(
+        &mut self,
+        scope: &Scope,
+        id: Uuid,
+        now: Timestamp,
+    ) -> Changed<Job> {
+        let Some(row) = self
+            .deliveries
+            .get(&id)
+            .filter(|row| scope.contains(&row.delivery.tenant))
+        else {
+            return Changed::NotFound;
+        };
+        let endpoint = self.endpoints.get(&row.delivery.endpoint_id).cloned();
+        let (event, ended) = (Arc::clone(&row.event), row.delivery.status.is_final());
+        match endpoint.filter(|endpoint| ended && !self.has_live(&event, endpoint.id)) {
+            None => Changed::Refused,
+            Some(endpoint) => Changed::Done(self.replay(&event, &endpoint, now)),
+        }
+    }
+
+    pub(super) fn replay_event(
+        &mut self,
+        scope: &Scope,
+        id: Uuid,
+        now: Timestamp,
+    ) -> Changed<Vec<Job>> {
+        let Some(row) = self
+            .events
+            .get(&id)
+            .filter(|row| scope.contains(&row.event.tenant))
+        else {
+            return Changed::NotFound;
+        };
+        let event = Arc::clone(&row.event);
+        let endpoints = self.by_tenant.get(&event.tenant).into_iter().flatten();
+        let endpoints = endpoints.filter_map(|id| self.endpoints.get(id));
+        let wanted = |endpoint: &&Arc<Endpoint>| {
+            endpoint.accepts(&event.event_type)
+                && endpoint.lets_through(&event)
+                && !self.has_live(&event, endpoint.id)
+        };
+        let endpoints: Vec<_> = endpoints.filter(wanted).cloned().collect();
+        Changed::Done(
+            endpoints
+                .iter()
+                .map(|endpoint| self.replay(&event, endpoint, now))
+                .collect(),
+        )
+    }
+
+    pub(super) fn cancel(&mut self, scope: &Scope, id: Uuid, now: Timestamp) -> Changed<()> {
+        match self
+            .deliveries
+            .get(&id)
+            .filter(|row| scope.contains(&row.delivery.tenant))
+        {
+            None => Changed::NotFound,
+            Some(row) if row.delivery.status.is_final() => Changed::Refused,
+            Some(_) => {
+                self.end(
+                    id,
+                    DeliveryStatus::Cancelled,
+                    Some(EndReason::Requested),
+                    now,
+                );
+                Changed::Done(())
+            }
+        }
+    }
+
+    fn insert_event(&mut self, event: &Event, now: Timestamp, jobs: &mut Vec<Job>) {
+        if self.events.contains_key(&event.id) {
+            return;
+        }
+        if let Some(Idempotency { key, fingerprint }) = &event.idempotency {
+            let name = (event.tenant.clone(), key.clone());
+            self.keys_by_age
+                .push_back((now, name.0.clone(), name.1.clone()));
+            self.keys.insert(
+                name,
+                Key {
+                    event: event.id,
+                    fingerprint: *fingerprint,
+                    since: now,
+                },
+            );
+        }
+        let shared = Arc::new(event.clone());
+        let row = EventRow {
+            event: Arc::clone(&shared),
+            deliveries: Vec::new(),
+            live: 0,
+        };
+        self.events.insert(event.id, row);
+        self.by_age.push_back(event.id);
+        for job in self.fan_out(event, now) {
+            jobs.push(self.insert_delivery(&shared, job, 0, now));
+        }
+        self.forget_old_events();
+    }
+
+    /// Adds a delivery and its job.
+    fn insert_delivery(
+        &mut self,
+        event: &Arc<Event>,
+        mut job: Job,
+        replay_no: u32,
+        now: Timestamp,
+    ) -> Job {
+        self.sequence += 1;
+        job.sequence = self.sequence;
+        let delivery = Delivery {
+            id: job.delivery,
+            event_id: event.id,
+            endpoint_id: job.lane,
+            replay_no,
+            tenant: event.tenant.clone(),
+            event_type: event.event_type.clone(),
+            status: DeliveryStatus::Pending,
+            attempts: 0,
+            next_retry_at: Some(job.due),
+            last_error: None,
+            end_reason: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let row = DeliveryRow {
+            delivery,
+            attempts: Vec::new(),
+            event: Arc::clone(event),
+            fence: 0,
+            lease_until: None,
+            first_due: job.due,
+            sequence: job.sequence,
+        };
+        self.deliveries.insert(job.delivery, row);
+        if let Some(row) = self.events.get_mut(&event.id) {
+            row.deliveries.push(job.delivery);
+            row.live += 1;
+        }
+        self.lanes.push(&job, now);
+        job
+    }
+
+    fn replay(&mut self, event: &Arc<Event>, endpoint: &Endpoint, now: Timestamp) -> Job {
+        let replay_no = self
+            .deliveries_of(event, endpoint.id)
+            .map(|row| row.delivery.replay_no + 1)
+            .max()
+            .unwrap_or(0);
+        let id = delivery_id(now, event.id, endpoint.id, replay_no);
+        self.insert_delivery(event, Job::new(id, endpoint, now, 0), replay_no, now)
+    }
+
+    fn has_live(&self, event: &Event, endpoint: Uuid) -> bool {
+        self.deliveries_of(event, endpoint)
+            .any(|row| !row.delivery.status.is_final())
+    }
+
+    fn deliveries_of(&self, event: &Event, endpoint: Uuid) -> impl Iterator<Item = &DeliveryRow> {
+        let ids = self
+            .events
+            .get(&event.id)
+            .map(|row| &row.deliveries)
+            .into_iter()
+            .flatten();
+        ids.filter_map(|id| self.deliveries.get(id))
+            .filter(move |row| row.delivery.endpoint_id == endpoint)
+    }
+
+    /// Moves a live delivery to a final state, and its job out of the queue.
+    fn end(&mut self, id: Uuid, status: DeliveryStatus, reason: Option<EndReason>, now: Timestamp) {
+        let Some(row) = self.deliveries.get_mut(&id) else {
+            return;
+        };
+        row.change(status, now);
+        row.delivery.end_reason = reason;
+        row.delivery.next_retry_at = None;
+        if let Some(event) = self.events.get_mut(&row.delivery.event_id) {
+            event.live -= 1;
+        }
+        self.lanes.remove(id, now);
+    }
+
+    fn disable(&mut self, endpoint: Uuid, reason: StateReason, now: Timestamp) {
+        if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
+            let changed = Arc::make_mut(endpoint);
+            changed.state = EndpointState::Disabled;
+            changed.state_reason = Some(reason);
+            changed.version += 1;
+            changed.updated_at = now;
+        }
+    }
+
+    fn forget_old_keys(&mut self, now: Timestamp) {
+        while let Some((_, tenant, key)) = self
+            .keys_by_age
+            .pop_front_if(|(since, ..)| *since + KEY_WINDOW <= now)
+        {
+            self.keys.remove(&(tenant, key));
+        }
+    }
+
+    /// Drops the oldest events beyond the history's size, with all that hangs on them, unless a delivery
+    /// still needs them. Looks at two at most, so that one insert costs no more than another.
+    fn forget_old_events(&mut self) {
+        for _ in 0..2 {
+            if self.events.len() <= self.history {
+                return;
+            }
+            let Some(oldest) = self.by_age.pop_front() else {
+                return;
+            };
+            match self.events.get(&oldest) {
+                Some(row) if row.live > 0 => self.by_age.push_back(oldest),
+                _ => {
+                    let deliveries = self.events.remove(&oldest).map(|row| row.deliveries);
+                    for delivery in deliveries.into_iter().flatten() {
+                        self.deliveries.remove(&delivery);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl DeliveryRow {
+    /// Gives the delivery to the owner of `lease`, whoever had it before.
+    fn begin(&mut self, lease: &Lease, now: Timestamp) {
+        self.fence = lease.fence;
+        self.lease_until = Some(lease.until);
+        self.delivery.status = DeliveryStatus::InProgress;
+        self.delivery.updated_at = now;
+    }
+
+    fn is_owned_by(&self, lease: &Lease) -> bool {
+        self.fence == lease.fence && self.delivery.status == DeliveryStatus::InProgress
+    }
+
+    fn change(&mut self, status: DeliveryStatus, now: Timestamp) {
+        debug_assert!(
+            self.delivery.status.may_become(status),
+            "{} -> {status}",
+            self.delivery.status
+        );
+        self.delivery.status = status;
+        self.delivery.updated_at = now;
+        self.lease_until = None;
+    }
+}

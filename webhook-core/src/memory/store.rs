@@ -1,0 +1,432 @@
+//! [`MemoryStore`]: the state behind a lock, as a [`Store`] whose deliveries are its queue.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::at;
+use super::state::State;
+use crate::delivery::{Attempt, Delivery};
+use crate::endpoint::Endpoint;
+use crate::error::Result;
+use crate::event::Event;
+use crate::queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, Settle};
+use crate::store::{
+    Changed, DeliveryFilter, EventFilter, Inserted, Insertion, Loaded, OnConflict, Record,
+    Recorded, Store, TxStore,
+};
+use crate::tenant::{Page, PageRequest, Scope};
+use crate::time::Now;
+
+/// Finished events that are kept unless said otherwise.
+const DEFAULT_HISTORY: usize = 10_000;
+
+/// A store in this process's memory: for tests, trials, and events that may die with the process.
+///
+/// Finished events are forgotten, oldest first, beyond [`with_history`](Self::with_history); unfinished ones
+/// never. Clones are the same store.
+#[derive(Clone, Debug)]
+pub struct MemoryStore(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::with_history(DEFAULT_HISTORY)
+    }
+}
+
+impl MemoryStore {
+    /// An empty store that keeps 10,000 events.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty store that keeps `events` events; the unfinished ones come on top.
+    #[must_use]
+    pub fn with_history(events: usize) -> Self {
+        Self(Arc::new(Shared {
+            state: Mutex::new(State::new(events)),
+            wake: Notify::new(),
+        }))
+    }
+
+    /// Begins a transaction, for [`Dispatcher::enqueue_in`](crate::Dispatcher::enqueue_in).
+    #[must_use]
+    pub fn begin(&self) -> MemoryTx {
+        MemoryTx {
+            store: self.clone(),
+            events: Vec::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        self.0.wake.notify_one();
+    }
+}
+
+/// A transaction of a [`MemoryStore`]: what was enqueued in it exists once [`commit`](Self::commit) is
+/// called; dropping it rolls back.
+#[derive(Debug)]
+pub struct MemoryTx {
+    store: MemoryStore,
+    events: Vec<(Event, Now)>,
+}
+
+impl MemoryTx {
+    /// Makes the events exist.
+    pub fn commit(self) {
+        let mut state = self.store.state();
+        for (event, now) in self.events {
+            state.insert(&[event], OnConflict::Skip, at(now));
+        }
+        drop(state);
+        self.store.wake();
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn insert_events(
+        &self,
+        events: &[Event],
+        on_conflict: OnConflict,
+        now: Now,
+    ) -> Result<Insertion> {
+        let insertion = self.state().insert(events, on_conflict, at(now));
+        self.wake();
+        Ok(insertion)
+    }
+
+    async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
+        let mut state = self.state();
+        Ok(leases
+            .iter()
+            .filter_map(|lease| state.load(lease, at(now)))
+            .collect())
+    }
+
+    async fn record(&self, records: &[Record], now: Now) -> Result<Vec<Recorded>> {
+        let mut state = self.state();
+        let recorded = records
+            .iter()
+            .map(|record| state.record(record, at(now)))
+            .collect();
+        drop(state);
+        self.wake();
+        Ok(recorded)
+    }
+
+    async fn jobs(&self, deliveries: &[Uuid]) -> Result<Vec<Job>> {
+        let state = self.state();
+        let rows = deliveries.iter().filter_map(|id| state.deliveries.get(id));
+        Ok(rows.filter_map(|row| state.job(row)).collect())
+    }
+
+    async fn unqueued(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Job>> {
+        let state = self.state();
+        let rows = state
+            .deliveries
+            .range(after.map_or(Uuid::nil(), next_id)..)
+            .map(|(_, row)| row);
+        Ok(rows.filter_map(|row| state.job(row)).take(limit).collect())
+    }
+
+    fn queue(&self) -> Option<Arc<dyn Queue>> {
+        Some(Arc::new(OwnQueue(self.clone())))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
+        self.state().insert_endpoint(endpoint.clone());
+        Ok(())
+    }
+
+    async fn update_endpoint(&self, endpoint: &Endpoint) -> Result<bool> {
+        let updated = self.state().update_endpoint(endpoint, endpoint.updated_at);
+        self.wake();
+        Ok(updated)
+    }
+
+    async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool> {
+        Ok(self.state().delete_endpoint(scope, id, at(now)))
+    }
+
+    async fn endpoint(&self, scope: &Scope, id: Uuid) -> Result<Option<Endpoint>> {
+        let endpoint = self
+            .state()
+            .endpoints
+            .get(&id)
+            .map(|endpoint| Endpoint::clone(endpoint));
+        Ok(endpoint.filter(|endpoint| scope.contains(&endpoint.tenant)))
+    }
+
+    async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>> {
+        let state = self.state();
+        let newest_first = state
+            .endpoints
+            .values()
+            .rev()
+            .filter(|endpoint| scope.contains(&endpoint.tenant));
+        Ok(paged(
+            newest_first.map(|endpoint| (endpoint.id, Endpoint::clone(endpoint))),
+            page,
+        ))
+    }
+
+    async fn event(&self, scope: &Scope, id: Uuid) -> Result<Option<Event>> {
+        let event = self
+            .state()
+            .events
+            .get(&id)
+            .map(|row| Event::clone(&row.event));
+        Ok(event.filter(|event| scope.contains(&event.tenant)))
+    }
+
+    async fn events(
+        &self,
+        scope: &Scope,
+        filter: &EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<Event>> {
+        let state = self.state();
+        let events = state.events.values().rev().map(|row| &row.event);
+        let events =
+            events.filter(|event| scope.contains(&event.tenant) && event_matches(filter, event));
+        Ok(paged(
+            events.map(|event| (event.id, Event::clone(event))),
+            page,
+        ))
+    }
+
+    async fn delivery(&self, scope: &Scope, id: Uuid) -> Result<Option<Delivery>> {
+        let delivery = self
+            .state()
+            .deliveries
+            .get(&id)
+            .map(|row| row.delivery.clone());
+        Ok(delivery.filter(|delivery| scope.contains(&delivery.tenant)))
+    }
+
+    async fn deliveries(
+        &self,
+        scope: &Scope,
+        filter: &DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Page<Delivery>> {
+        let state = self.state();
+        let deliveries = state.deliveries.values().rev().map(|row| &row.delivery);
+        let deliveries =
+            deliveries.filter(|one| scope.contains(&one.tenant) && delivery_matches(filter, one));
+        Ok(paged(
+            deliveries.map(|delivery| (delivery.id, delivery.clone())),
+            page,
+        ))
+    }
+
+    async fn attempts(&self, scope: &Scope, delivery: Uuid) -> Result<Vec<Attempt>> {
+        let state = self.state();
+        let row = state
+            .deliveries
+            .get(&delivery)
+            .filter(|row| scope.contains(&row.delivery.tenant));
+        Ok(row
+            .into_iter()
+            .flat_map(|row| &row.attempts)
+            .map(|attempt| Attempt::clone(attempt))
+            .collect())
+    }
+
+    async fn replay_delivery(
+        &self,
+        scope: &Scope,
+        delivery: Uuid,
+        now: Now,
+    ) -> Result<Changed<Job>> {
+        let changed = self.state().replay_delivery(scope, delivery, at(now));
+        self.wake();
+        Ok(changed)
+    }
+
+    async fn replay_event(
+        &self,
+        scope: &Scope,
+        event: Uuid,
+        now: Now,
+    ) -> Result<Changed<Vec<Job>>> {
+        let changed = self.state().replay_event(scope, event, at(now));
+        self.wake();
+        Ok(changed)
+    }
+
+    async fn cancel_delivery(
+        &self,
+        scope: &Scope,
+        delivery: Uuid,
+        now: Now,
+    ) -> Result<Changed<()>> {
+        Ok(self.state().cancel(scope, delivery, at(now)))
+    }
+}
+
+#[async_trait]
+impl TxStore for MemoryStore {
+    type Connection = MemoryTx;
+
+    async fn insert_events_in(
+        &self,
+        tx: &mut MemoryTx,
+        events: &[Event],
+        now: Now,
+    ) -> Result<Insertion> {
+        let state = self.state();
+        let inserted = state.judge(events, at(now));
+        let new = events
+            .iter()
+            .zip(&inserted)
+            .filter(|(_, one)| **one == Inserted::New);
+        let new: Vec<_> = new.map(|(event, _)| event.clone()).collect();
+        let jobs = new
+            .iter()
+            .flat_map(|event| state.fan_out(event, at(now)))
+            .collect();
+        tx.events.extend(new.into_iter().map(|event| (event, now)));
+        Ok(Insertion {
+            events: inserted,
+            jobs,
+        })
+    }
+}
+
+/// The queue that a [`MemoryStore`]'s deliveries are. Only its store hands it out.
+struct OwnQueue(MemoryStore);
+
+#[async_trait]
+impl Queue for OwnQueue {
+    /// The rows are the jobs.
+    async fn push(&self, _: &[Job], _: Now) -> Result<()> {
+        self.0.wake();
+        Ok(())
+    }
+
+    async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed> {
+        Ok(self.0.state().claim(options, at(now)))
+    }
+
+    async fn extend(&self, leases: &[Lease], by: Duration, now: Now) -> Result<Vec<Lease>> {
+        let mut state = self.0.state();
+        Ok(leases
+            .iter()
+            .filter_map(|lease| state.lanes.extend(lease, at(now) + by))
+            .collect())
+    }
+
+    /// `record` has moved on what was attempted; only the unused go back here.
+    async fn settle(&self, settled: &[(Lease, Settle)], now: Now) -> Result<()> {
+        let mut state = self.0.state();
+        for (lease, settle) in settled {
+            if let Settle::Unused(by) = settle {
+                state.unclaim(lease, *by, at(now));
+            }
+        }
+        drop(state);
+        self.0.wake();
+        Ok(())
+    }
+
+    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<()> {
+        self.0.state().lanes.hold(lane, at(now) + by, at(now));
+        Ok(())
+    }
+
+    async fn release(&self, lane: Uuid) -> Result<()> {
+        self.0.state().lanes.release(lane);
+        self.0.wake();
+        Ok(())
+    }
+
+    async fn ready(&self) {
+        self.0.0.wake.notified().await;
+    }
+
+    async fn epoch(&self) -> Result<u64> {
+        Ok(0)
+    }
+
+    async fn depth(&self, now: Now) -> Result<Depth> {
+        Ok(self.0.state().lanes.depth(at(now)))
+    }
+}
+
+fn paged<T>(newest_first: impl Iterator<Item = (Uuid, T)>, page: PageRequest) -> Page<T> {
+    let mut rows = newest_first.filter(|(id, _)| page.before.is_none_or(|before| *id < before));
+    let mut items = Vec::new();
+    let mut last = None;
+    for (id, item) in rows.by_ref().take(page.limit) {
+        last = Some(id);
+        items.push(item);
+    }
+    Page {
+        items,
+        next: last.filter(|_| rows.next().is_some()),
+    }
+}
+
+fn event_matches(filter: &EventFilter, event: &Event) -> bool {
+    let contains = |text: &String| {
+        event
+            .body
+            .windows(text.len().max(1))
+            .any(|part| part == text.as_bytes())
+    };
+    filter
+        .event_type
+        .as_ref()
+        .is_none_or(|wanted| *wanted == event.event_type)
+        && filter.since.is_none_or(|since| event.created_at >= since)
+        && filter.until.is_none_or(|until| event.created_at < until)
+        && filter.text.as_ref().is_none_or(contains)
+}
+
+fn delivery_matches(filter: &DeliveryFilter, delivery: &Delivery) -> bool {
+    let error_kind = || delivery.last_error.map(|error| error.to_string());
+    filter
+        .endpoint_id
+        .is_none_or(|wanted| wanted == delivery.endpoint_id)
+        && filter
+            .event_id
+            .is_none_or(|wanted| wanted == delivery.event_id)
+        && filter
+            .event_type
+            .as_ref()
+            .is_none_or(|wanted| *wanted == delivery.event_type)
+        && filter.status.is_none_or(|wanted| wanted == delivery.status)
+        && filter
+            .since
+            .is_none_or(|since| delivery.created_at >= since)
+        && filter.until.is_none_or(|until| delivery.created_at < until)
+        && filter
+            .error_kind
+            .as_ref()
+            .is_none_or(|wanted| error_kind().as_ref() == Some(wanted))
+}
+
+/// The smallest id above `id`.
+fn next_id(id: Uuid) -> Uuid {
+    Uuid::from_u128(id.as_u128().saturating_add(1))
+}

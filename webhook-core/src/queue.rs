@@ -1,0 +1,165 @@
+//! The seam behind which jobs wait, in lanes.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::endpoint::LaneLimits;
+use crate::error::Result;
+use crate::tenant::Tenant;
+use crate::time::{Now, Timestamp};
+
+/// A delivery that waits: what a store hands to a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The delivery.
+    pub delivery: Uuid,
+    /// The lane: the endpoint's id.
+    pub lane: Uuid,
+    /// Whose lane it is: claims go round the tenants first.
+    pub tenant: Tenant,
+    /// Not claimed before this time.
+    pub due: Timestamp,
+    /// The greatest fence that the store knows for this delivery.
+    pub fence: i64,
+    /// The store's order of acceptance, which an ordered lane follows.
+    pub sequence: i64,
+    /// How the lane is scheduled.
+    pub limits: LaneLimits,
+}
+
+/// A job that a worker owns for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The delivery.
+    pub delivery: Uuid,
+    /// Its lane.
+    pub lane: Uuid,
+    /// Greater than that of every lease of this delivery before it. The store refuses the writes of lower ones.
+    pub fence: i64,
+    /// When it ends, by the queue's clock.
+    pub until: Timestamp,
+}
+
+/// How many jobs a claim may take, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClaimOptions {
+    /// The most jobs.
+    pub limit: usize,
+    /// How long the leases last.
+    pub lease: Duration,
+}
+
+impl ClaimOptions {
+    /// At most `limit` jobs, owned for `lease`.
+    #[must_use]
+    pub fn new(limit: usize, lease: Duration) -> Self {
+        Self { limit, lease }
+    }
+}
+
+/// What a claim found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// The jobs that are now owned, at most the limit.
+    pub leases: Vec<Lease>,
+    /// If there were none: when the next may be, as far as the queue can tell without effort. Due times,
+    /// ends of holds and of leases count; a lane at its cap does not. Fewer than the limit does not mean
+    /// that nothing more is due.
+    pub next_due: Option<Timestamp>,
+}
+
+/// How a lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// The delivery has ended. Follows a written `record`.
+    Done,
+    /// The delivery is due again after this time. Follows a written `record`.
+    After(Duration),
+    /// Nothing was attempted: the job goes back, due after this time. No `record` went before.
+    Unused(Duration),
+}
+
+/// What waits in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Jobs that are due and unclaimed, held ones included.
+    pub ready: u64,
+    /// Jobs whose time has not come.
+    pub parked: u64,
+    /// Jobs under a lease.
+    pub leased: u64,
+    /// The earliest due time of an unclaimed job.
+    pub oldest_due: Option<Timestamp>,
+}
+
+/// Where jobs wait in lanes, one lane an endpoint, and are claimed fairly.
+///
+/// The contract, which `queue_conformance!` checks:
+/// - **A lane has a time before which it is not eligible, and a cap on what is in flight.** A claim never
+///   takes a job before its due time, nor from a lane that is held, over its rate, or at its cap.
+/// - **Fair.** A claim goes round the tenants, then round a tenant's eligible lanes, one job at a time.
+/// - **Exclusive.** Of concurrent claims, one gets a job; the fence of a lease is greater than that of
+///   every earlier lease of the delivery, and than the job's own.
+/// - **Leases end.** A job whose lease has passed is claimed again by whoever comes first, without any
+///   recovery step.
+/// - **Stale owners change nothing**: `extend` and `settle` act only where the fence is still the current one.
+/// - **Losable.** Beside a store with a queue of its own it is only an index: what it forgets is pushed
+///   again, and `push` of a job that is there already changes nothing but the lane's limits.
+///
+/// `now` is `None` in production: each backend then uses its own clock.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Adds jobs. A job that is there already, waiting or leased, stays as it is.
+    ///
+    /// # Errors
+    /// When the backend fails. Some of the jobs may have been added; pushing them again is harmless.
+    async fn push(&self, jobs: &[Job], now: Now) -> Result<()>;
+
+    /// Takes due jobs from eligible lanes, fairly.
+    ///
+    /// # Errors
+    /// When the backend fails. Jobs that were leased nevertheless come back when their lease ends.
+    async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed>;
+
+    /// Lets leases last until `by` from now. Returns those that still stood.
+    ///
+    /// # Errors
+    /// When the backend fails; treat every lease as lost.
+    async fn extend(&self, leases: &[Lease], by: Duration, now: Now) -> Result<Vec<Lease>>;
+
+    /// Ends leases. Where a lease is no longer the current one, nothing changes.
+    ///
+    /// # Errors
+    /// When the backend fails. The leases end by themselves.
+    async fn settle(&self, settled: &[(Lease, Settle)], now: Now) -> Result<()>;
+
+    /// Lets nothing of `lane` be claimed for `by`, or for what is left of an earlier hold if that is longer.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<()>;
+
+    /// Ends a hold.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn release(&self, lane: Uuid) -> Result<()>;
+
+    /// Returns when there may be something to claim. May return early, or never: callers poll beside it.
+    async fn ready(&self);
+
+    /// A number that changes when the queue has lost what it held.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn epoch(&self) -> Result<u64>;
+
+    /// What waits.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn depth(&self, now: Now) -> Result<Depth>;
+}

@@ -1,0 +1,338 @@
+//! The seam behind which the truth is kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::delivery::{Attempt, Delivery, DeliveryStatus};
+use crate::endpoint::{Endpoint, StateReason};
+use crate::error::Result;
+use crate::event::{Event, EventType};
+use crate::queue::{Job, Lease, Queue};
+use crate::retry::Next;
+use crate::tenant::{Page, PageRequest, Scope, Tenant};
+use crate::time::{Now, Timestamp};
+
+/// What happens to a whole insert when one of its idempotency keys stands for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// The other events are stored: they come from unrelated callers.
+    Skip,
+    /// Nothing is stored: they belong together.
+    Abort,
+}
+
+/// What an insert did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Insertion {
+    /// For each event, in order.
+    pub events: Vec<Inserted>,
+    /// The deliveries that were made, in any order.
+    pub jobs: Vec<Job>,
+}
+
+/// What became of one event of an insert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is stored.
+    New,
+    /// Its idempotency key stands for this event, with the same content; nothing was stored.
+    Existing(Uuid),
+    /// Its idempotency key stands for this event, with other content; nothing was stored.
+    Conflict(Uuid),
+}
+
+/// A claimed delivery with all that an attempt needs.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The claim.
+    pub lease: Lease,
+    /// What to do with it.
+    pub verdict: Verdict,
+}
+
+/// What to do with a claimed delivery.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Attempt it.
+    Run(Work),
+    /// Nothing yet: the queue was wrong, it is due only after this time. Its row is as it was.
+    Early(Duration),
+    /// Nothing more: it has ended.
+    Ended,
+}
+
+/// What an attempt needs.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The attempts made before.
+    pub attempts: u32,
+    /// When this delivery first was due.
+    pub first_due: Timestamp,
+    /// What to send.
+    pub event: Arc<Event>,
+    /// Where to.
+    pub endpoint: Arc<Endpoint>,
+}
+
+/// What a worker writes about a claimed delivery.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The claim that entitles to it.
+    pub lease: Lease,
+    /// What was tried; `None` if the delivery ended without an attempt.
+    pub attempt: Option<Arc<Attempt>>,
+    /// What the delivery becomes.
+    pub next: Next,
+    /// Disables the endpoint, in the same transaction.
+    pub disable: Option<StateReason>,
+}
+
+/// Whether a record was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is committed.
+    Written,
+    /// The claim is stale, or the delivery has ended: nothing changed.
+    Fenced,
+}
+
+/// Which deliveries a list shows; all that is `Some` must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryFilter {
+    /// Of this endpoint.
+    pub endpoint_id: Option<Uuid>,
+    /// Of this event.
+    pub event_id: Option<Uuid>,
+    /// Of this type.
+    pub event_type: Option<EventType>,
+    /// In this state.
+    pub status: Option<DeliveryStatus>,
+    /// Whose last attempt failed so: `http_503`, `timeout`.
+    pub error_kind: Option<String>,
+    /// Made at this time or later.
+    pub since: Option<Timestamp>,
+    /// Made before this time.
+    pub until: Option<Timestamp>,
+}
+
+/// Which events a list shows; all that is `Some` must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Of this type.
+    pub event_type: Option<EventType>,
+    /// Accepted at this time or later.
+    pub since: Option<Timestamp>,
+    /// Accepted before this time.
+    pub until: Option<Timestamp>,
+    /// Whose body contains this text.
+    pub text: Option<String>,
+}
+
+/// What became of a request to change one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed<T> {
+    /// Done.
+    Done(T),
+    /// There is no such row in the scope.
+    NotFound,
+    /// The row's state does not allow it.
+    Refused,
+}
+
+/// Where events, endpoints, deliveries and attempts are kept: the truth.
+///
+/// The contract, which `store_conformance!` checks:
+/// - **Atomic.** Each method is one transaction: all of it or nothing, durable when it returns `Ok`.
+/// - **Bytes stay bytes.** Bodies come back as they were given.
+/// - **Fenced.** Each delivery has a fence that only grows. `load` (beside an index queue) or the store's own
+///   queue's `claim` raises it to the lease's and sets `in_progress`; `record` requires equality *and*
+///   `in_progress`, otherwise it changes nothing, not even the attempt log.
+/// - **Tenants are walls.** A row outside the scope is as if it did not exist.
+/// - **Idempotent where it must be.** `insert_events` with the same ids again adds nothing.
+/// - States change only as [`DeliveryStatus::may_become`] allows.
+///
+/// `now` is `None` in production: each backend then uses its own clock.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Stores events and one delivery for each of the tenant's enabled or paused endpoints that accepts
+    /// the event's type, in one transaction.
+    ///
+    /// # Errors
+    /// When nothing was stored, or it is unknown whether it was; the same call may be repeated.
+    async fn insert_events(
+        &self,
+        events: &[Event],
+        on_conflict: OnConflict,
+        now: Now,
+    ) -> Result<Insertion>;
+
+    /// Reads what the attempts of these claims need, raises each fence to the lease's, keeps the lease's end
+    /// and sets `in_progress`. Leaves out leases whose fence is below the row's: someone else owns those.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>>;
+
+    /// Appends attempts and moves deliveries on, for each record whose claim is current.
+    ///
+    /// # Errors
+    /// When nothing was written, or it is unknown whether it was; the same call may be repeated, and what
+    /// was written before then answers [`Recorded::Fenced`].
+    async fn record(&self, records: &[Record], now: Now) -> Result<Vec<Recorded>>;
+
+    /// The live ones among these deliveries: what became of an `enqueue_in` whose transaction has committed.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn jobs(&self, deliveries: &[Uuid]) -> Result<Vec<Job>>;
+
+    /// Live deliveries in the order of their ids, after `after`: what an index queue should hold.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn unqueued(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Job>>;
+
+    /// The queue that these deliveries already are; `None` where the host must bring one.
+    fn queue(&self) -> Option<Arc<dyn Queue>>;
+
+    /// Whether the backend answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    async fn ping(&self) -> Result<()>;
+
+    /// Stores a new endpoint.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()>;
+
+    /// Replaces an endpoint whose stored version is one below `endpoint.version`; otherwise answers `false`.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn update_endpoint(&self, endpoint: &Endpoint) -> Result<bool>;
+
+    /// Removes an endpoint and cancels its live deliveries. Answers whether it was there.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool>;
+
+    /// One endpoint.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn endpoint(&self, scope: &Scope, id: Uuid) -> Result<Option<Endpoint>>;
+
+    /// Endpoints, newest first.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>>;
+
+    /// One event.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn event(&self, scope: &Scope, id: Uuid) -> Result<Option<Event>>;
+
+    /// Events, newest first.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn events(
+        &self,
+        scope: &Scope,
+        filter: &EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<Event>>;
+
+    /// One delivery.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn delivery(&self, scope: &Scope, id: Uuid) -> Result<Option<Delivery>>;
+
+    /// Deliveries, newest first.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn deliveries(
+        &self,
+        scope: &Scope,
+        filter: &DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Page<Delivery>>;
+
+    /// A delivery's attempts, oldest first; none for one outside the scope.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn attempts(&self, scope: &Scope, delivery: Uuid) -> Result<Vec<Attempt>>;
+
+    /// Makes a new delivery of an ended one, with the next `replay_no`, due at once. Refused while the
+    /// delivery is live or when its endpoint is gone.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn replay_delivery(
+        &self,
+        scope: &Scope,
+        delivery: Uuid,
+        now: Now,
+    ) -> Result<Changed<Job>>;
+
+    /// Makes a new delivery of an event for each endpoint that accepts it now and has no live delivery of
+    /// it, with the next `replay_no`, due at once.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn replay_event(&self, scope: &Scope, event: Uuid, now: Now)
+    -> Result<Changed<Vec<Job>>>;
+
+    /// Cancels a live delivery. An attempt under way ends fenced.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn cancel_delivery(&self, scope: &Scope, delivery: Uuid, now: Now)
+    -> Result<Changed<()>>;
+}
+
+/// A store that can join a host's own transaction.
+#[async_trait]
+pub trait TxStore: Store {
+    /// What a host's transaction runs on.
+    type Connection: Send;
+
+    /// As [`Store::insert_events`], inside the host's transaction: the events exist once it commits, and
+    /// never if it does not.
+    ///
+    /// # Errors
+    /// When nothing was stored. The transaction may be unusable.
+    async fn insert_events_in(
+        &self,
+        tx: &mut Self::Connection,
+        events: &[Event],
+        now: Now,
+    ) -> Result<Insertion>;
+}
+
+impl Job {
+    /// The job of a delivery to `endpoint`.
+    #[must_use]
+    pub fn new(delivery: Uuid, endpoint: &Endpoint, due: Timestamp, sequence: i64) -> Self {
+        Self {
+            delivery,
+            lane: endpoint.id,
+            tenant: Tenant::clone(&endpoint.tenant),
+            due,
+            fence: 0,
+            sequence,
+            limits: endpoint.lane_limits(),
+        }
+    }
+}
