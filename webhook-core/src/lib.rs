@@ -1,30 +1,69 @@
 //! Traits, retry, signing and scheduling of the webhook-delivery engine.
 
+mod delivery;
+mod dispatcher;
+mod endpoint;
 mod error;
-mod receiver;
-mod signing;
+mod event;
+mod filter;
+mod headers;
+mod id;
+mod memory;
 mod network;
+mod observer;
+mod payload;
+mod queue;
+mod receiver;
+mod retry;
 #[cfg(feature = "tower")]
 mod service;
+mod signing;
+mod store;
+mod tenant;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod time;
 mod transport;
 mod url;
 
+pub use delivery::{Attempt, Delivery, DeliveryStatus, EndReason, Failure, InvalidStatus, Outcome};
+pub use dispatcher::{
+    BatchError, BuildError, Builder, Deliveries, Dispatcher, EndpointChange, Endpoints,
+    EnqueueError, Events, MAX_BATCH, ManageError, Step,
+};
+pub use endpoint::{
+    DEFAULT_MAX_IN_FLIGHT, Endpoint, EndpointSecret, EndpointSettings, EndpointState,
+    InvalidSetting, InvalidState, LaneLimits, NewEndpoint, RateLimit, StateReason,
+};
 pub use error::{BoxError, Error, ErrorKind, Result};
+pub use event::{Event, EventType, Idempotency, InvalidEvent, NewEvent};
+pub use filter::{EventPattern, InvalidFilter, InvalidPattern, PayloadFilter};
+pub use headers::{CustomHeaders, InvalidHeader};
+pub use id::delivery_id;
+pub use memory::{MemoryQueue, MemoryStore, MemoryTx};
+pub use network::{Blocked, InvalidNetwork, Network, NetworkPolicy, NetworkPolicyBuilder};
+#[cfg(feature = "reqwest")]
+pub use network::{Resolve, SystemResolver};
+pub use observer::{Notice, Observer, Report};
+pub use payload::InvalidPayload;
+pub use queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, Settle};
 pub use receiver::{
     Begin, DEFAULT_MAX_BODY, Deduplicator, Handling, MemoryDeduplicator, MemoryReplayGuard,
     ReceiveError, Receiver, ReceiverBuilder, ReplayGuard,
 };
+pub use retry::{Decision, Next, RetryPolicy, decide};
+#[cfg(feature = "tower")]
+pub use service::{ServiceTransport, TransportService};
 pub use signing::{
     DEFAULT_TOLERANCE, HeaderNames, InvalidHeaderPrefix, InvalidSecret, Scheme, Secret, SignError,
     SignRequest, Signer, StandardWebhooks, VerifiedHeaders, Verifier, VerifyError, VerifyingKey,
 };
-pub use network::{Blocked, InvalidNetwork, Network, NetworkPolicy, NetworkPolicyBuilder};
-#[cfg(feature = "reqwest")]
-pub use network::{Resolve, SystemResolver};
-#[cfg(feature = "tower")]
-pub use service::{ServiceTransport, TransportService};
-pub use time::{Clock, Now, SystemClock, Timestamp};
+pub use store::{
+    Changed, DeliveryFilter, EventFilter, Inserted, Insertion, Loaded, OnConflict, Record,
+    Recorded, Store, TxStore, Verdict, Work,
+};
+pub use tenant::{InvalidTenant, Page, PageRequest, Scope, Tenant};
+pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};
 #[cfg(feature = "reqwest")]
 pub use transport::http::{BuildTransportError, HttpTransport, HttpTransportBuilder};
 pub use transport::{

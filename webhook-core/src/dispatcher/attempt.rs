@@ -1,0 +1,215 @@
+//! One HTTP try of a delivery.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, Response};
+
+use super::Engine;
+use crate::delivery::{Attempt, EndReason, Outcome};
+use crate::endpoint::{Endpoint, EndpointState, StateReason};
+use crate::error::BoxError;
+use crate::queue::{Lease, Settle};
+use crate::retry::{Decision, Next, decide};
+use crate::signing::SignRequest;
+use crate::store::{Record, Work};
+use crate::time::Timestamp;
+use crate::transport::{
+    MaxResponseBody, RequestTimeout, Timings, TransportError, TransportErrorKind, Truncated,
+};
+
+/// How much longer than its deadline a transport may take before it is aborted.
+const GRACE: Duration = Duration::from_secs(1);
+/// When a delivery is looked at again whose endpoint is not enabled. Its lane is held meanwhile.
+const PAUSED_RECHECK: Duration = Duration::from_secs(60);
+
+/// A claimed delivery, and until when it is ours by our own clock.
+pub(super) struct Task {
+    pub(super) lease: Lease,
+    pub(super) work: Work,
+    pub(super) lease_ends: Timestamp,
+}
+
+/// How a claim ends.
+pub(super) enum Finished {
+    /// With something to write, and what that means for the lane.
+    Recorded {
+        record: Record,
+        work: Work,
+        hold_lane: Option<Duration>,
+    },
+    /// With nothing to write.
+    Settled(Lease, Settle),
+    /// With nothing to write, because the endpoint takes nothing now: its lane is held.
+    Paused(Lease),
+}
+
+impl Engine {
+    pub(super) async fn attempt(&self, task: Task) -> Finished {
+        if let Some(finished) = self.without_attempt(&task) {
+            return finished;
+        }
+        let Task { lease, work, .. } = task;
+        let started_at = self.clock.now();
+        let timeout = self.timeout_of(&work.endpoint);
+        let (request_headers, sent) = match self.request(&work, started_at, timeout) {
+            Ok(request) => (request.headers().clone(), self.send(request, timeout).await),
+            Err(error) => (HeaderMap::new(), Err(error)),
+        };
+        let now = self.clock.now();
+        let first_byte = sent
+            .as_ref()
+            .ok()
+            .and_then(|response| response.extensions().get::<Timings>()?.first_byte);
+        let outcome = sent.map_or_else(|error| Outcome::Failed(error.kind()), outcome_of);
+        let decision = self.decide(&outcome, &work, now);
+        let attempt = Attempt {
+            started_at,
+            duration: now.since(started_at),
+            first_byte,
+            request_headers,
+            outcome,
+        };
+        let record = Record {
+            lease,
+            attempt: Some(Arc::new(attempt)),
+            next: decision.next,
+            disable: decision.disable_endpoint.then_some(StateReason::Gone),
+        };
+        Finished::Recorded {
+            record,
+            work,
+            hold_lane: decision.hold_lane,
+        }
+    }
+
+    pub(super) fn timeout_of(&self, endpoint: &Endpoint) -> Duration {
+        endpoint
+            .settings
+            .timeout
+            .unwrap_or(self.config.request_timeout)
+    }
+
+    /// What ends a claim before anything is sent: a lease that might not last, a delivery that is too old,
+    /// an endpoint that takes nothing now, an event that its filter does not want.
+    fn without_attempt(
+        &self,
+        Task {
+            lease,
+            work,
+            lease_ends,
+        }: &Task,
+    ) -> Option<Finished> {
+        let now = self.clock.now();
+        let cancel = |next| Finished::Recorded {
+            record: Record {
+                lease: *lease,
+                attempt: None,
+                next,
+                disable: None,
+            },
+            work: work.clone(),
+            hold_lane: None,
+        };
+        if now + self.timeout_of(&work.endpoint) > *lease_ends {
+            Some(Finished::Settled(*lease, Settle::Unused(Duration::ZERO)))
+        } else if now.since(work.first_due) > self.config.max_age {
+            Some(cancel(Next::Failed(EndReason::Expired)))
+        } else if work.endpoint.state != EndpointState::Enabled {
+            Some(Finished::Paused(*lease))
+        } else if !work.endpoint.lets_through(&work.event) {
+            Some(cancel(Next::Cancelled(EndReason::Filtered)))
+        } else {
+            None
+        }
+    }
+
+    /// The signed request. The endpoint's headers come first and ours last, so that ours stand.
+    fn request(
+        &self,
+        work: &Work,
+        now: Timestamp,
+        timeout: Duration,
+    ) -> Result<Request<Bytes>, TransportError> {
+        let Work {
+            event, endpoint, ..
+        } = work;
+        let mut headers = endpoint.settings.headers.as_map().clone();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, self.config.user_agent.clone());
+        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+        let secrets: Vec<_> = endpoint.live_secrets(now).cloned().collect();
+        let to_sign = SignRequest::new(
+            event.id.hyphenated().encode_lower(&mut id),
+            now,
+            &event.body,
+            &secrets,
+        );
+        let internal =
+            |error: BoxError| TransportError::new(TransportErrorKind::Internal).with_source(error);
+        self.signer
+            .sign(&to_sign, &mut headers)
+            .map_err(|error| internal(error.into()))?;
+        let mut request = Request::post(endpoint.url.uri())
+            .body(event.body.clone())
+            .map_err(|error| internal(error.into()))?;
+        *request.headers_mut() = headers;
+        request.extensions_mut().insert(endpoint.url.clone());
+        request.extensions_mut().insert(RequestTimeout(timeout));
+        request
+            .extensions_mut()
+            .insert(MaxResponseBody(self.config.max_response_body));
+        Ok(request)
+    }
+
+    /// Sends, whatever the transport does: one that panics or overstays its deadline has failed.
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+        timeout: Duration,
+    ) -> Result<Response<Bytes>, TransportError> {
+        let sent = AssertUnwindSafe(self.transport.send(request)).catch_unwind();
+        match tokio::time::timeout(timeout + GRACE, sent).await {
+            Ok(Ok(sent)) => sent,
+            Ok(Err(_panic)) => {
+                tracing::error!("the transport panicked");
+                Err(TransportError::new(TransportErrorKind::Internal))
+            }
+            Err(_overstayed) => Err(TransportError::new(TransportErrorKind::Timeout)),
+        }
+    }
+
+    fn decide(&self, outcome: &Outcome, work: &Work, now: Timestamp) -> Decision {
+        let delays = work.endpoint.settings.retry_schedule.as_deref();
+        let spread = if outcome.failure().is_some() {
+            self.spread()
+        } else {
+            0.0
+        };
+        decide(
+            outcome,
+            work.attempts + 1,
+            &self.config.retry,
+            delays,
+            now,
+            spread,
+        )
+    }
+
+    /// Holds the lane of an endpoint that takes nothing now.
+    pub(super) const PAUSE: Duration = PAUSED_RECHECK;
+}
+
+fn outcome_of(response: Response<Bytes>) -> Outcome {
+    let (parts, body) = response.into_parts();
+    Outcome::Response {
+        status: parts.status.as_u16(),
+        truncated: parts.extensions.get::<Truncated>().is_some(),
+        headers: parts.headers,
+        body,
+    }
+}

@@ -1,0 +1,249 @@
+//! How a [`Dispatcher`] is put together.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::HeaderValue;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::enqueue::Intake;
+use super::sweep::Sweeper;
+use super::{Dispatcher, Engine};
+use crate::id::IdGenerator;
+use crate::network::NetworkPolicy;
+use crate::observer::Observer;
+use crate::queue::Queue;
+use crate::retry::RetryPolicy;
+use crate::signing::{Signer, StandardWebhooks};
+use crate::store::Store;
+use crate::time::{Clock, SystemClock};
+use crate::transport::Transport;
+
+/// Puts a [`Dispatcher`] together; every setting has a default.
+pub struct Builder<S> {
+    store: S,
+    queue: Option<Arc<dyn Queue>>,
+    transport: Option<Arc<dyn Transport>>,
+    signer: Arc<dyn Signer>,
+    clock: Arc<dyn Clock>,
+    policy: NetworkPolicy,
+    observer: Option<Arc<dyn Observer>>,
+    seed: Option<u64>,
+    config: Config,
+}
+
+/// The numbers of an engine.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub(super) max_in_flight: usize,
+    pub(super) request_timeout: Duration,
+    pub(super) max_payload: usize,
+    pub(super) max_response_body: usize,
+    pub(super) max_age: Duration,
+    pub(super) retry: RetryPolicy,
+    pub(super) user_agent: HeaderValue,
+}
+
+impl Config {
+    /// Beyond the request timeout: room for loading before an attempt and recording after it.
+    const LEASE_MARGIN: Duration = Duration::from_secs(15);
+
+    /// How long an attempt of this length owns its delivery.
+    pub(super) fn lease(timeout: Duration) -> Duration {
+        timeout + Self::LEASE_MARGIN
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 256,
+            request_timeout: Duration::from_secs(15),
+            max_payload: 256 * 1024,
+            max_response_body: 16 * 1024,
+            max_age: Duration::from_secs(7 * 86_400),
+            retry: RetryPolicy::default(),
+            user_agent: HeaderValue::from_static(concat!(
+                "webhook-delivery/",
+                env!("CARGO_PKG_VERSION")
+            )),
+        }
+    }
+}
+
+/// Why a dispatcher cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The store's deliveries are no queue, and none was given.
+    #[error("this store has no queue of its own: give one with `queue`")]
+    MissingQueue,
+    /// No transport was given, and the crate is built without its own (feature `reqwest`).
+    #[error("no transport: give one with `transport`, or enable the feature `reqwest`")]
+    MissingTransport,
+    /// The HTTP client could not be made.
+    #[error("the HTTP transport cannot be made")]
+    Transport(#[source] crate::error::BoxError),
+}
+
+impl<S: Store + 'static> Builder<S> {
+    pub(super) fn new(store: S) -> Self {
+        Self {
+            store,
+            queue: None,
+            transport: None,
+            signer: Arc::new(StandardWebhooks::new()),
+            clock: Arc::new(SystemClock),
+            policy: NetworkPolicy::default(),
+            observer: None,
+            seed: None,
+            config: Config::default(),
+        }
+    }
+
+    /// A queue beside the store, as an index: the store stays the truth and repairs it.
+    #[must_use]
+    pub fn queue(mut self, queue: impl Queue + 'static) -> Self {
+        self.queue = Some(Arc::new(queue));
+        self
+    }
+
+    /// Another way to send requests than the built-in one. It is then the transport that keeps
+    /// requests out of private networks, at each connection.
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport + 'static) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Where requests may go: judged when an endpoint is registered, and by the built-in transport at
+    /// each connection. Public https only unless said.
+    #[must_use]
+    pub fn network_policy(mut self, policy: NetworkPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Another signature scheme than Standard Webhooks.
+    #[must_use]
+    pub fn signer(mut self, signer: impl Signer + 'static) -> Self {
+        self.signer = Arc::new(signer);
+        self
+    }
+
+    /// Another source of time than the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Who hears of what was recorded.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// When failed deliveries are tried again; 5 s, 5 min, 30 min, 2 h, 12 h unless said.
+    #[must_use]
+    pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
+        self.config.retry = policy;
+        self
+    }
+
+    /// The most attempts at once in this process; 256 unless said.
+    #[must_use]
+    pub fn max_in_flight(mut self, attempts: usize) -> Self {
+        self.config.max_in_flight = attempts.max(1);
+        self
+    }
+
+    /// The total deadline of an attempt, the response's body included; 15 s unless said. An endpoint may
+    /// set its own.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.config.request_timeout = timeout;
+        self
+    }
+
+    /// The most bytes of a body that is sent; 256 KiB unless said.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.config.max_payload = bytes;
+        self
+    }
+
+    /// The most bytes of a response's body that are kept; 16 KiB unless said.
+    #[must_use]
+    pub fn max_response_body(mut self, bytes: usize) -> Self {
+        self.config.max_response_body = bytes;
+        self
+    }
+
+    /// How long after it was first due a delivery is given up as `expired`; 7 days unless said.
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.config.max_age = age;
+        self
+    }
+
+    /// Makes ids, secrets and jitter repeatable: for tests only.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The dispatcher. Starts nothing: deliveries go out while [`Dispatcher::run`] is running.
+    ///
+    /// # Errors
+    /// When a queue or a transport is missing, or the HTTP client cannot be made.
+    pub fn build(self) -> Result<Dispatcher<S>, BuildError> {
+        let store = Arc::new(self.store);
+        let has_index = self.queue.is_some();
+        let queue = self
+            .queue
+            .or_else(|| store.queue())
+            .ok_or(BuildError::MissingQueue)?;
+        let transport = self
+            .transport
+            .map_or_else(|| default_transport(&self.policy), Ok)?;
+        let engine = Engine {
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            queue,
+            has_index,
+            transport,
+            signer: self.signer,
+            clock: self.clock,
+            policy: self.policy,
+            observer: self.observer,
+            config: self.config,
+            ids: IdGenerator::new(),
+            rng: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),
+            intake: Intake::new(),
+            sweeper: Sweeper::default(),
+            nudge: tokio::sync::Notify::new(),
+        };
+        Ok(Dispatcher {
+            store,
+            engine: Arc::new(engine),
+        })
+    }
+}
+
+#[cfg(feature = "reqwest")]
+fn default_transport(policy: &NetworkPolicy) -> Result<Arc<dyn Transport>, BuildError> {
+    let transport = crate::HttpTransport::builder()
+        .policy(policy.clone())
+        .build();
+    Ok(Arc::new(
+        transport.map_err(|error| BuildError::Transport(error.into()))?,
+    ))
+}
+
+#[cfg(not(feature = "reqwest"))]
+fn default_transport(_: &NetworkPolicy) -> Result<Arc<dyn Transport>, BuildError> {
+    Err(BuildError::MissingTransport)
+}

@@ -1,0 +1,371 @@
+//! The way in: events are checked, stamped and inserted, concurrent ones together.
+//!
+//! The first caller inserts its own event at once. Those who come while it does so wait, and go together in
+//! the next insert. So nothing waits when the store is idle, and the batches grow as it gets busy.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use uuid::Uuid;
+
+use super::Engine;
+use crate::error::{Error, ErrorKind};
+use crate::event::{Event, InvalidEvent, NewEvent};
+use crate::store::{Inserted, Insertion, OnConflict};
+
+/// The most events of one [`enqueue_batch`](super::Dispatcher::enqueue_batch).
+pub const MAX_BATCH: usize = 1_000;
+
+/// The most events of one shared insert.
+const MAX_SHARED: usize = 500;
+/// The most events that wait for their insert; more callers wait for a place.
+const MAX_WAITING: usize = 10_000;
+/// How long a caller waits for a place before it hears [`EnqueueError::Overloaded`].
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why an event was not accepted.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnqueueError {
+    /// The event itself is at fault; it will never be accepted.
+    #[error(transparent)]
+    Invalid(#[from] InvalidEvent),
+    /// The idempotency key stands for another event, with other content.
+    #[error("the idempotency key was used for another event")]
+    IdempotencyConflict {
+        /// The event that the key stands for.
+        event_id: Uuid,
+    },
+    /// More events wait than the store can take; try later.
+    #[error("too many events wait to be stored")]
+    Overloaded,
+    /// The store failed. It may or may not have the event: enqueue again, with an idempotency key if
+    /// doubles matter.
+    #[error("the event could not be stored")]
+    Store(#[from] Error),
+}
+
+/// Why a batch was not accepted. None of its events was.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// The batch is larger than [`MAX_BATCH`].
+    #[error("a batch has at most {MAX_BATCH} events")]
+    TooMany,
+    /// One of its events is at fault.
+    #[error("event {index}: {source}")]
+    Event {
+        /// Its place in the batch, from 0.
+        index: usize,
+        /// What is wrong with it.
+        source: EnqueueError,
+    },
+    /// The store failed.
+    #[error("the events could not be stored")]
+    Store(#[from] Error),
+}
+
+impl Engine {
+    pub(super) async fn enqueue(self: Arc<Self>, event: NewEvent) -> Result<Uuid, EnqueueError> {
+        let event = self.stamp(event)?;
+        let id = event.id;
+        accept(id, self.share_insert(event).await?)
+    }
+
+    pub(super) async fn enqueue_batch(
+        &self,
+        events: Vec<NewEvent>,
+    ) -> Result<Vec<Uuid>, BatchError> {
+        if events.len() > MAX_BATCH {
+            return Err(BatchError::TooMany);
+        }
+        let at = |index: usize| move |source: EnqueueError| BatchError::Event { index, source };
+        let stamp = |(index, event)| {
+            self.stamp(event)
+                .map_err(|invalid| at(index)(invalid.into()))
+        };
+        let events = events
+            .into_iter()
+            .enumerate()
+            .map(stamp)
+            .collect::<Result<Vec<_>, _>>()?;
+        let now = self.clock.pinned();
+        let insertion = self
+            .store
+            .insert_events(&events, OnConflict::Abort, now)
+            .await?;
+        self.push(&insertion).await;
+        let ids = events.iter().zip(&insertion.events).enumerate();
+        ids.map(|(index, (event, inserted))| accept(event.id, *inserted).map_err(at(index)))
+            .collect()
+    }
+
+    /// Gives an event its id, its time and its body.
+    pub(super) fn stamp(&self, event: NewEvent) -> Result<Event, InvalidEvent> {
+        let event = event.stamp(self.new_id(), self.clock.now());
+        match event.body.len() {
+            size if size > self.config.max_payload => Err(InvalidEvent::TooLarge {
+                size,
+                limit: self.config.max_payload,
+            }),
+            _ => Ok(event),
+        }
+    }
+
+    /// Inserts at once, or together with others if an insert is under way.
+    async fn share_insert(self: Arc<Self>, event: Event) -> Result<Inserted, EnqueueError> {
+        let line = self.intake.line(&event);
+        let turn = line.join(event).await?;
+        match turn {
+            Turn::Now(event) => {
+                let _turn = HandOver::new(&self, event.idempotency.is_some());
+                let insertion = self.insert(&[event]).await?;
+                insertion
+                    .events
+                    .first()
+                    .copied()
+                    .ok_or_else(short_answer)
+                    .map_err(Into::into)
+            }
+            Turn::Later(answer) => match answer.await {
+                Ok(inserted) => Ok(inserted?),
+                Err(_) => Err(Error::new(ErrorKind::Internal, "insert_events").into()),
+            },
+        }
+    }
+
+    /// Inserts what waits in a line, batch after batch, until nothing does.
+    async fn flush(self: Arc<Self>, keyed: bool) {
+        let mut turn = HandOver::new(&self, keyed);
+        while let Some(batch) = self.intake.of(keyed).next_batch() {
+            self.insert_batch(batch).await;
+        }
+        turn.held = false;
+    }
+
+    /// Inserts a batch; if it fails for another reason than the store being away, one by one, so that one
+    /// bad event fails only its caller.
+    async fn insert_batch(&self, batch: Vec<Waiting>) {
+        let (events, answers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|one| (one.event, one.answer)).unzip();
+        let insertion = self.insert(&events).await;
+        match insertion {
+            Ok(insertion) if insertion.events.len() == events.len() => {
+                for (answer, inserted) in answers.into_iter().zip(insertion.events) {
+                    answer.send(Ok(inserted)).ok();
+                }
+            }
+            Err(error) if error.is_retryable() || events.len() == 1 => {
+                for answer in answers {
+                    answer.send(Err(error.clone())).ok();
+                }
+            }
+            Ok(_) | Err(_) => {
+                for (event, answer) in events.iter().zip(answers) {
+                    let one = self.insert(std::slice::from_ref(event)).await;
+                    answer
+                        .send(
+                            one.and_then(|one| {
+                                one.events.first().copied().ok_or_else(short_answer)
+                            }),
+                        )
+                        .ok();
+                }
+            }
+        }
+    }
+
+    async fn insert(&self, events: &[Event]) -> Result<Insertion, Error> {
+        let insertion = self
+            .store
+            .insert_events(events, OnConflict::Skip, self.clock.pinned())
+            .await?;
+        self.push(&insertion).await;
+        Ok(insertion)
+    }
+
+    /// Tells the queue. A push that fails is only a late one: the sweeper repeats it.
+    async fn push(&self, insertion: &Insertion) {
+        if insertion.jobs.is_empty() {
+            return;
+        }
+        let now = self.clock.pinned();
+        if !self.has_index {
+            log_failure(self.queue.push(&insertion.jobs, now).await);
+        } else {
+            let (queue, jobs) = (Arc::clone(&self.queue), insertion.jobs.clone());
+            tokio::spawn(async move { log_failure(queue.push(&jobs, now).await) });
+        }
+    }
+}
+
+fn log_failure(pushed: Result<(), Error>) {
+    if let Err(error) = pushed {
+        tracing::warn!(%error, "jobs could not be pushed; the sweeper will");
+    }
+}
+
+/// A store that answers for fewer events than it was given is broken.
+fn short_answer() -> Error {
+    Error::new(ErrorKind::Internal, "insert_events")
+}
+
+fn accept(id: Uuid, inserted: Inserted) -> Result<Uuid, EnqueueError> {
+    match inserted {
+        Inserted::New => Ok(id),
+        Inserted::Existing(first) => Ok(first),
+        Inserted::Conflict(event_id) => Err(EnqueueError::IdempotencyConflict { event_id }),
+    }
+}
+
+/// The id under which the only event of an insertion was accepted.
+pub(super) fn accepted(id: Uuid, insertion: &Insertion) -> Result<Uuid, EnqueueError> {
+    accept(
+        id,
+        insertion.events.first().copied().ok_or_else(short_answer)?,
+    )
+}
+
+/// Where events wait for their insert. Those with idempotency keys go apart: such an insert may wait for
+/// another transaction that holds the same key, and must not hold up the rest.
+pub(super) struct Intake {
+    plain: Line,
+    keyed: Line,
+}
+
+impl Intake {
+    pub(super) fn new() -> Self {
+        Self {
+            plain: Line::new(),
+            keyed: Line::new(),
+        }
+    }
+
+    fn line(&self, event: &Event) -> &Line {
+        self.of(event.idempotency.is_some())
+    }
+
+    fn of(&self, keyed: bool) -> &Line {
+        if keyed { &self.keyed } else { &self.plain }
+    }
+}
+
+struct Line {
+    state: Mutex<LineState>,
+    places: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct LineState {
+    waiting: Vec<Waiting>,
+    inserting: bool,
+}
+
+struct Waiting {
+    event: Event,
+    answer: oneshot::Sender<Result<Inserted, Error>>,
+    _place: OwnedSemaphorePermit,
+}
+
+enum Turn {
+    Now(Event),
+    Later(oneshot::Receiver<Result<Inserted, Error>>),
+}
+
+impl Line {
+    fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            places: Arc::new(Semaphore::new(MAX_WAITING)),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, LineState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the turn if nobody inserts, otherwise a place among the waiting.
+    async fn join(&self, event: Event) -> Result<Turn, EnqueueError> {
+        if self.take_turn() {
+            return Ok(Turn::Now(event));
+        }
+        let place = Arc::clone(&self.places).acquire_owned();
+        let place = match tokio::time::timeout(PLACE_TIMEOUT, place).await {
+            Ok(Ok(place)) => place,
+            Ok(Err(_)) | Err(_) => return Err(EnqueueError::Overloaded),
+        };
+        let mut state = self.state();
+        if !state.inserting {
+            state.inserting = true;
+            return Ok(Turn::Now(event));
+        }
+        let (answer, later) = oneshot::channel();
+        state.waiting.push(Waiting {
+            event,
+            answer,
+            _place: place,
+        });
+        Ok(Turn::Later(later))
+    }
+
+    fn take_turn(&self) -> bool {
+        !std::mem::replace(&mut self.state().inserting, true)
+    }
+
+    /// What is inserted next; `None` gives the turn back.
+    fn next_batch(&self) -> Option<Vec<Waiting>> {
+        let mut state = self.state();
+        let count = state.waiting.len().min(MAX_SHARED);
+        if count == 0 {
+            state.inserting = false;
+            return None;
+        }
+        let mut batch: Vec<_> = state.waiting.drain(..count).collect();
+        batch.sort_by(|a, b| key_of(&a.event).cmp(&key_of(&b.event)));
+        Some(batch)
+    }
+}
+
+/// Keys are inserted in one order everywhere, so that two batches cannot wait for each other.
+fn key_of(event: &Event) -> Option<(&str, &str)> {
+    event
+        .idempotency
+        .as_ref()
+        .map(|idempotency| (event.tenant.as_str(), idempotency.key.as_str()))
+}
+
+/// Whoever has the turn hands it over when done, or when its caller gives up: those who wait are served by a
+/// task of their own.
+struct HandOver<'a> {
+    engine: &'a Arc<Engine>,
+    keyed: bool,
+    held: bool,
+}
+
+impl<'a> HandOver<'a> {
+    fn new(engine: &'a Arc<Engine>, keyed: bool) -> Self {
+        Self {
+            engine,
+            keyed,
+            held: true,
+        }
+    }
+}
+
+impl Drop for HandOver<'_> {
+    fn drop(&mut self) {
+        if !self.held {
+            return;
+        }
+        let line = self.engine.intake.of(self.keyed);
+        let mut state = line.state();
+        match Handle::try_current() {
+            Ok(runtime) if !state.waiting.is_empty() => {
+                runtime.spawn(Arc::clone(self.engine).flush(self.keyed));
+            }
+            _ => state.inserting = false,
+        }
+    }
+}

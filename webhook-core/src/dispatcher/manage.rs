@@ -1,0 +1,406 @@
+//! Endpoints, events and deliveries, for people and the HTTP API.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::Engine;
+use crate::delivery::{Attempt, Delivery};
+use crate::endpoint::{
+    Endpoint, EndpointSecret, EndpointState, InvalidSetting, NewEndpoint, StateReason,
+};
+use crate::error::Error;
+use crate::event::Event;
+use crate::network::Blocked;
+use crate::queue::Job;
+use crate::signing::Secret;
+use crate::store::{Changed, DeliveryFilter, EventFilter};
+use crate::tenant::{Page, PageRequest, Scope};
+use crate::url::EndpointUrl;
+
+/// How many times a change is tried again when others change the same endpoint at the same time.
+const UPDATE_TRIES: usize = 8;
+
+/// Why a request to manage something failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManageError {
+    /// There is no such thing, or it is another tenant's.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// A setting is out of its bounds.
+    #[error(transparent)]
+    Invalid(#[from] InvalidSetting),
+    /// The network policy forbids the URL.
+    #[error(transparent)]
+    UrlNotAllowed(#[from] Blocked),
+    /// The thing's state does not allow it.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] Error),
+}
+
+type Result<T> = std::result::Result<T, ManageError>;
+
+/// A dispatcher's endpoints. From [`Dispatcher::endpoints`](super::Dispatcher::endpoints).
+#[derive(Clone)]
+pub struct Endpoints<'a> {
+    engine: &'a Engine,
+    scope: Scope,
+}
+
+impl<'a> Endpoints<'a> {
+    pub(super) fn new(engine: &'a Engine) -> Self {
+        Self {
+            engine,
+            scope: Scope::All,
+        }
+    }
+
+    /// Sees and touches only what is in `scope`.
+    #[must_use]
+    pub fn within(mut self, scope: impl Into<Scope>) -> Self {
+        self.scope = scope.into();
+        self
+    }
+
+    /// Creates an endpoint. Its secret is in the answer's `secrets`.
+    ///
+    /// # Errors
+    /// When a setting is out of bounds, the URL is forbidden, its tenant is outside the scope, or the
+    /// store fails.
+    pub async fn create(&self, new: NewEndpoint) -> Result<Endpoint> {
+        new.settings.validate()?;
+        self.engine.policy.check_url(&new.url)?;
+        if !self.scope.contains(&new.tenant) {
+            return Err(ManageError::NotFound("tenant"));
+        }
+        let now = self.engine.clock.now();
+        let secret = new
+            .secret
+            .unwrap_or_else(|| self.engine.with_rng(Secret::generate));
+        let endpoint = Endpoint {
+            id: self.engine.new_id(),
+            tenant: new.tenant,
+            url: new.url,
+            settings: new.settings,
+            secrets: vec![EndpointSecret {
+                secret,
+                expires_at: None,
+            }],
+            state: EndpointState::Enabled,
+            state_reason: None,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        self.engine.store.insert_endpoint(&endpoint).await?;
+        Ok(endpoint)
+    }
+
+    /// One endpoint.
+    ///
+    /// # Errors
+    /// When there is none in the scope, or the store fails.
+    pub async fn get(&self, id: Uuid) -> Result<Endpoint> {
+        let endpoint = self.engine.store.endpoint(&self.scope, id).await?;
+        endpoint.ok_or(ManageError::NotFound("endpoint"))
+    }
+
+    /// Endpoints, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self, page: PageRequest) -> Result<Page<Endpoint>> {
+        Ok(self.engine.store.endpoints(&self.scope, page).await?)
+    }
+
+    /// Changes an endpoint's URL, settings or state as `change` says, and answers how it is then. `change`
+    /// may run more than once, if others change the endpoint at the same time.
+    ///
+    /// # Errors
+    /// When there is none in the scope, the result is not allowed, or the store fails.
+    pub async fn update(
+        &self,
+        id: Uuid,
+        mut change: impl FnMut(&mut EndpointChange) + Send,
+    ) -> Result<Endpoint> {
+        let changed = self.try_update(id, move |endpoint| {
+            let mut wanted = EndpointChange {
+                url: endpoint.url.clone(),
+                settings: endpoint.settings.clone(),
+                state: endpoint.state,
+            };
+            change(&mut wanted);
+            if wanted.state != endpoint.state {
+                let enabled = wanted.state == EndpointState::Enabled;
+                endpoint.state_reason = (!enabled).then_some(StateReason::Requested);
+            }
+            (endpoint.url, endpoint.settings, endpoint.state) =
+                (wanted.url, wanted.settings, wanted.state);
+        });
+        let endpoint = changed.await?;
+        self.steer_lane(&endpoint).await;
+        Ok(endpoint)
+    }
+
+    /// Makes a new secret. The old ones go on signing beside it until `overlap` has passed.
+    ///
+    /// # Errors
+    /// When there is none in the scope, or the store fails.
+    pub async fn rotate_secret(&self, id: Uuid, overlap: Duration) -> Result<Endpoint> {
+        let secret = self.engine.with_rng(Secret::generate);
+        let now = self.engine.clock.now();
+        self.try_update(id, |endpoint| {
+            let end = now + overlap;
+            endpoint
+                .secrets
+                .retain(|old| old.expires_at.is_none_or(|expires| now < expires));
+            for old in &mut endpoint.secrets {
+                old.expires_at = Some(old.expires_at.map_or(end, |expires| expires.min(end)));
+            }
+            endpoint.secrets.insert(
+                0,
+                EndpointSecret {
+                    secret: secret.clone(),
+                    expires_at: None,
+                },
+            );
+            endpoint.secrets.truncate(MAX_SECRETS);
+        })
+        .await
+    }
+
+    /// Removes an endpoint; its live deliveries are cancelled.
+    ///
+    /// # Errors
+    /// When there is none in the scope, or the store fails.
+    pub async fn delete(&self, id: Uuid) -> Result<()> {
+        let there = self
+            .engine
+            .store
+            .delete_endpoint(&self.scope, id, self.engine.clock.pinned())
+            .await?;
+        if there {
+            Ok(())
+        } else {
+            Err(ManageError::NotFound("endpoint"))
+        }
+    }
+
+    async fn try_update(
+        &self,
+        id: Uuid,
+        mut change: impl FnMut(&mut Endpoint) + Send,
+    ) -> Result<Endpoint> {
+        for _ in 0..UPDATE_TRIES {
+            let mut endpoint = self.get(id).await?;
+            change(&mut endpoint);
+            endpoint.settings.validate()?;
+            self.engine.policy.check_url(&endpoint.url)?;
+            endpoint.version += 1;
+            endpoint.updated_at = self.engine.clock.now();
+            if self.engine.store.update_endpoint(&endpoint).await? {
+                return Ok(endpoint);
+            }
+        }
+        Err(ManageError::Conflict(
+            "others change this endpoint at the same time; try again",
+        ))
+    }
+
+    /// Lets the queue know whether the endpoint takes anything. Should this fail, the worker finds out.
+    async fn steer_lane(&self, endpoint: &Endpoint) {
+        let queue = &self.engine.queue;
+        let steered = if endpoint.state == EndpointState::Enabled {
+            queue.release(endpoint.id).await
+        } else {
+            queue
+                .hold(endpoint.id, Duration::MAX, self.engine.clock.pinned())
+                .await
+        };
+        if let Err(error) = steered {
+            tracing::warn!(%error, endpoint = %endpoint.id, "the queue does not know of a changed endpoint yet");
+        }
+    }
+}
+
+/// The most secrets that sign for an endpoint at once.
+const MAX_SECRETS: usize = 5;
+
+/// What may be changed of an endpoint.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EndpointChange {
+    /// Where its deliveries go.
+    pub url: EndpointUrl,
+    /// What it receives, and how.
+    pub settings: crate::endpoint::EndpointSettings,
+    /// Whether deliveries go out.
+    pub state: EndpointState,
+}
+
+/// A dispatcher's events. From [`Dispatcher::events`](super::Dispatcher::events).
+#[derive(Clone)]
+pub struct Events<'a> {
+    engine: &'a Engine,
+    scope: Scope,
+}
+
+impl<'a> Events<'a> {
+    pub(super) fn new(engine: &'a Engine) -> Self {
+        Self {
+            engine,
+            scope: Scope::All,
+        }
+    }
+
+    /// Sees and touches only what is in `scope`.
+    #[must_use]
+    pub fn within(mut self, scope: impl Into<Scope>) -> Self {
+        self.scope = scope.into();
+        self
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    /// When there is none in the scope, or the store fails.
+    pub async fn get(&self, id: Uuid) -> Result<Event> {
+        self.engine
+            .store
+            .event(&self.scope, id)
+            .await?
+            .ok_or(ManageError::NotFound("event"))
+    }
+
+    /// Events, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<Page<Event>> {
+        Ok(self.engine.store.events(&self.scope, filter, page).await?)
+    }
+
+    /// Delivers an event again, to the endpoints that match now; answers the new deliveries' ids. An
+    /// endpoint with a live delivery of it is left out.
+    ///
+    /// # Errors
+    /// When there is none in the scope, or the store fails.
+    pub async fn replay(&self, id: Uuid) -> Result<Vec<Uuid>> {
+        let now = self.engine.clock.pinned();
+        match self.engine.store.replay_event(&self.scope, id, now).await? {
+            Changed::Done(jobs) => {
+                self.engine.push_replayed(&jobs).await;
+                Ok(jobs.iter().map(|job| job.delivery).collect())
+            }
+            Changed::NotFound => Err(ManageError::NotFound("event")),
+            Changed::Refused => Err(ManageError::Conflict("the event cannot be replayed now")),
+        }
+    }
+}
+
+/// A dispatcher's deliveries. From [`Dispatcher::deliveries`](super::Dispatcher::deliveries).
+#[derive(Clone)]
+pub struct Deliveries<'a> {
+    engine: &'a Engine,
+    scope: Scope,
+}
+
+impl<'a> Deliveries<'a> {
+    pub(super) fn new(engine: &'a Engine) -> Self {
+        Self {
+            engine,
+            scope: Scope::All,
+        }
+    }
+
+    /// Sees and touches only what is in `scope`.
+    #[must_use]
+    pub fn within(mut self, scope: impl Into<Scope>) -> Self {
+        self.scope = scope.into();
+        self
+    }
+
+    /// One delivery.
+    ///
+    /// # Errors
+    /// When there is none in the scope, or the store fails.
+    pub async fn get(&self, id: Uuid) -> Result<Delivery> {
+        self.engine
+            .store
+            .delivery(&self.scope, id)
+            .await?
+            .ok_or(ManageError::NotFound("delivery"))
+    }
+
+    /// A delivery's attempts, oldest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn attempts(&self, id: Uuid) -> Result<Vec<Attempt>> {
+        Ok(self.engine.store.attempts(&self.scope, id).await?)
+    }
+
+    /// Deliveries, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self, filter: &DeliveryFilter, page: PageRequest) -> Result<Page<Delivery>> {
+        Ok(self
+            .engine
+            .store
+            .deliveries(&self.scope, filter, page)
+            .await?)
+    }
+
+    /// Delivers again what has ended; answers the new delivery's id.
+    ///
+    /// # Errors
+    /// When there is none in the scope, it is still live, its endpoint is gone, or the store fails.
+    pub async fn replay(&self, id: Uuid) -> Result<Uuid> {
+        let now = self.engine.clock.pinned();
+        match self
+            .engine
+            .store
+            .replay_delivery(&self.scope, id, now)
+            .await?
+        {
+            Changed::Done(job) => {
+                self.engine.push_replayed(std::slice::from_ref(&job)).await;
+                Ok(job.delivery)
+            }
+            Changed::NotFound => Err(ManageError::NotFound("delivery")),
+            Changed::Refused => Err(ManageError::Conflict(
+                "the delivery is still live, or its endpoint was deleted",
+            )),
+        }
+    }
+
+    /// Cancels a live delivery. An attempt that is under way may still reach the endpoint.
+    ///
+    /// # Errors
+    /// When there is none in the scope, it has ended, or the store fails.
+    pub async fn cancel(&self, id: Uuid) -> Result<()> {
+        match self
+            .engine
+            .store
+            .cancel_delivery(&self.scope, id, self.engine.clock.pinned())
+            .await?
+        {
+            Changed::Done(()) => Ok(()),
+            Changed::NotFound => Err(ManageError::NotFound("delivery")),
+            Changed::Refused => Err(ManageError::Conflict("the delivery has ended")),
+        }
+    }
+}
+
+impl Engine {
+    async fn push_replayed(&self, jobs: &[Job]) {
+        if let Err(error) = self.queue.push(jobs, self.clock.pinned()).await {
+            tracing::warn!(%error, "replayed jobs could not be pushed; the sweeper will");
+        }
+    }
+}

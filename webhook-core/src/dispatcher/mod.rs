@@ -1,0 +1,241 @@
+//! [`Dispatcher`]: what a host holds.
+//!
+//! - `builder.rs`: how it is put together.
+//! - `enqueue.rs`: the way in; concurrent calls share an insert.
+//! - `worker.rs`: claims, and keeps the slots full; `attempt.rs`: one HTTP try; `recorder.rs`: writes what came out.
+//! - `sweep.rs`: repairs an index queue from the store.
+//! - `manage.rs`: endpoints, events and deliveries, for people.
+
+mod attempt;
+mod builder;
+mod enqueue;
+mod manage;
+mod recorder;
+mod sweep;
+mod worker;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt};
+use uuid::Uuid;
+
+pub use builder::{BuildError, Builder};
+pub use enqueue::{BatchError, EnqueueError, MAX_BATCH};
+pub use manage::{Deliveries, EndpointChange, Endpoints, Events, ManageError};
+pub use worker::Step;
+
+use crate::error::Result;
+use crate::event::NewEvent;
+use crate::id::IdGenerator;
+use crate::network::NetworkPolicy;
+use crate::observer::Observer;
+use crate::queue::{Depth, Queue};
+use crate::signing::Signer;
+use crate::store::{Store, TxStore};
+use crate::time::Clock;
+use crate::transport::Transport;
+use builder::Config;
+use enqueue::Intake;
+use sweep::Sweeper;
+
+/// Accepts events, and delivers them while [`run`](Self::run) is running. Cheap to clone; clones are the same.
+///
+/// `S` is the store's type, which only [`enqueue_in`](Self::enqueue_in) needs: everything else takes a
+/// `Dispatcher`, which any `Dispatcher<S>` turns into ([`erase`](Self::erase), [`From`]).
+///
+/// ```
+/// # use webhook_core::testing::ScriptedTransport;
+/// use webhook_core::{Dispatcher, MemoryStore, NewEndpoint, NewEvent};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// let dispatcher = Dispatcher::builder(MemoryStore::new())
+/// #   .transport(ScriptedTransport::new([]))
+///     .build()?;
+/// dispatcher.endpoints().create(NewEndpoint::new("https://hooks.example.com/in".parse()?)).await?;
+/// dispatcher.enqueue(NewEvent::json("order.paid", &serde_json::json!({ "order": 7 }))?).await?;
+///
+/// let worker = dispatcher.clone();
+/// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+/// let running = tokio::spawn(async move { worker.run(async { stopped.await.unwrap_or(()) }).await });
+/// // … until the process is asked to stop:
+/// stop.send(()).ok();
+/// running.await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Dispatcher<S: ?Sized = dyn Store> {
+    store: Arc<S>,
+    engine: Arc<Engine>,
+}
+
+/// Everything but the store's type.
+pub(crate) struct Engine {
+    store: Arc<dyn Store>,
+    queue: Arc<dyn Queue>,
+    /// Whether the queue is only an index beside the store: pushes, settles and sweeps matter then.
+    has_index: bool,
+    transport: Arc<dyn Transport>,
+    signer: Arc<dyn Signer>,
+    clock: Arc<dyn Clock>,
+    policy: NetworkPolicy,
+    observer: Option<Arc<dyn Observer>>,
+    config: Config,
+    ids: IdGenerator,
+    rng: Mutex<StdRng>,
+    intake: Intake,
+    sweeper: Sweeper,
+    /// Wakes the worker when something may have been committed that the queue cannot tell of.
+    nudge: tokio::sync::Notify,
+}
+
+/// By hand: `derive` would ask for `S: Clone`.
+impl<S: ?Sized> Clone for Dispatcher<S> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            engine: Arc::clone(&self.engine),
+        }
+    }
+}
+
+impl<S: Store> From<Dispatcher<S>> for Dispatcher {
+    fn from(dispatcher: Dispatcher<S>) -> Self {
+        dispatcher.erase()
+    }
+}
+
+impl<S: ?Sized> std::fmt::Debug for Dispatcher<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatcher")
+            .field("config", &self.engine.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dispatcher {
+    /// Begins to put one together around `store`.
+    ///
+    /// On the default type only, so that `Dispatcher::builder(store)` infers.
+    pub fn builder<S: Store + 'static>(store: S) -> Builder<S> {
+        Builder::new(store)
+    }
+}
+
+impl<S: ?Sized> Dispatcher<S> {
+    /// The same dispatcher without its store's type.
+    #[must_use]
+    pub fn erase(&self) -> Dispatcher {
+        Dispatcher {
+            store: Arc::clone(&self.engine.store),
+            engine: Arc::clone(&self.engine),
+        }
+    }
+
+    /// Accepts an event and returns its id. On `Ok`, the event and all its deliveries are committed.
+    ///
+    /// An event whose idempotency key is known returns the first event's id. Dropping the future before it
+    /// is ready leaves it open whether the event was accepted.
+    ///
+    /// # Errors
+    /// When the event was not accepted, or the store cannot tell; see [`EnqueueError`].
+    pub async fn enqueue(&self, event: NewEvent) -> Result<Uuid, EnqueueError> {
+        Arc::clone(&self.engine).enqueue(event).await
+    }
+
+    /// Accepts up to [`MAX_BATCH`] events, all or nothing, and returns their ids in order.
+    ///
+    /// # Errors
+    /// When none was accepted; the error names the event at fault.
+    pub async fn enqueue_batch(&self, events: Vec<NewEvent>) -> Result<Vec<Uuid>, BatchError> {
+        self.engine.enqueue_batch(events).await
+    }
+
+    /// Delivers, until `shutdown` is ready; then claims nothing more, lets the attempts under way finish
+    /// for at most the request timeout, records them, and returns.
+    ///
+    /// Failures of the store or the queue are logged and retried; this never returns because of one.
+    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
+        Arc::clone(&self.engine).run(shutdown).await;
+    }
+
+    /// One round of the engine, for tests: claims what is due, attempts all of it, records the outcomes.
+    ///
+    /// # Errors
+    /// When the store or the queue fails.
+    pub async fn step(&self) -> Result<Step> {
+        self.engine.step().await
+    }
+
+    /// Creating, reading and changing endpoints, of every tenant unless narrowed.
+    #[must_use]
+    pub fn endpoints(&self) -> Endpoints<'_> {
+        Endpoints::new(&self.engine)
+    }
+
+    /// Reading and replaying events, of every tenant unless narrowed.
+    #[must_use]
+    pub fn events(&self) -> Events<'_> {
+        Events::new(&self.engine)
+    }
+
+    /// Reading, replaying and cancelling deliveries, of every tenant unless narrowed.
+    #[must_use]
+    pub fn deliveries(&self) -> Deliveries<'_> {
+        Deliveries::new(&self.engine)
+    }
+
+    /// Whether the store answers: nothing can be accepted while it does not.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<()> {
+        self.engine.store.ping().await
+    }
+
+    /// What waits in the queue.
+    ///
+    /// # Errors
+    /// When the queue does not answer. Events are accepted nevertheless if the store does.
+    pub async fn depth(&self) -> Result<Depth> {
+        self.engine.queue.depth(self.engine.clock.pinned()).await
+    }
+}
+
+impl<S: TxStore + ?Sized> Dispatcher<S> {
+    /// Accepts an event inside the host's own transaction: it exists once that commits, and never if it
+    /// does not. Neither pushes to a queue nor touches a pool.
+    ///
+    /// # Errors
+    /// When the event was not accepted; the transaction may be unusable.
+    pub async fn enqueue_in(
+        &self,
+        tx: &mut S::Connection,
+        event: NewEvent,
+    ) -> Result<Uuid, EnqueueError> {
+        let event = self.engine.stamp(event)?;
+        let id = event.id;
+        let now = self.engine.clock.pinned();
+        let insertion = self.store.insert_events_in(tx, &[event], now).await?;
+        let accepted = enqueue::accepted(id, &insertion)?;
+        self.engine.expect(&insertion.jobs);
+        Ok(accepted)
+    }
+}
+
+impl Engine {
+    fn new_id(&self) -> Uuid {
+        let random = self.with_rng(Rng::next_u64);
+        self.ids.next(self.clock.now(), random)
+    }
+
+    /// A draw from −1..=1, for jitter.
+    fn spread(&self) -> f64 {
+        self.with_rng(|rng| rng.random_range(-1.0..=1.0))
+    }
+
+    fn with_rng<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        draw(&mut self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
