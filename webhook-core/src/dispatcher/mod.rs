@@ -50,7 +50,7 @@ use sweep::Sweeper;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// let dispatcher = Dispatcher::builder(MemoryStore::new())
-/// #   .transport(ScriptedTransport::new([]))
+/// #   .transport(ScriptedTransport::default())
 ///     .build()?;
 /// dispatcher.endpoints().create(NewEndpoint::new("https://hooks.example.com/in".parse()?)).await?;
 /// dispatcher.enqueue(NewEvent::json("order.paid", &serde_json::json!({ "order": 7 }))?).await?;

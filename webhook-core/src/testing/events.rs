@@ -67,7 +67,7 @@ pub async fn find_enqueued<S: Store + ?Sized>(
 /// # use webhook_core::testing::{ScriptedTransport, run};
 /// # use webhook_core::{Dispatcher, MemoryStore, NewEvent, assert_enqueued};
 /// # run(async {
-/// # let dispatcher = Dispatcher::builder(MemoryStore::new()).transport(ScriptedTransport::new([0; 0])).build()?;
+/// # let dispatcher = Dispatcher::builder(MemoryStore::new()).transport(ScriptedTransport::default()).build()?;
 /// dispatcher.enqueue(NewEvent::data("order.paid", r#"{"order":7}"#)?).await?;
 /// assert_enqueued!(dispatcher, "order.paid");
 /// let event = assert_enqueued!(dispatcher, "order.paid", serde_json::json!({ "order": 7 }));
