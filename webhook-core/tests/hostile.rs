@@ -382,3 +382,15 @@ async fn a_closed_port_is_a_failed_connection() {
     let url = format!("http://{address}/?token=s3cret").parse().unwrap();
     assert_fails(&url, PATIENT, TransportErrorKind::Connect).await;
 }
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_a_failed_connection() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let policy = NetworkPolicy::builder().allow_private(true).build();
+    let transport = HttpTransport::builder().policy(policy);
+    let transport = transport.connect_timeout(SHORT).build().unwrap();
+    let url = format!("https://127.0.0.1:{port}/").parse().unwrap();
+    let error = transport.send(ping(&url, PATIENT)).await.unwrap_err();
+    assert_eq!(error.kind(), TransportErrorKind::Connect, "{error:?}");
+}

@@ -19,6 +19,8 @@ use crate::error::BoxError;
 /// - Every response with a status line is `Ok`, whatever the status: the engine decides what it means.
 /// - The request goes out as it is: body and headers are signed. A transport may add headers; it must
 ///   not follow redirects, retry, decompress, or take proxies from the environment.
+/// - [`EndpointUrl`](crate::EndpointUrl) in the request's extensions is where the request goes, already
+///   parsed; where there is none, the URI says it, in absolute form.
 /// - [`RequestTimeout`] in the request's extensions is one total deadline, from the first look-up to the
 ///   last byte of the body. The engine aborts a transport that overstays it.
 /// - [`MaxResponseBody`] in the request's extensions caps what is read of the body. The rest is not

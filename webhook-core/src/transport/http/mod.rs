@@ -43,6 +43,9 @@ use crate::url::EndpointUrl;
 /// dropped, and replaced where HTTP needs them. The other headers go out as they are; `accept: */*` is
 /// added where there is none.
 ///
+/// **Limits.** A response's head may have 100 headers and some 400 KiB; a longer one is a
+/// [`Protocol`](TransportErrorKind::Protocol) error.
+///
 /// Must be used inside of a Tokio runtime with I/O and time enabled.
 ///
 /// ```
@@ -297,4 +300,54 @@ async fn read_capped(
 
 fn blocked(reason: impl Into<BoxError>) -> TransportError {
     TransportError::new(TransportErrorKind::Blocked).with_source(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    struct Loopback;
+
+    #[async_trait]
+    impl Resolve for Loopback {
+        async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+            Ok(vec![Ipv4Addr::LOCALHOST.into()])
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_a_forbidden_peer_is_not_handed_out() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let strict = NetworkPolicy::builder().allow_http(true);
+        let lax = strict.clone().allow_private(true).build();
+        let lax = HttpTransport::builder().policy(lax).resolver(Loopback);
+        // A client whose own guard failed.
+        let transport = HttpTransport {
+            policy: Arc::new(strict.build()),
+            ..lax.build().unwrap()
+        };
+        let request = Request::post(format!("http://hooks.example.com:{port}/"));
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_u8().await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret";
+            stream.write_all(answer).await.unwrap();
+        };
+        let sending = transport.send(request.body(Bytes::new()).unwrap());
+        let (answer, ()) = tokio::join!(sending, answering);
+        assert_eq!(answer.unwrap_err().kind(), TransportErrorKind::Blocked);
+    }
+
+    #[test]
+    fn debug_shows_the_policy_and_nothing_of_the_client() {
+        let shown = format!("{:?}", HttpTransport::new().unwrap());
+        assert!(shown.starts_with("HttpTransport { policy: NetworkPolicy"));
+    }
 }
