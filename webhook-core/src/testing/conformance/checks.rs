@@ -1,0 +1,186 @@
+//! What the suites share: times, and short ways to set a scene.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use uuid::Uuid;
+
+use super::{Harness, endpoint_for, event_for};
+use crate::delivery::{Attempt, Delivery, Outcome};
+use crate::endpoint::{Endpoint, EndpointSettings, StateReason};
+use crate::event::Event;
+use crate::queue::{ClaimOptions, Job, Lease, Queue};
+use crate::retry::Next;
+use crate::store::{Loaded, OnConflict, Record, Recorded, Store, Verdict};
+use crate::tenant::{PageRequest, Scope};
+use crate::time::{Now, Timestamp};
+
+/// When every scene begins.
+pub(super) const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
+/// How long the leases of a scene last.
+pub(super) const LEASE: Duration = Duration::from_secs(60);
+pub(super) const ALL: Scope = Scope::All;
+/// A page that holds everything a scene has.
+pub(super) const PAGE: PageRequest = PageRequest {
+    before: None,
+    limit: 1_000,
+};
+
+/// `T0` and some seconds.
+pub(super) fn at(seconds: u64) -> Now {
+    Some(T0 + Duration::from_secs(seconds))
+}
+
+pub(super) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A backend under test with what is in it.
+pub(super) struct Scene<H> {
+    pub(super) harness: H,
+    pub(super) queue: Arc<dyn Queue>,
+}
+
+impl<H: Harness> Scene<H> {
+    pub(super) fn new(harness: H) -> Self {
+        Self {
+            queue: harness.queue(),
+            harness,
+        }
+    }
+
+    pub(super) fn store(&self) -> &H::Store {
+        self.harness.store()
+    }
+
+    pub(super) async fn endpoint(&self, tenant: &str, settings: EndpointSettings) -> Endpoint {
+        let endpoint = endpoint_for(tenant, settings);
+        self.store()
+            .insert_endpoint(&endpoint)
+            .await
+            .expect("an endpoint is stored");
+        endpoint
+    }
+
+    /// A lane of the `default` tenant.
+    pub(super) async fn lane(&self, settings: EndpointSettings) -> Uuid {
+        self.endpoint("default", settings).await.id
+    }
+
+    /// Stores events and pushes their jobs, `now`.
+    pub(super) async fn insert(&self, events: &[Event], now: Now) -> Vec<Job> {
+        let insertion = self
+            .store()
+            .insert_events(events, OnConflict::Skip, now)
+            .await;
+        let jobs = insertion.expect("events are stored").jobs;
+        self.queue.push(&jobs, now).await.expect("jobs are pushed");
+        jobs
+    }
+
+    /// Enqueues `count` events of a tenant at `T0`.
+    pub(super) async fn enqueue(&self, tenant: &str, count: usize) -> Vec<Job> {
+        let events: Vec<_> = (0..count)
+            .map(|n| event_for(tenant, "order.paid", &n.to_string(), T0))
+            .collect();
+        self.insert(&events, at(0)).await
+    }
+
+    /// One event to one new endpoint.
+    pub(super) async fn one_job(&self) -> Job {
+        self.lane(EndpointSettings::default()).await;
+        self.enqueue("default", 1).await.remove(0)
+    }
+
+    pub(super) async fn claim(&self, limit: usize, now: Now) -> Vec<Lease> {
+        let claimed = self.queue.claim(ClaimOptions::new(limit, LEASE), now).await;
+        claimed.expect("jobs are claimed").leases
+    }
+
+    pub(super) async fn load(&self, lease: Lease, now: Now) -> Option<Loaded> {
+        self.store()
+            .load(&[lease], now)
+            .await
+            .expect("claims are loaded")
+            .pop()
+    }
+
+    /// Claims and loads, as a worker does.
+    pub(super) async fn take(&self, now: Now) -> Lease {
+        let lease = self.claim(1, now).await.pop().expect("a job is due");
+        let loaded = self.load(lease, now).await.expect("the claim is current");
+        assert!(
+            matches!(loaded.verdict, Verdict::Run(_)),
+            "the delivery is live"
+        );
+        lease
+    }
+
+    pub(super) async fn record(&self, lease: Lease, status: u16, next: Next, now: Now) -> Recorded {
+        let recorded = self
+            .store()
+            .record(&[record(lease, status, next)], now)
+            .await;
+        recorded.expect("outcomes are recorded")[0]
+    }
+
+    /// Claims, loads and records one delivery, and settles it.
+    pub(super) async fn attempt(&self, status: u16, next: Next, now: Now) -> Lease {
+        let lease = self.take(now).await;
+        assert_eq!(
+            self.record(lease, status, next, now).await,
+            Recorded::Written
+        );
+        let settle = match next {
+            Next::RetryAfter(by) => crate::queue::Settle::After(by),
+            _ => crate::queue::Settle::Done,
+        };
+        self.queue
+            .settle(&[(lease, settle)], now)
+            .await
+            .expect("leases are settled");
+        lease
+    }
+
+    pub(super) async fn delivery(&self, id: Uuid) -> Delivery {
+        self.store()
+            .delivery(&ALL, id)
+            .await
+            .expect("deliveries are read")
+            .expect("the delivery is there")
+    }
+
+    pub(super) async fn attempts(&self, id: Uuid) -> Vec<Attempt> {
+        self.store()
+            .attempts(&ALL, id)
+            .await
+            .expect("attempts are read")
+    }
+}
+
+/// An outcome with a response of `status`.
+pub(super) fn record(lease: Lease, status: u16, next: Next) -> Record {
+    let headers = HeaderMap::new();
+    let outcome = Outcome::Response {
+        status,
+        headers,
+        body: Bytes::from_static(b"\xff\0"),
+        truncated: false,
+    };
+    let attempt = Attempt {
+        started_at: T0,
+        duration: Duration::from_millis(12),
+        first_byte: None,
+        request_headers: HeaderMap::new(),
+        outcome,
+    };
+    let disable = (status == 410).then_some(StateReason::Gone);
+    Record {
+        lease,
+        attempt: Some(Arc::new(attempt)),
+        next,
+        disable,
+    }
+}

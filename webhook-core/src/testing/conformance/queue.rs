@@ -1,0 +1,557 @@
+//! The suite of a [`Queue`](crate::Queue), seeded through its store.
+
+use super::suite;
+
+/// The checks of a queue: one list for the wrappers and for a backend's tests.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __queue_checks {
+    ([$($then:tt)*] $($args:tt)*) => {
+        $($then)*! {
+            $($args)*
+            claim_is_exclusive,
+            claim_never_takes_a_job_before_its_time,
+            claim_goes_round_the_tenants,
+            claim_goes_round_the_lanes_of_a_tenant,
+            claim_takes_the_earliest_due_of_a_lane_first,
+            claim_tells_when_the_next_job_is_due,
+            claim_stops_at_the_cap_of_a_lane,
+            claim_keeps_to_the_rate_of_a_lane,
+            claim_takes_an_ordered_lane_one_by_one_head_first,
+            parked_jobs_do_not_hide_ready_ones,
+            push_of_a_known_job_changes_nothing,
+            expired_lease_is_claimed_again_with_a_greater_fence,
+            extend_lets_a_lease_last,
+            extend_of_a_lost_lease_answers_nothing,
+            settle_after_makes_it_due_later,
+            settle_by_a_stale_owner_changes_nothing,
+            unused_lease_goes_back,
+            unused_lease_gives_its_rate_back,
+            hold_keeps_a_lane_back_until_it_ends,
+            hold_is_not_shortened_by_a_shorter_one,
+            release_ends_a_hold,
+            depth_counts_what_waits,
+            stale_outcome_changes_nothing,
+            stale_owner_that_records_first_is_fenced,
+            record_needs_the_exact_fence,
+        }
+    };
+}
+
+/// A backend's `#[test]`s for its queue. The argument is a [`Harness`](crate::testing::Harness).
+#[macro_export]
+macro_rules! queue_conformance {
+    ($harness:ty) => {
+        $crate::__queue_checks! { [$crate::__conformance_tests] queue, $harness, }
+    };
+}
+
+__queue_checks! { [suite] Harness, }
+
+mod checks {
+    use std::collections::HashSet;
+
+    use super::super::Harness;
+    use super::super::checks::*;
+    use crate::delivery::DeliveryStatus;
+    use crate::endpoint::{EndpointSettings, RateLimit};
+    use crate::event::NewEvent;
+    use crate::queue::{ClaimOptions, Lease, Settle};
+    use crate::retry::Next;
+    use crate::store::{Recorded, Store};
+    use crate::testing::event_for;
+
+    const RETRY: Next = Next::RetryAfter(std::time::Duration::from_secs(5));
+
+    pub(super) async fn claim_is_exclusive<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        scene.enqueue("default", 20).await;
+        let claims = [
+            scene.claim(8, at(0)).await,
+            scene.claim(8, at(0)).await,
+            scene.claim(8, at(0)).await,
+        ];
+        assert_eq!(claims.each_ref().map(Vec::len), [8, 8, 4]);
+        let distinct: HashSet<_> = claims
+            .iter()
+            .flatten()
+            .map(|lease| lease.delivery)
+            .collect();
+        assert_eq!(distinct.len(), 20);
+    }
+
+    pub(super) async fn claim_never_takes_a_job_before_its_time<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let event = NewEvent::data("order.paid", "1")
+            .expect("valid")
+            .deliver_at(T0 + seconds(60));
+        let event = event.stamp(uuid::Uuid::from_u128(1), T0);
+        scene.insert(&[event], at(0)).await;
+        assert_eq!(scene.claim(10, at(59)).await, []);
+        assert_eq!(scene.claim(10, at(60)).await.len(), 1);
+    }
+
+    pub(super) async fn claim_goes_round_the_tenants<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        for _ in 0..8 {
+            scene.endpoint("big", EndpointSettings::default()).await;
+        }
+        let small = scene
+            .endpoint("small", EndpointSettings::default())
+            .await
+            .id;
+        scene.enqueue("big", 10).await;
+        scene.enqueue("small", 4).await;
+        let claimed = scene.claim(8, at(0)).await;
+        let of_small = claimed.iter().filter(|lease| lease.lane == small).count();
+        assert_eq!(
+            of_small, 4,
+            "80 jobs of one tenant took the turns of another"
+        );
+    }
+
+    pub(super) async fn claim_goes_round_the_lanes_of_a_tenant<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let busy = EndpointSettings {
+            event_types: patterns("busy"),
+            ..Default::default()
+        };
+        let quiet = EndpointSettings {
+            event_types: patterns("quiet"),
+            ..Default::default()
+        };
+        scene.lane(busy).await;
+        let quiet = scene.lane(quiet).await;
+        let events: Vec<_> = (0..100)
+            .map(|n| event_for("default", "busy", &n.to_string(), T0))
+            .collect();
+        scene.insert(&events, at(0)).await;
+        scene
+            .insert(&[event_for("default", "quiet", "1", T0)], at(0))
+            .await;
+        assert!(
+            scene
+                .claim(4, at(0))
+                .await
+                .iter()
+                .any(|lease| lease.lane == quiet)
+        );
+    }
+
+    pub(super) async fn claim_takes_the_earliest_due_of_a_lane_first<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let mut order = Vec::new();
+        for second in [30, 10, 20] {
+            let event = event_for("default", "a", "1", T0 + seconds(second));
+            order.push((second, scene.insert(&[event], at(second)).await[0].delivery));
+        }
+        order.sort_unstable();
+        let claimed: Vec<_> = scene
+            .claim(3, at(60))
+            .await
+            .iter()
+            .map(|lease| lease.delivery)
+            .collect();
+        assert_eq!(
+            claimed,
+            order
+                .into_iter()
+                .map(|(_, delivery)| delivery)
+                .collect::<Vec<_>>()
+        );
+    }
+
+    pub(super) async fn claim_tells_when_the_next_job_is_due<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.one_job().await;
+        scene.attempt(500, RETRY, at(0)).await;
+        let claimed = scene
+            .queue
+            .claim(ClaimOptions::new(1, LEASE), at(1))
+            .await
+            .expect("claims");
+        assert_eq!(claimed.leases, []);
+        assert_eq!(claimed.next_due, at(5));
+        let lease = scene.claim(1, at(5)).await[0];
+        let claimed = scene
+            .queue
+            .claim(ClaimOptions::new(1, LEASE), at(5))
+            .await
+            .expect("claims");
+        assert_eq!(
+            claimed.next_due,
+            Some(lease.until),
+            "the end of a lease counts"
+        );
+    }
+
+    pub(super) async fn claim_stops_at_the_cap_of_a_lane<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let capped = EndpointSettings {
+            max_in_flight: Some(3),
+            ..Default::default()
+        };
+        scene.endpoint("capped", capped).await;
+        scene.endpoint("free", EndpointSettings::default()).await;
+        scene.enqueue("capped", 10).await;
+        scene.enqueue("free", 5).await;
+        let first = scene.claim(100, at(0)).await;
+        assert_eq!(first.len(), 3 + 5);
+        let capped: Vec<_> = scene.claim(100, at(0)).await;
+        assert_eq!(capped, []);
+        scene
+            .queue
+            .settle(&[(first[0], Settle::Unused(seconds(0)))], at(0))
+            .await
+            .expect("settles");
+        assert_eq!(
+            scene.claim(100, at(0)).await.len(),
+            1,
+            "a place that became free is taken"
+        );
+    }
+
+    pub(super) async fn claim_keeps_to_the_rate_of_a_lane<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let rate = RateLimit {
+            limit: 50,
+            per: seconds(1),
+        };
+        let settings = EndpointSettings {
+            rate_limit: Some(rate),
+            max_in_flight: Some(1_000),
+            ..Default::default()
+        };
+        scene.lane(settings).await;
+        scene.enqueue("default", 200).await;
+        let (mut claimed, mut now) = (0, T0);
+        for _ in 0..20 {
+            claimed += scene.claim(100, Some(now)).await.len();
+            now = now + std::time::Duration::from_millis(100);
+        }
+        // 1.9 s at 50/s, and a burst of 5 of which one is the first.
+        assert_eq!(claimed, 95 + 5);
+    }
+
+    pub(super) async fn claim_takes_an_ordered_lane_one_by_one_head_first<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene
+            .lane(EndpointSettings {
+                ordered: true,
+                ..Default::default()
+            })
+            .await;
+        let mut jobs = Vec::new();
+        for second in 0..3 {
+            let event = event_for("default", "a", "1", T0 + seconds(second));
+            jobs.extend(scene.insert(&[event], at(second)).await);
+        }
+        let head = scene.attempt(500, RETRY, at(10)).await;
+        assert_eq!(head.delivery, jobs[0].delivery);
+        assert_eq!(
+            scene.claim(10, at(11)).await,
+            [],
+            "followers wait for the head's retry"
+        );
+        let again = scene.attempt(200, Next::Succeeded, at(15)).await;
+        assert_eq!(again.delivery, jobs[0].delivery);
+        let next = scene.claim(10, at(15)).await;
+        assert_eq!(
+            next.iter().map(|lease| lease.delivery).collect::<Vec<_>>(),
+            [jobs[1].delivery]
+        );
+    }
+
+    pub(super) async fn parked_jobs_do_not_hide_ready_ones<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let parked = scene
+            .endpoint("parked", EndpointSettings::default())
+            .await
+            .id;
+        let ready = scene
+            .endpoint("ready", EndpointSettings::default())
+            .await
+            .id;
+        scene.enqueue("parked", 300).await;
+        scene
+            .queue
+            .hold(parked, seconds(3_600), at(0))
+            .await
+            .expect("holds");
+        scene.enqueue("ready", 1).await;
+        assert_eq!(lanes(&scene.claim(10, at(0)).await), [ready]);
+    }
+
+    pub(super) async fn push_of_a_known_job_changes_nothing<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        let again = [job.clone(), job];
+        scene.queue.push(&again, at(0)).await.expect("pushes");
+        assert_eq!(scene.claim(10, at(0)).await.len(), 1);
+        scene.queue.push(&again, at(1)).await.expect("pushes");
+        assert_eq!(scene.claim(10, at(1)).await, [], "it is under a lease");
+    }
+
+    pub(super) async fn expired_lease_is_claimed_again_with_a_greater_fence<H: Harness>(
+        harness: H,
+    ) {
+        let scene = Scene::new(harness);
+        scene.one_job().await;
+        let first = scene.claim(1, at(0)).await[0];
+        assert_eq!(scene.claim(1, at(59)).await, []);
+        let second = scene.claim(1, at(60)).await[0];
+        assert_eq!(second.delivery, first.delivery);
+        assert!(second.fence > first.fence);
+    }
+
+    pub(super) async fn extend_lets_a_lease_last<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.one_job().await;
+        let lease = scene.claim(1, at(0)).await[0];
+        let kept = scene
+            .queue
+            .extend(&[lease], seconds(100), at(30))
+            .await
+            .expect("extends");
+        assert_eq!(
+            kept,
+            [Lease {
+                until: T0 + seconds(130),
+                ..lease
+            }]
+        );
+        assert_eq!(scene.claim(1, at(129)).await, []);
+        assert_eq!(scene.claim(1, at(130)).await.len(), 1);
+    }
+
+    pub(super) async fn extend_of_a_lost_lease_answers_nothing<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.one_job().await;
+        let lost = scene.claim(1, at(0)).await[0];
+        let current = scene.claim(1, at(60)).await[0];
+        let kept = scene
+            .queue
+            .extend(&[lost, current], seconds(60), at(61))
+            .await
+            .expect("extends");
+        assert_eq!(
+            kept.iter().map(|lease| lease.fence).collect::<Vec<_>>(),
+            [current.fence]
+        );
+    }
+
+    pub(super) async fn settle_after_makes_it_due_later<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.one_job().await;
+        scene.attempt(500, RETRY, at(0)).await;
+        assert_eq!(scene.claim(1, at(4)).await, []);
+        assert_eq!(scene.claim(1, at(5)).await.len(), 1);
+    }
+
+    pub(super) async fn settle_by_a_stale_owner_changes_nothing<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.one_job().await;
+        let stale = scene.claim(1, at(0)).await[0];
+        let current = scene.claim(1, at(60)).await[0];
+        for settle in [
+            Settle::Done,
+            Settle::After(seconds(0)),
+            Settle::Unused(seconds(0)),
+        ] {
+            scene
+                .queue
+                .settle(&[(stale, settle)], at(61))
+                .await
+                .expect("settles");
+            assert_eq!(scene.claim(1, at(61)).await, [], "{settle:?}");
+        }
+        scene
+            .queue
+            .settle(&[(current, Settle::Unused(seconds(0)))], at(62))
+            .await
+            .expect("settles");
+        assert_eq!(scene.claim(1, at(62)).await.len(), 1);
+    }
+
+    pub(super) async fn unused_lease_goes_back<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        let lease = scene.take(at(0)).await;
+        scene
+            .queue
+            .settle(&[(lease, Settle::Unused(seconds(7)))], at(0))
+            .await
+            .expect("settles");
+        assert_eq!(scene.claim(1, at(6)).await, []);
+        let again = scene.claim(1, at(7)).await[0];
+        assert!(again.fence > lease.fence);
+        assert_eq!(
+            scene.delivery(job.delivery).await.attempts,
+            0,
+            "waiting uses up no attempt"
+        );
+    }
+
+    pub(super) async fn unused_lease_gives_its_rate_back<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let rate = RateLimit {
+            limit: 1,
+            per: seconds(10),
+        };
+        scene
+            .lane(EndpointSettings {
+                rate_limit: Some(rate),
+                ..Default::default()
+            })
+            .await;
+        scene.enqueue("default", 2).await;
+        let lease = scene.claim(2, at(0)).await;
+        assert_eq!(lease.len(), 1);
+        scene
+            .queue
+            .settle(&[(lease[0], Settle::Unused(seconds(0)))], at(1))
+            .await
+            .expect("settles");
+        assert_eq!(scene.claim(2, at(1)).await.len(), 1);
+    }
+
+    pub(super) async fn hold_keeps_a_lane_back_until_it_ends<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let held = scene.lane(EndpointSettings::default()).await;
+        scene
+            .queue
+            .hold(held, seconds(30), at(0))
+            .await
+            .expect("holds");
+        scene.enqueue("default", 1).await;
+        assert_eq!(scene.claim(10, at(29)).await, []);
+        assert_eq!(lanes(&scene.claim(10, at(30)).await), [held]);
+    }
+
+    pub(super) async fn hold_is_not_shortened_by_a_shorter_one<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let held = scene.lane(EndpointSettings::default()).await;
+        scene.enqueue("default", 1).await;
+        scene
+            .queue
+            .hold(held, seconds(60), at(0))
+            .await
+            .expect("holds");
+        scene
+            .queue
+            .hold(held, seconds(1), at(0))
+            .await
+            .expect("holds");
+        assert_eq!(scene.claim(10, at(59)).await, []);
+        assert_eq!(scene.claim(10, at(60)).await.len(), 1);
+    }
+
+    pub(super) async fn release_ends_a_hold<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let held = scene.lane(EndpointSettings::default()).await;
+        scene.enqueue("default", 1).await;
+        scene
+            .queue
+            .hold(held, std::time::Duration::MAX, at(0))
+            .await
+            .expect("holds");
+        assert_eq!(scene.claim(10, at(86_400)).await, []);
+        scene.queue.release(held).await.expect("releases");
+        assert_eq!(scene.claim(10, at(86_400)).await.len(), 1);
+    }
+
+    pub(super) async fn depth_counts_what_waits<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        scene.enqueue("default", 5).await;
+        scene
+            .attempt(500, Next::RetryAfter(seconds(100)), at(0))
+            .await;
+        scene.claim(1, at(0)).await;
+        let depth = scene.queue.depth(at(1)).await.expect("counts");
+        assert_eq!((depth.ready, depth.parked, depth.leased), (3, 1, 1));
+        assert_eq!(depth.oldest_due, at(0));
+    }
+
+    pub(super) async fn stale_outcome_changes_nothing<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        let stale = scene.take(at(0)).await;
+        let current = scene.take(at(60)).await;
+        assert_eq!(
+            scene.record(current, 500, RETRY, at(61)).await,
+            Recorded::Written
+        );
+        assert_eq!(
+            scene.record(stale, 200, Next::Succeeded, at(62)).await,
+            Recorded::Fenced
+        );
+        let delivery = scene.delivery(job.delivery).await;
+        assert_eq!(
+            (delivery.status, delivery.attempts),
+            (DeliveryStatus::Pending, 1)
+        );
+        assert_eq!(
+            scene.attempts(job.delivery).await.len(),
+            1,
+            "no trace of it in the attempt log"
+        );
+    }
+
+    pub(super) async fn stale_owner_that_records_first_is_fenced<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.one_job().await;
+        let stale = scene.take(at(0)).await;
+        let current = scene.take(at(60)).await;
+        assert_eq!(
+            scene.record(stale, 200, Next::Succeeded, at(61)).await,
+            Recorded::Fenced
+        );
+        assert!(
+            scene.load(stale, at(61)).await.is_none(),
+            "the stale claim loads nothing"
+        );
+        assert_eq!(
+            scene.record(current, 200, Next::Succeeded, at(61)).await,
+            Recorded::Written
+        );
+        assert_eq!(
+            scene.record(current, 200, Next::Succeeded, at(61)).await,
+            Recorded::Fenced,
+            "once only"
+        );
+    }
+
+    pub(super) async fn record_needs_the_exact_fence<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        let lease = scene.take(at(0)).await;
+        for fence in [lease.fence - 1, lease.fence + 1, 0, i64::MAX] {
+            let forged = Lease { fence, ..lease };
+            assert_eq!(
+                scene.record(forged, 200, Next::Succeeded, at(1)).await,
+                Recorded::Fenced,
+                "{fence}"
+            );
+        }
+        assert_eq!(scene.attempts(job.delivery).await.len(), 0);
+        let stored = scene
+            .store()
+            .delivery(&ALL, job.delivery)
+            .await
+            .expect("reads")
+            .expect("is there");
+        assert_eq!(stored.status, DeliveryStatus::InProgress);
+    }
+
+    fn patterns(event_type: &str) -> Vec<crate::filter::EventPattern> {
+        vec![event_type.parse().expect("a pattern")]
+    }
+
+    fn lanes(leases: &[Lease]) -> Vec<uuid::Uuid> {
+        leases.iter().map(|lease| lease.lane).collect()
+    }
+}

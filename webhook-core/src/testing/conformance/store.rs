@@ -1,0 +1,1170 @@
+//! The suite of a [`Store`](crate::Store).
+
+use super::suite;
+
+/// The checks of a store: one list for the wrappers and for a backend's tests.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __store_checks {
+    ([$($then:tt)*] $($args:tt)*) => {
+        $($then)*! {
+            $($args)*
+            event_goes_to_the_endpoints_that_accept_it,
+            event_goes_to_its_own_tenant_only,
+            insert_with_the_same_ids_adds_nothing,
+            replay_survives_a_repeated_insert,
+            bytes_come_back_as_they_were_given,
+            same_key_and_content_is_the_first_event,
+            same_key_with_other_content_is_a_conflict,
+            same_key_of_another_tenant_is_another_event,
+            same_key_within_one_insert_counts_once,
+            key_is_free_again_after_a_day,
+            conflict_can_abort_the_whole_insert,
+            deliver_at_is_when_it_is_due,
+            attempts_are_logged_as_they_were,
+            outcomes_move_the_delivery_on,
+            ended_deliveries_never_change,
+            ended_delivery_is_told_at_load,
+            early_claim_is_told_at_load,
+            gone_disables_the_endpoint,
+            unqueued_pages_through_what_is_live,
+            jobs_tells_which_are_live,
+            job_under_a_lease_is_due_when_it_ends,
+            endpoint_comes_back_as_it_was_given,
+            endpoint_changes_need_the_next_version,
+            deleted_endpoint_takes_its_live_deliveries_along,
+            paused_endpoint_gathers_and_disabled_one_does_not,
+            pages_are_newest_first_without_gaps,
+            deliveries_are_found_by_each_filter,
+            events_are_found_by_each_filter,
+            replay_is_a_new_delivery,
+            replay_needs_an_ended_delivery,
+            replay_of_an_event_goes_to_those_that_match_now,
+            cancel_ends_a_live_delivery_once,
+            scope_is_a_wall,
+        }
+    };
+}
+
+/// A backend's `#[test]`s for its store. The argument is a [`Harness`](crate::testing::Harness).
+#[macro_export]
+macro_rules! store_conformance {
+    ($harness:ty) => {
+        $crate::__store_checks! { [$crate::__conformance_tests] store, $harness, }
+    };
+}
+
+__store_checks! { [suite] Harness, }
+
+mod checks {
+    use std::collections::BTreeSet;
+
+    use uuid::Uuid;
+
+    use super::super::checks::*;
+    use super::super::{Harness, endpoint_for};
+    use crate::delivery::{Delivery, DeliveryStatus, EndReason, Failure, Outcome};
+    use crate::endpoint::{EndpointSettings, EndpointState, RateLimit, StateReason};
+    use crate::event::{Event, EventType, NewEvent};
+    use crate::headers::CustomHeaders;
+    use crate::queue::Lease;
+    use crate::retry::Next;
+    use crate::store::{
+        Changed, DeliveryFilter, EventFilter, Inserted, OnConflict, Recorded, Store, Verdict,
+    };
+    use crate::tenant::{Page, PageRequest, Scope, Tenant};
+    use crate::testing::event_for;
+    use crate::time::Timestamp;
+
+    const ENDS: [(Next, DeliveryStatus); 3] = [
+        (Next::Succeeded, DeliveryStatus::Succeeded),
+        (Next::Failed(EndReason::Exhausted), DeliveryStatus::Failed),
+        (
+            Next::Cancelled(EndReason::Filtered),
+            DeliveryStatus::Cancelled,
+        ),
+    ];
+
+    fn wanting(patterns: &[&str]) -> EndpointSettings {
+        let event_types = patterns
+            .iter()
+            .map(|pattern| pattern.parse().expect("a pattern"))
+            .collect();
+        EndpointSettings {
+            event_types,
+            ..Default::default()
+        }
+    }
+
+    fn keyed(id: u128, data: &'static str, tenant: &str, now: Timestamp) -> Event {
+        let event = NewEvent::data("a", data).and_then(|event| event.idempotency_key("key"));
+        event
+            .expect("valid")
+            .tenant(Tenant::new(tenant).expect("valid"))
+            .stamp(Uuid::from_u128(id), now)
+    }
+
+    async fn insert<H: Harness>(scene: &Scene<H>, events: &[Event], seconds: u64) -> Vec<Inserted> {
+        let insertion = scene
+            .store()
+            .insert_events(events, OnConflict::Skip, at(seconds))
+            .await;
+        insertion.expect("events are stored").events
+    }
+
+    async fn deliveries<H: Harness>(scene: &Scene<H>, filter: DeliveryFilter) -> Vec<Delivery> {
+        scene
+            .store()
+            .deliveries(&ALL, &filter, PAGE)
+            .await
+            .expect("deliveries are read")
+            .items
+    }
+
+    pub(super) async fn event_goes_to_the_endpoints_that_accept_it<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let mut wanted = BTreeSet::new();
+        for patterns in [
+            &[][..],
+            &["*"],
+            &["order.*"],
+            &["order.paid"],
+            &["x", "order.paid"],
+        ] {
+            wanted.insert(scene.lane(wanting(patterns)).await);
+        }
+        for patterns in [
+            &["order"][..],
+            &["order.paid.*"],
+            &["orders.*"],
+            &["invoice.paid"],
+        ] {
+            scene.lane(wanting(patterns)).await;
+        }
+        let jobs = scene
+            .insert(&[event_for("default", "order.paid", "1", T0)], at(0))
+            .await;
+        assert_eq!(
+            jobs.iter().map(|job| job.lane).collect::<BTreeSet<_>>(),
+            wanted
+        );
+        assert_eq!(jobs.len(), wanted.len());
+    }
+
+    pub(super) async fn event_goes_to_its_own_tenant_only<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.endpoint("a", EndpointSettings::default()).await;
+        let own = scene.endpoint("b", EndpointSettings::default()).await;
+        let jobs = scene.enqueue("b", 1).await;
+        assert_eq!(
+            jobs.iter().map(|job| job.lane).collect::<Vec<_>>(),
+            [own.id]
+        );
+        assert_eq!(
+            scene.enqueue("c", 1).await,
+            [],
+            "an event without a taker is accepted all the same"
+        );
+    }
+
+    pub(super) async fn insert_with_the_same_ids_adds_nothing<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let events = [
+            event_for("default", "a", "1", T0),
+            event_for("default", "a", "2", T0),
+        ];
+        insert(&scene, &events, 0).await;
+        insert(&scene, &events, 1).await;
+        assert_eq!(deliveries(&scene, DeliveryFilter::default()).await.len(), 2);
+        assert_eq!(
+            scene.claim(10, at(1)).await.len(),
+            deliveries_in_queue(&scene).await
+        );
+    }
+
+    /// With an index queue that nothing was pushed to, there is nothing to claim.
+    async fn deliveries_in_queue<H: Harness>(scene: &Scene<H>) -> usize {
+        let depth = scene.queue.depth(at(1)).await.expect("counts");
+        usize::try_from(depth.ready + depth.leased).expect("few")
+    }
+
+    pub(super) async fn replay_survives_a_repeated_insert<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let event = [event_for("default", "a", "1", T0)];
+        scene.insert(&event, at(0)).await;
+        scene.attempt(200, Next::Succeeded, at(0)).await;
+        let jobs = scene.insert(&event, at(1)).await;
+        assert_eq!(jobs, [], "what has ended is not brought back");
+        assert_eq!(deliveries(&scene, DeliveryFilter::default()).await.len(), 1);
+    }
+
+    pub(super) async fn bytes_come_back_as_they_were_given<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let texts = [
+            r#"{"b":1,"a":2,"a":3}"#,
+            "1e400",
+            "123456789012345678901234567890.10",
+            r#"{ "nul" : "\u0000", "crab" : "🦀" }"#,
+            " [ 1 ,\t2 ]\r\n",
+        ];
+        let mut events: Vec<_> = texts
+            .iter()
+            .map(|text| event_for("default", "a", text, T0))
+            .collect();
+        let raw = NewEvent::raw("a", &b"\xff\xfe\0raw"[..]).expect("valid");
+        events.push(raw.stamp(Uuid::from_u128(1), T0));
+        scene.insert(&events, at(0)).await;
+        for event in &events {
+            let stored = scene
+                .store()
+                .event(&ALL, event.id)
+                .await
+                .expect("reads")
+                .expect("is there");
+            assert_eq!(stored.body, event.body);
+        }
+        for lease in scene.claim(10, at(0)).await {
+            let Some(Verdict::Run(work)) =
+                scene.load(lease, at(0)).await.map(|loaded| loaded.verdict)
+            else {
+                panic!("the delivery is live");
+            };
+            assert!(
+                events
+                    .iter()
+                    .any(|event| event.id == work.event.id && event.body == work.event.body)
+            );
+        }
+    }
+
+    pub(super) async fn same_key_and_content_is_the_first_event<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let (first, second) = (
+            keyed(1, "1", "default", T0),
+            keyed(2, "1", "default", T0 + seconds(1)),
+        );
+        assert_eq!(
+            insert(&scene, std::slice::from_ref(&first), 0).await,
+            [Inserted::New]
+        );
+        assert_eq!(
+            insert(&scene, &[second], 1).await,
+            [Inserted::Existing(first.id)]
+        );
+        assert_eq!(
+            insert(&scene, &[first], 1).await,
+            [Inserted::New],
+            "the same call again"
+        );
+        assert_eq!(deliveries(&scene, DeliveryFilter::default()).await.len(), 1);
+    }
+
+    pub(super) async fn same_key_with_other_content_is_a_conflict<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let first = keyed(1, "1", "default", T0);
+        insert(&scene, std::slice::from_ref(&first), 0).await;
+        let events = [
+            keyed(2, "2", "default", T0),
+            event_for("default", "a", "3", T0),
+        ];
+        assert_eq!(
+            insert(&scene, &events, 0).await,
+            [Inserted::Conflict(first.id), Inserted::New]
+        );
+        assert_eq!(
+            scene
+                .store()
+                .event(&ALL, events[0].id)
+                .await
+                .expect("reads"),
+            None
+        );
+        assert!(
+            scene
+                .store()
+                .event(&ALL, events[1].id)
+                .await
+                .expect("reads")
+                .is_some()
+        );
+    }
+
+    pub(super) async fn same_key_of_another_tenant_is_another_event<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let events = [keyed(1, "1", "a", T0), keyed(2, "2", "b", T0)];
+        assert_eq!(
+            insert(&scene, &events, 0).await,
+            [Inserted::New, Inserted::New]
+        );
+    }
+
+    pub(super) async fn same_key_within_one_insert_counts_once<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let [a, b, c] =
+            [(1, "1"), (2, "1"), (3, "2")].map(|(id, data)| keyed(id, data, "default", T0));
+        let first = a.id;
+        let inserted = insert(&scene, &[a, b, c], 0).await;
+        assert_eq!(
+            inserted,
+            [
+                Inserted::New,
+                Inserted::Existing(first),
+                Inserted::Conflict(first)
+            ]
+        );
+        let events = scene
+            .store()
+            .events(&ALL, &EventFilter::default(), PAGE)
+            .await
+            .expect("reads")
+            .items;
+        assert_eq!(events.len(), 1);
+    }
+
+    pub(super) async fn key_is_free_again_after_a_day<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let day = 86_400;
+        insert(&scene, &[keyed(1, "1", "default", T0)], 0).await;
+        let late = keyed(2, "2", "default", T0 + seconds(day));
+        assert!(matches!(
+            insert(&scene, std::slice::from_ref(&late), day - 1).await[..],
+            [Inserted::Conflict(_)]
+        ));
+        assert_eq!(insert(&scene, &[late], day).await, [Inserted::New]);
+    }
+
+    pub(super) async fn conflict_can_abort_the_whole_insert<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let first = keyed(1, "1", "default", T0);
+        insert(&scene, std::slice::from_ref(&first), 0).await;
+        let events = [
+            event_for("default", "a", "3", T0),
+            keyed(2, "2", "default", T0),
+        ];
+        let insertion = scene
+            .store()
+            .insert_events(&events, OnConflict::Abort, at(0))
+            .await
+            .expect("answers");
+        assert_eq!(insertion.events[1], Inserted::Conflict(first.id));
+        assert_eq!(insertion.jobs, []);
+        assert_eq!(
+            scene
+                .store()
+                .event(&ALL, events[0].id)
+                .await
+                .expect("reads"),
+            None
+        );
+        assert_eq!(deliveries(&scene, DeliveryFilter::default()).await.len(), 1);
+    }
+
+    pub(super) async fn deliver_at_is_when_it_is_due<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let event = |id, seconds_| {
+            let event = NewEvent::data("a", "1")
+                .expect("valid")
+                .deliver_at(T0 + seconds(seconds_));
+            event.stamp(Uuid::from_u128(id), T0)
+        };
+        let jobs = scene.insert(&[event(1, 60)], at(10)).await;
+        assert_eq!(jobs[0].due, T0 + seconds(60));
+        assert_eq!(scene.delivery(jobs[0].delivery).await.next_retry_at, at(60));
+        let past = scene.insert(&[event(2, 5)], at(10)).await;
+        assert_eq!(
+            past[0].due,
+            T0 + seconds(10),
+            "a time that has passed is now"
+        );
+    }
+
+    pub(super) async fn attempts_are_logged_as_they_were<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        scene
+            .attempt(503, Next::RetryAfter(seconds(5)), at(0))
+            .await;
+        scene.attempt(200, Next::Succeeded, at(5)).await;
+        let attempts = scene.attempts(job.delivery).await;
+        let statuses: Vec<_> = attempts
+            .iter()
+            .map(|attempt| match &attempt.outcome {
+                Outcome::Response { status, body, .. } => (*status, body.clone()),
+                Outcome::Failed(kind) => panic!("{kind:?}"),
+            })
+            .collect();
+        let body = bytes::Bytes::from_static(b"\xff\0");
+        assert_eq!(
+            statuses,
+            [(503, body.clone()), (200, body)],
+            "oldest first, bytes as they came"
+        );
+        assert_eq!(attempts[0].duration, std::time::Duration::from_millis(12));
+        assert_eq!(attempts[0].started_at, T0);
+    }
+
+    pub(super) async fn outcomes_move_the_delivery_on<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        let waiting = scene.delivery(job.delivery).await;
+        assert_eq!(
+            (waiting.status, waiting.next_retry_at),
+            (DeliveryStatus::Pending, at(0))
+        );
+        let lease = scene.take(at(1)).await;
+        assert_eq!(
+            scene.delivery(job.delivery).await.status,
+            DeliveryStatus::InProgress
+        );
+        scene
+            .record(lease, 503, Next::RetryAfter(seconds(5)), at(2))
+            .await;
+        let failed_once = scene.delivery(job.delivery).await;
+        assert_eq!(
+            (failed_once.status, failed_once.attempts),
+            (DeliveryStatus::Pending, 1)
+        );
+        assert_eq!(
+            (failed_once.next_retry_at, failed_once.last_error),
+            (at(7), Some(Failure::Status(503)))
+        );
+        scene
+            .queue
+            .settle(&[(lease, crate::queue::Settle::After(seconds(5)))], at(2))
+            .await
+            .expect("settles");
+        scene.attempt(200, Next::Succeeded, at(7)).await;
+        let ended = scene.delivery(job.delivery).await;
+        assert_eq!(
+            (ended.status, ended.attempts),
+            (DeliveryStatus::Succeeded, 2)
+        );
+        assert_eq!(
+            (ended.next_retry_at, ended.last_error, ended.end_reason),
+            (None, None, None)
+        );
+        assert_eq!(scene.claim(1, at(99_999)).await, []);
+    }
+
+    pub(super) async fn ended_deliveries_never_change<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        for (end, status) in ENDS {
+            let id = scene.enqueue("default", 1).await[0].delivery;
+            let lease = scene.attempt(200, end, at(0)).await;
+            for next in ENDS
+                .map(|(next, _)| next)
+                .into_iter()
+                .chain([Next::RetryAfter(seconds(0))])
+            {
+                assert_eq!(
+                    scene.record(lease, 500, next, at(1)).await,
+                    Recorded::Fenced
+                );
+            }
+            assert_eq!(
+                scene
+                    .store()
+                    .cancel_delivery(&ALL, id, at(1))
+                    .await
+                    .expect("answers"),
+                Changed::Refused
+            );
+            assert_eq!(scene.delivery(id).await.status, status);
+            assert_eq!(scene.attempts(id).await.len(), 1);
+            assert_eq!(scene.store().jobs(&[id]).await.expect("reads"), []);
+        }
+    }
+
+    pub(super) async fn ended_delivery_is_told_at_load<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        let lease = scene.claim(1, at(0)).await[0];
+        scene
+            .store()
+            .cancel_delivery(&ALL, job.delivery, at(0))
+            .await
+            .expect("cancels");
+        let loaded = scene.load(lease, at(0)).await.expect("answers");
+        assert!(matches!(loaded.verdict, Verdict::Ended));
+        assert_eq!(
+            scene.record(lease, 200, Next::Succeeded, at(0)).await,
+            Recorded::Fenced
+        );
+        assert_eq!(
+            scene.delivery(job.delivery).await.end_reason,
+            Some(EndReason::Requested)
+        );
+    }
+
+    pub(super) async fn early_claim_is_told_at_load<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.one_job().await;
+        let lease = scene
+            .attempt(503, Next::RetryAfter(seconds(60)), at(0))
+            .await;
+        // What a queue would claim that has forgotten the retry's time.
+        let early = Lease {
+            fence: lease.fence + 7,
+            ..lease
+        };
+        let loaded = scene.load(early, at(20)).await.expect("answers");
+        assert!(
+            matches!(loaded.verdict, Verdict::Early(by) if by == seconds(40)),
+            "{loaded:?}"
+        );
+        assert_eq!(
+            scene.record(early, 200, Next::Succeeded, at(20)).await,
+            Recorded::Fenced
+        );
+        assert_eq!(
+            scene.delivery(lease.delivery).await.status,
+            DeliveryStatus::Pending
+        );
+    }
+
+    pub(super) async fn gone_disables_the_endpoint<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let endpoint = scene.lane(EndpointSettings::default()).await;
+        scene.enqueue("default", 1).await;
+        scene
+            .attempt(410, Next::Failed(EndReason::Permanent), at(3))
+            .await;
+        let endpoint = scene
+            .store()
+            .endpoint(&ALL, endpoint)
+            .await
+            .expect("reads")
+            .expect("is there");
+        assert_eq!(
+            (endpoint.state, endpoint.state_reason),
+            (EndpointState::Disabled, Some(StateReason::Gone))
+        );
+        assert_eq!(endpoint.version, 2);
+        assert_eq!(scene.enqueue("default", 1).await, []);
+    }
+
+    pub(super) async fn unqueued_pages_through_what_is_live<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let jobs = scene.enqueue("default", 10).await;
+        let ended = scene.attempt(200, Next::Succeeded, at(0)).await.delivery;
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = scene.store().unqueued(after, 4).await.expect("reads");
+            assert!(page.len() <= 4);
+            let Some(last) = page.last() else { break };
+            after = Some(last.delivery);
+            seen.extend(page.iter().map(|job| job.delivery));
+        }
+        let mut live: Vec<_> = jobs
+            .iter()
+            .map(|job| job.delivery)
+            .filter(|id| *id != ended)
+            .collect();
+        live.sort_unstable();
+        assert_eq!(seen, live);
+    }
+
+    pub(super) async fn jobs_tells_which_are_live<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let jobs = scene.enqueue("default", 3).await;
+        let lease = scene
+            .attempt(503, Next::RetryAfter(seconds(60)), at(0))
+            .await;
+        let ended = scene.attempt(200, Next::Succeeded, at(0)).await.delivery;
+        let mut asked: Vec<_> = jobs.iter().map(|job| job.delivery).collect();
+        asked.push(Uuid::from_u128(404));
+        let live = scene.store().jobs(&asked).await.expect("reads");
+        assert_eq!(live.len(), 2);
+        assert!(live.iter().all(|job| job.delivery != ended));
+        let retried = live
+            .iter()
+            .find(|job| job.delivery == lease.delivery)
+            .expect("is live");
+        assert_eq!(retried.due, T0 + seconds(60));
+        assert!(
+            retried.fence >= lease.fence,
+            "a queue that was erased mints above it"
+        );
+    }
+
+    pub(super) async fn job_under_a_lease_is_due_when_it_ends<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        let lease = scene.take(at(5)).await;
+        let jobs = scene.store().jobs(&[job.delivery]).await.expect("reads");
+        assert_eq!(
+            jobs[0].due, lease.until,
+            "an audit does not bring forward what is under way"
+        );
+    }
+
+    pub(super) async fn endpoint_comes_back_as_it_was_given<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let settings = EndpointSettings {
+            description: "shop 🦀".to_owned(),
+            event_types: wanting(&["order.*", "invoice.paid"]).event_types,
+            filter: serde_json::from_str(r#"{"data.amount":{"gte":100}}"#).expect("a filter"),
+            headers: CustomHeaders::new([("x-a", "1")], [("authorization", "Bearer t")])
+                .expect("valid"),
+            rate_limit: Some(RateLimit {
+                limit: 50,
+                per: seconds(1),
+            }),
+            max_in_flight: Some(4),
+            ordered: true,
+            timeout: Some(seconds(30)),
+            retry_schedule: Some(vec![seconds(1), seconds(2)]),
+        };
+        let given = scene.endpoint("acme", settings.clone()).await;
+        let stored = scene
+            .store()
+            .endpoint(&ALL, given.id)
+            .await
+            .expect("reads")
+            .expect("is there");
+        assert_eq!((&stored.tenant, &stored.url), (&given.tenant, &given.url));
+        assert_eq!(stored.settings, settings);
+        assert!(stored.settings.headers.as_map()["authorization"].is_sensitive());
+        assert_eq!(stored.secrets[0].secret, given.secrets[0].secret);
+        assert_eq!((stored.created_at, stored.version), (given.created_at, 1));
+    }
+
+    pub(super) async fn endpoint_changes_need_the_next_version<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let mut endpoint = scene.endpoint("default", EndpointSettings::default()).await;
+        endpoint.version = 2;
+        endpoint.settings.description = "changed".to_owned();
+        assert!(
+            scene
+                .store()
+                .update_endpoint(&endpoint)
+                .await
+                .expect("answers")
+        );
+        assert!(
+            !scene
+                .store()
+                .update_endpoint(&endpoint)
+                .await
+                .expect("answers"),
+            "another was faster"
+        );
+        let stored = scene
+            .store()
+            .endpoint(&ALL, endpoint.id)
+            .await
+            .expect("reads")
+            .expect("is there");
+        assert_eq!(
+            (stored.settings.description.as_str(), stored.version),
+            ("changed", 2)
+        );
+        let unknown = endpoint_for("default", EndpointSettings::default());
+        assert!(
+            !scene
+                .store()
+                .update_endpoint(&unknown)
+                .await
+                .expect("answers")
+        );
+    }
+
+    pub(super) async fn deleted_endpoint_takes_its_live_deliveries_along<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let endpoint = scene.lane(EndpointSettings::default()).await;
+        let jobs = scene.enqueue("default", 3).await;
+        let done = scene.attempt(200, Next::Succeeded, at(0)).await.delivery;
+        let running = scene.take(at(0)).await;
+        assert!(
+            scene
+                .store()
+                .delete_endpoint(&ALL, endpoint, at(1))
+                .await
+                .expect("deletes")
+        );
+        assert!(
+            !scene
+                .store()
+                .delete_endpoint(&ALL, endpoint, at(1))
+                .await
+                .expect("answers")
+        );
+        assert_eq!(
+            scene.record(running, 200, Next::Succeeded, at(2)).await,
+            Recorded::Fenced
+        );
+        for job in jobs {
+            let delivery = scene.delivery(job.delivery).await;
+            let end = (delivery.status, delivery.end_reason);
+            let expected = if job.delivery == done {
+                (DeliveryStatus::Succeeded, None)
+            } else {
+                (DeliveryStatus::Cancelled, Some(EndReason::EndpointDeleted))
+            };
+            assert_eq!(end, expected);
+        }
+        assert_eq!(scene.enqueue("default", 1).await, []);
+    }
+
+    pub(super) async fn paused_endpoint_gathers_and_disabled_one_does_not<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let mut endpoint = scene.endpoint("default", EndpointSettings::default()).await;
+        for (state, deliveries) in [
+            (EndpointState::Paused, 1),
+            (EndpointState::Disabled, 0),
+            (EndpointState::Enabled, 1),
+        ] {
+            (endpoint.state, endpoint.version) = (state, endpoint.version + 1);
+            assert!(
+                scene
+                    .store()
+                    .update_endpoint(&endpoint)
+                    .await
+                    .expect("answers")
+            );
+            assert_eq!(
+                scene.enqueue("default", 1).await.len(),
+                deliveries,
+                "{state}"
+            );
+        }
+    }
+
+    pub(super) async fn pages_are_newest_first_without_gaps<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        for second in 0..7 {
+            scene
+                .insert(
+                    &[event_for("default", "a", "1", T0 + seconds(second))],
+                    at(second),
+                )
+                .await;
+        }
+        let (mut seen, mut before) = (Vec::new(), None);
+        loop {
+            let page = PageRequest { before, limit: 3 };
+            let Page { items, next } = scene
+                .store()
+                .deliveries(&ALL, &DeliveryFilter::default(), page)
+                .await
+                .expect("reads");
+            assert!(items.len() <= 3);
+            seen.extend(items.iter().map(|delivery| delivery.created_at));
+            before = next;
+            if next.is_none() {
+                break;
+            }
+        }
+        let newest_first: Vec<_> = (0..7).rev().map(|second| T0 + seconds(second)).collect();
+        assert_eq!(seen, newest_first);
+        let whole = PageRequest {
+            before: None,
+            limit: 7,
+        };
+        let events = scene
+            .store()
+            .events(&ALL, &EventFilter::default(), whole)
+            .await
+            .expect("reads");
+        assert_eq!(
+            (events.items.len(), events.next),
+            (7, None),
+            "a full last page has no next"
+        );
+        let endpoints = scene
+            .store()
+            .endpoints(
+                &ALL,
+                PageRequest {
+                    before: None,
+                    limit: 1,
+                },
+            )
+            .await
+            .expect("reads");
+        assert_eq!((endpoints.items.len(), endpoints.next), (1, None));
+    }
+
+    pub(super) async fn deliveries_are_found_by_each_filter<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let endpoint = scene.lane(wanting(&["a"])).await;
+        scene.lane(wanting(&["b"])).await;
+        let event = event_for("default", "a", "1", T0);
+        let wanted = scene.insert(std::slice::from_ref(&event), at(100)).await[0].delivery;
+        scene
+            .attempt(503, Next::RetryAfter(seconds(5)), at(100))
+            .await;
+        scene
+            .insert(
+                &[event_for("default", "b", "1", T0 + seconds(200))],
+                at(200),
+            )
+            .await;
+        scene.attempt(200, Next::Succeeded, at(200)).await;
+        let any = DeliveryFilter::default();
+        for filter in [
+            DeliveryFilter {
+                endpoint_id: Some(endpoint),
+                ..any.clone()
+            },
+            DeliveryFilter {
+                event_id: Some(event.id),
+                ..any.clone()
+            },
+            DeliveryFilter {
+                event_type: EventType::new("a").ok(),
+                ..any.clone()
+            },
+            DeliveryFilter {
+                status: Some(DeliveryStatus::Pending),
+                ..any.clone()
+            },
+            DeliveryFilter {
+                error_kind: Some("http_503".to_owned()),
+                ..any.clone()
+            },
+            DeliveryFilter {
+                until: at(200),
+                ..any.clone()
+            },
+            DeliveryFilter {
+                since: at(100),
+                until: at(101),
+                ..any.clone()
+            },
+        ] {
+            let found: Vec<_> = deliveries(&scene, filter.clone())
+                .await
+                .iter()
+                .map(|found| found.id)
+                .collect();
+            assert_eq!(found, [wanted], "{filter:?}");
+        }
+        assert_eq!(
+            deliveries(
+                &scene,
+                DeliveryFilter {
+                    since: at(201),
+                    ..any.clone()
+                }
+            )
+            .await,
+            []
+        );
+        assert_eq!(deliveries(&scene, any).await.len(), 2);
+    }
+
+    pub(super) async fn events_are_found_by_each_filter<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let wanted = event_for("default", "a", r#"{"order":"needle 100%_\\ \"q\""}"#, T0);
+        let other = event_for("default", "b", r#"{"order":"hay"}"#, T0 + seconds(100));
+        scene.insert(&[wanted.clone(), other], at(0)).await;
+        let any = EventFilter::default();
+        for filter in [
+            EventFilter {
+                event_type: EventType::new("a").ok(),
+                ..any.clone()
+            },
+            EventFilter {
+                until: at(100),
+                ..any.clone()
+            },
+            EventFilter {
+                since: at(0),
+                until: at(1),
+                ..any.clone()
+            },
+            EventFilter {
+                text: Some("needle".to_owned()),
+                ..any.clone()
+            },
+            EventFilter {
+                text: Some("100%_".to_owned()),
+                ..any.clone()
+            },
+            EventFilter {
+                text: Some(r#"\""#.to_owned()),
+                ..any.clone()
+            },
+        ] {
+            let found = scene
+                .store()
+                .events(&ALL, &filter, PAGE)
+                .await
+                .expect("reads")
+                .items;
+            assert_eq!(
+                found.iter().map(|event| event.id).collect::<Vec<_>>(),
+                [wanted.id],
+                "{filter:?}"
+            );
+        }
+        let none = EventFilter {
+            text: Some("needle%hay".to_owned()),
+            ..any
+        };
+        assert_eq!(
+            scene
+                .store()
+                .events(&ALL, &none, PAGE)
+                .await
+                .expect("reads")
+                .items,
+            []
+        );
+    }
+
+    pub(super) async fn replay_is_a_new_delivery<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        scene
+            .attempt(500, Next::Failed(EndReason::Exhausted), at(0))
+            .await;
+        let before = scene.delivery(job.delivery).await;
+        let replayed = scene
+            .store()
+            .replay_delivery(&ALL, job.delivery, at(10))
+            .await
+            .expect("answers");
+        let Changed::Done(again) = replayed else {
+            panic!("{replayed:?}")
+        };
+        assert_eq!(again.due, T0 + seconds(10));
+        let replay = scene.delivery(again.delivery).await;
+        assert_eq!(
+            (replay.event_id, replay.replay_no, replay.attempts),
+            (before.event_id, 1, 0)
+        );
+        assert_eq!(
+            scene.delivery(job.delivery).await,
+            before,
+            "the old one stays as it ended"
+        );
+        scene.queue.push(&[again], at(10)).await.expect("pushes");
+        scene.attempt(200, Next::Succeeded, at(10)).await;
+        let third = scene
+            .store()
+            .replay_delivery(&ALL, job.delivery, at(11))
+            .await
+            .expect("answers");
+        let Changed::Done(third) = third else {
+            panic!("{third:?}")
+        };
+        assert_eq!(scene.delivery(third.delivery).await.replay_no, 2);
+    }
+
+    pub(super) async fn replay_needs_an_ended_delivery<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        let replay = || async {
+            scene
+                .store()
+                .replay_delivery(&ALL, job.delivery, at(1))
+                .await
+                .expect("answers")
+        };
+        assert_eq!(replay().await, Changed::Refused);
+        scene
+            .attempt(500, Next::Failed(EndReason::Exhausted), at(0))
+            .await;
+        assert!(matches!(replay().await, Changed::Done(_)));
+        assert_eq!(replay().await, Changed::Refused, "a replay of it is live");
+        scene
+            .store()
+            .delete_endpoint(&ALL, job.lane, at(2))
+            .await
+            .expect("deletes");
+        assert_eq!(replay().await, Changed::Refused, "its endpoint is gone");
+    }
+
+    pub(super) async fn replay_of_an_event_goes_to_those_that_match_now<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let event = event_for("default", "a", "1", T0);
+        scene.insert(std::slice::from_ref(&event), at(0)).await;
+        let later = scene.lane(wanting(&["a"])).await;
+        scene.lane(wanting(&["b"])).await;
+        let replay = || async {
+            scene
+                .store()
+                .replay_event(&ALL, event.id, at(1))
+                .await
+                .expect("answers")
+        };
+        let Changed::Done(jobs) = replay().await else {
+            panic!("the event is there")
+        };
+        assert_eq!(jobs.iter().map(|job| job.lane).collect::<Vec<_>>(), [later]);
+        assert_eq!(
+            replay().await,
+            Changed::Done(vec![]),
+            "one that is live is not doubled"
+        );
+    }
+
+    pub(super) async fn cancel_ends_a_live_delivery_once<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        let cancel = || async {
+            scene
+                .store()
+                .cancel_delivery(&ALL, job.delivery, at(1))
+                .await
+                .expect("answers")
+        };
+        assert_eq!(cancel().await, Changed::Done(()));
+        assert_eq!(cancel().await, Changed::Refused);
+        let delivery = scene.delivery(job.delivery).await;
+        assert_eq!(
+            (delivery.status, delivery.end_reason),
+            (DeliveryStatus::Cancelled, Some(EndReason::Requested))
+        );
+        assert_eq!(scene.attempts(job.delivery).await.len(), 0);
+    }
+
+    pub(super) async fn scope_is_a_wall<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let store = scene.store();
+        let endpoint = scene.endpoint("own", EndpointSettings::default()).await.id;
+        let event = event_for("own", "a", "1", T0);
+        let delivery = scene.insert(std::slice::from_ref(&event), at(0)).await[0].delivery;
+        scene
+            .attempt(500, Next::Failed(EndReason::Exhausted), at(0))
+            .await;
+        let foreign = Scope::Tenant(Tenant::new("foreign").expect("valid"));
+        let own = Scope::Tenant(Tenant::new("own").expect("valid"));
+
+        assert!(
+            store
+                .endpoint(&foreign, endpoint)
+                .await
+                .expect("reads")
+                .is_none()
+        );
+        assert!(
+            store
+                .endpoints(&foreign, PAGE)
+                .await
+                .expect("reads")
+                .items
+                .is_empty()
+        );
+        assert!(
+            store
+                .event(&foreign, event.id)
+                .await
+                .expect("reads")
+                .is_none()
+        );
+        assert!(
+            store
+                .events(&foreign, &EventFilter::default(), PAGE)
+                .await
+                .expect("reads")
+                .items
+                .is_empty()
+        );
+        assert!(
+            store
+                .delivery(&foreign, delivery)
+                .await
+                .expect("reads")
+                .is_none()
+        );
+        let all = DeliveryFilter::default();
+        assert!(
+            store
+                .deliveries(&foreign, &all, PAGE)
+                .await
+                .expect("reads")
+                .items
+                .is_empty()
+        );
+        assert!(
+            store
+                .attempts(&foreign, delivery)
+                .await
+                .expect("reads")
+                .is_empty()
+        );
+        assert_eq!(
+            store
+                .replay_delivery(&foreign, delivery, at(1))
+                .await
+                .expect("answers"),
+            Changed::NotFound
+        );
+        assert_eq!(
+            store
+                .replay_event(&foreign, event.id, at(1))
+                .await
+                .expect("answers"),
+            Changed::NotFound
+        );
+        assert_eq!(
+            store
+                .cancel_delivery(&foreign, delivery, at(1))
+                .await
+                .expect("answers"),
+            Changed::NotFound
+        );
+        assert!(
+            !store
+                .delete_endpoint(&foreign, endpoint, at(1))
+                .await
+                .expect("answers")
+        );
+
+        assert!(
+            store
+                .endpoint(&own, endpoint)
+                .await
+                .expect("reads")
+                .is_some()
+        );
+        assert_eq!(
+            store
+                .events(&own, &EventFilter::default(), PAGE)
+                .await
+                .expect("reads")
+                .items
+                .len(),
+            1
+        );
+        assert_eq!(
+            store
+                .deliveries(&own, &all, PAGE)
+                .await
+                .expect("reads")
+                .items
+                .len(),
+            1
+        );
+        assert_eq!(
+            store.attempts(&own, delivery).await.expect("reads").len(),
+            1
+        );
+        assert!(matches!(
+            store
+                .replay_delivery(&own, delivery, at(1))
+                .await
+                .expect("answers"),
+            Changed::Done(_)
+        ));
+        assert!(
+            store
+                .delete_endpoint(&own, endpoint, at(1))
+                .await
+                .expect("answers")
+        );
+    }
+}
