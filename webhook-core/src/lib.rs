@@ -6,6 +6,7 @@ mod endpoint;
 mod error;
 mod event;
 mod filter;
+mod forward;
 mod headers;
 mod id;
 mod memory;

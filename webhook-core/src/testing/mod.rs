@@ -47,6 +47,7 @@
 mod clock;
 mod conformance;
 mod events;
+mod intercepted;
 mod transport;
 
 pub use clock::{ManualClock, fast_forward};
@@ -54,6 +55,7 @@ pub use conformance::{Harness, TxHarness, endpoint_for, event_for};
 #[doc(hidden)]
 pub use conformance::{queue, store, tx};
 pub use events::{enqueued, find_enqueued};
+pub use intercepted::Intercepted;
 pub use transport::{Reply, ScriptedTransport, SentRequest};
 
 /// Runs a future to its end on a runtime of its own, so that a test needs no runtime under a certain name.

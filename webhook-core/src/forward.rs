@@ -1,0 +1,145 @@
+//! Stores that pass every call on: behind an `Arc`, and for tests with something before each call.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::delivery::{Attempt, Delivery};
+use crate::endpoint::Endpoint;
+use crate::error::Result;
+use crate::event::Event;
+use crate::queue::{Job, Lease, Queue};
+use crate::store::{
+    Changed, DeliveryFilter, EventFilter, Insertion, Loaded, OnConflict, Record, Recorded, Store,
+    TxStore,
+};
+use crate::tenant::{Page, PageRequest, Scope};
+use crate::time::Now;
+
+/// Implements [`Store`] for a type that derefs to one. With `before`, `self.before(operation).await?` runs
+/// ahead of each call but `queue`.
+macro_rules! forward_store {
+    ([$($generics:tt)*] $type:ty => $inner:ty $(, $before:ident)?) => {
+        #[async_trait]
+        impl<$($generics)*> Store for $type {
+            fn queue(&self) -> Option<Arc<dyn Queue>> {
+                <$inner as Store>::queue(self)
+            }
+
+            async fn insert_events(&self, events: &[Event], on_conflict: OnConflict, now: Now) -> Result<Insertion> {
+                $(self.$before("insert_events").await?;)?
+                <$inner as Store>::insert_events(self, events, on_conflict, now).await
+            }
+
+            async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
+                $(self.$before("load").await?;)?
+                <$inner as Store>::load(self, leases, now).await
+            }
+
+            async fn record(&self, records: &[Record], now: Now) -> Result<Vec<Recorded>> {
+                $(self.$before("record").await?;)?
+                <$inner as Store>::record(self, records, now).await
+            }
+
+            async fn jobs(&self, deliveries: &[Uuid]) -> Result<Vec<Job>> {
+                $(self.$before("jobs").await?;)?
+                <$inner as Store>::jobs(self, deliveries).await
+            }
+
+            async fn unqueued(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Job>> {
+                $(self.$before("unqueued").await?;)?
+                <$inner as Store>::unqueued(self, after, limit).await
+            }
+
+            async fn ping(&self) -> Result<()> {
+                $(self.$before("ping").await?;)?
+                <$inner as Store>::ping(self).await
+            }
+
+            async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
+                $(self.$before("insert_endpoint").await?;)?
+                <$inner as Store>::insert_endpoint(self, endpoint).await
+            }
+
+            async fn update_endpoint(&self, endpoint: &Endpoint) -> Result<bool> {
+                $(self.$before("update_endpoint").await?;)?
+                <$inner as Store>::update_endpoint(self, endpoint).await
+            }
+
+            async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool> {
+                $(self.$before("delete_endpoint").await?;)?
+                <$inner as Store>::delete_endpoint(self, scope, id, now).await
+            }
+
+            async fn endpoint(&self, scope: &Scope, id: Uuid) -> Result<Option<Endpoint>> {
+                $(self.$before("endpoint").await?;)?
+                <$inner as Store>::endpoint(self, scope, id).await
+            }
+
+            async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>> {
+                $(self.$before("endpoints").await?;)?
+                <$inner as Store>::endpoints(self, scope, page).await
+            }
+
+            async fn event(&self, scope: &Scope, id: Uuid) -> Result<Option<Event>> {
+                $(self.$before("event").await?;)?
+                <$inner as Store>::event(self, scope, id).await
+            }
+
+            async fn events(&self, scope: &Scope, filter: &EventFilter, page: PageRequest) -> Result<Page<Event>> {
+                $(self.$before("events").await?;)?
+                <$inner as Store>::events(self, scope, filter, page).await
+            }
+
+            async fn delivery(&self, scope: &Scope, id: Uuid) -> Result<Option<Delivery>> {
+                $(self.$before("delivery").await?;)?
+                <$inner as Store>::delivery(self, scope, id).await
+            }
+
+            async fn deliveries(&self, scope: &Scope, filter: &DeliveryFilter, page: PageRequest) -> Result<Page<Delivery>> {
+                $(self.$before("deliveries").await?;)?
+                <$inner as Store>::deliveries(self, scope, filter, page).await
+            }
+
+            async fn attempts(&self, scope: &Scope, delivery: Uuid) -> Result<Vec<Attempt>> {
+                $(self.$before("attempts").await?;)?
+                <$inner as Store>::attempts(self, scope, delivery).await
+            }
+
+            async fn replay_delivery(&self, scope: &Scope, delivery: Uuid, now: Now) -> Result<Changed<Job>> {
+                $(self.$before("replay_delivery").await?;)?
+                <$inner as Store>::replay_delivery(self, scope, delivery, now).await
+            }
+
+            async fn replay_event(&self, scope: &Scope, event: Uuid, now: Now) -> Result<Changed<Vec<Job>>> {
+                $(self.$before("replay_event").await?;)?
+                <$inner as Store>::replay_event(self, scope, event, now).await
+            }
+
+            async fn cancel_delivery(&self, scope: &Scope, delivery: Uuid, now: Now) -> Result<Changed<()>> {
+                $(self.$before("cancel_delivery").await?;)?
+                <$inner as Store>::cancel_delivery(self, scope, delivery, now).await
+            }
+        }
+    };
+}
+
+forward_store! { [T: Store + ?Sized] Arc<T> => T }
+
+#[async_trait]
+impl<T: TxStore + ?Sized> TxStore for Arc<T> {
+    type Connection = T::Connection;
+
+    async fn insert_events_in(
+        &self,
+        tx: &mut T::Connection,
+        events: &[Event],
+        now: Now,
+    ) -> Result<Insertion> {
+        T::insert_events_in(self, tx, events, now).await
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+forward_store! { [S: Store] crate::testing::Intercepted<S> => S, before }

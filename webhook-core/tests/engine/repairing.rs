@@ -1,0 +1,127 @@
+//! Beside an index queue: what it forgets comes back from the store.
+
+use std::time::Duration;
+
+use webhook_core::testing::{ManualClock, ScriptedTransport, fast_forward};
+use webhook_core::{Clock as _, Dispatcher, EndpointSettings, MemoryQueue, MemoryStore};
+
+use crate::{DAY, create_endpoint, event};
+
+struct Indexed {
+    dispatcher: Dispatcher<MemoryStore>,
+    store: MemoryStore,
+    queue: MemoryQueue,
+    clock: ManualClock,
+    receiver: ScriptedTransport,
+}
+
+async fn indexed(receiver: ScriptedTransport) -> Indexed {
+    let (store, queue, clock) = (
+        MemoryStore::new(),
+        MemoryQueue::default(),
+        ManualClock::default(),
+    );
+    let dispatcher = Dispatcher::builder(store.clone())
+        .queue(queue.clone())
+        .transport(receiver.clone())
+        .clock(clock.clone())
+        .seed(1)
+        .build()
+        .unwrap();
+    create_endpoint(&dispatcher.erase(), EndpointSettings::default()).await;
+    Indexed {
+        dispatcher,
+        store,
+        queue,
+        clock,
+        receiver,
+    }
+}
+
+#[tokio::test]
+async fn an_erased_queue_loses_nothing_and_sends_nothing_twice() {
+    let world = indexed(ScriptedTransport::new([503; 5])).await;
+    world.dispatcher.enqueue(event()).await.unwrap();
+    fast_forward(&world.dispatcher, &world.clock, Duration::from_secs(12_000))
+        .await
+        .unwrap();
+    assert_eq!(world.receiver.requests().len(), 5);
+    world.queue.erase();
+    fast_forward(&world.dispatcher, &world.clock, DAY)
+        .await
+        .unwrap();
+    assert_eq!(world.receiver.requests().len(), 6);
+}
+
+#[tokio::test]
+async fn jobs_that_were_never_pushed_are_found() {
+    let world = indexed(ScriptedTransport::default()).await;
+    for _ in 0..2_500 {
+        let mut tx = world.store.begin();
+        world.dispatcher.enqueue_in(&mut tx, event()).await.unwrap();
+        tx.commit();
+    }
+    // Beyond the time for which commits are expected: only the rolling audit finds them.
+    world.clock.advance(Duration::from_secs(60));
+    world.queue.erase();
+    while world.dispatcher.step().await.unwrap().claimed > 0 {}
+    assert_eq!(world.receiver.requests().len(), 2_500);
+}
+
+#[tokio::test]
+async fn a_commit_behind_a_backlog_is_found_at_once() {
+    let world = indexed(ScriptedTransport::default()).await;
+    let later = world.clock.now() + DAY;
+    for _ in 0..3_000 {
+        world
+            .dispatcher
+            .enqueue(event().deliver_at(later))
+            .await
+            .unwrap();
+    }
+    let mut tx = world.store.begin();
+    world.dispatcher.enqueue_in(&mut tx, event()).await.unwrap();
+    world.dispatcher.step().await.unwrap();
+    tx.commit();
+    world.dispatcher.step().await.unwrap();
+    assert_eq!(world.receiver.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_settle_that_was_lost_does_no_harm() {
+    let world = indexed(ScriptedTransport::default()).await;
+    world.dispatcher.enqueue(event()).await.unwrap();
+    world.dispatcher.step().await.unwrap();
+    // The queue believes that the job is still there, as after a crash between record and settle.
+    let jobs = world.store.clone();
+    let page = webhook_core::PageRequest {
+        before: None,
+        limit: 1,
+    };
+    let delivery = world
+        .dispatcher
+        .deliveries()
+        .list(&Default::default(), page)
+        .await
+        .unwrap()
+        .items
+        .remove(0);
+    let endpoint = world
+        .dispatcher
+        .endpoints()
+        .get(delivery.endpoint_id)
+        .await
+        .unwrap();
+    let stale = webhook_core::Job::new(delivery.id, &endpoint, delivery.created_at, 1);
+    webhook_core::Queue::push(&world.queue, &[stale], None)
+        .await
+        .unwrap();
+    assert_eq!(world.dispatcher.step().await.unwrap().claimed, 1);
+    assert_eq!(
+        world.dispatcher.step().await.unwrap().claimed,
+        0,
+        "it was settled when found ended"
+    );
+    assert_eq!(world.receiver.requests().len(), 1);
+    drop(jobs);
+}

@@ -1,0 +1,336 @@
+//! The worker as it runs in a process.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
+use webhook_core::testing::{Intercepted, ManualClock, Reply, ScriptedTransport};
+use webhook_core::{
+    Builder, Clock as _, DeliveryStatus, Dispatcher, EndpointSettings, Error, ErrorKind,
+    MemoryQueue, MemoryStore, Notice, Store, Transport, TransportError,
+};
+
+use crate::{create_endpoint, deliveries, event, until};
+
+struct Running {
+    dispatcher: Dispatcher,
+    stop: oneshot::Sender<()>,
+    worker: JoinHandle<()>,
+}
+
+impl Running {
+    fn start<S: Store + 'static>(builder: Builder<S>) -> Self {
+        let dispatcher = builder.build().unwrap().erase();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let worker = dispatcher.clone();
+        let worker = tokio::spawn(async move {
+            worker.run(async { stopped.await.unwrap_or(()) }).await;
+        });
+        Self {
+            dispatcher,
+            stop,
+            worker,
+        }
+    }
+
+    async fn stop(self) -> Dispatcher {
+        self.stop.send(()).unwrap();
+        self.worker.await.unwrap();
+        self.dispatcher
+    }
+}
+
+/// A receiver that answers 200 once it is given a permit, and counts.
+#[derive(Clone)]
+struct Slow {
+    gate: Arc<Semaphore>,
+    begun: Arc<AtomicUsize>,
+}
+
+impl Slow {
+    fn new() -> Self {
+        Self {
+            gate: Arc::new(Semaphore::new(0)),
+            begun: Arc::new(AtomicUsize::new(0)),
+        }
+    }
+
+    fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Transport for Slow {
+    async fn send(&self, _: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.gate.acquire().await.unwrap().forget();
+        Ok(Response::new(Bytes::new()))
+    }
+}
+
+#[tokio::test]
+async fn shutdown_finishes_what_is_under_way_and_claims_nothing_more() {
+    let receiver = Slow::new();
+    let running = Running::start(
+        Dispatcher::builder(MemoryStore::new())
+            .transport(receiver.clone())
+            .max_in_flight(3),
+    );
+    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
+    for _ in 0..5 {
+        running.dispatcher.enqueue(event()).await.unwrap();
+    }
+    until(|| receiver.begun() == 3).await;
+    let (gate, begun) = (Arc::clone(&receiver.gate), receiver.clone());
+    let stopping = tokio::spawn(running.stop());
+    tokio::task::yield_now().await;
+    gate.add_permits(3);
+    let dispatcher = stopping.await.unwrap();
+    assert_eq!(begun.begun(), 3);
+    let count = |wanted| async move {
+        deliveries(&dispatcher)
+            .await
+            .iter()
+            .filter(|delivery| wanted == delivery.status)
+            .count()
+    };
+    assert_eq!(count(DeliveryStatus::Succeeded).await, 3);
+}
+
+#[tokio::test]
+async fn slots_bound_what_is_under_way() {
+    let receiver = Slow::new();
+    let running = Running::start(
+        Dispatcher::builder(MemoryStore::new())
+            .transport(receiver.clone())
+            .max_in_flight(4),
+    );
+    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
+    for _ in 0..20 {
+        running.dispatcher.enqueue(event()).await.unwrap();
+    }
+    until(|| receiver.begun() == 4).await;
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(receiver.begun(), 4);
+    receiver.gate.add_permits(20);
+    until(|| receiver.begun() == 20).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_transport_frees_its_slot() {
+    let receiver = ScriptedTransport::new([Reply::Panic, Reply::Panic]);
+    let running = Running::start(
+        Dispatcher::builder(MemoryStore::new())
+            .transport(receiver.clone())
+            .max_in_flight(1),
+    );
+    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
+    for _ in 0..3 {
+        running.dispatcher.enqueue(event()).await.unwrap();
+    }
+    until(|| receiver.requests().len() == 3).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn observers_hear_what_was_recorded_and_may_panic() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&heard);
+    let observer = move |notice: &Notice<'_>| {
+        log.lock().unwrap().push(match notice {
+            Notice::Delivered(report) => format!("delivered {}", report.attempt),
+            Notice::AttemptFailed(report) => format!("failed {}", report.attempt),
+            Notice::DeadLettered(report) => format!("dead {}", report.attempt),
+            Notice::EndpointDisabled { .. } => "disabled".to_owned(),
+            other => format!("{other:?}"),
+        });
+        panic!("observers may");
+    };
+    let clock = ManualClock::default();
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(ScriptedTransport::new([503, 200, 410]))
+        .clock(clock.clone())
+        .observer(observer)
+        .build()
+        .unwrap()
+        .erase();
+    create_endpoint(&dispatcher, EndpointSettings::default()).await;
+    dispatcher.enqueue(event()).await.unwrap();
+    webhook_core::testing::fast_forward(&dispatcher, &clock, Duration::from_secs(10))
+        .await
+        .unwrap();
+    dispatcher.enqueue(event()).await.unwrap();
+    dispatcher.step().await.unwrap();
+    assert_eq!(
+        *heard.lock().unwrap(),
+        ["failed 1", "delivered 2", "dead 1", "disabled"]
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_fails_for_a_while_stops_nothing() {
+    let failures = Arc::new(AtomicUsize::new(3));
+    let left = Arc::clone(&failures);
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        let left = Arc::clone(&left);
+        async move {
+            let fails = operation == "record"
+                && left
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                    .is_ok();
+            if fails {
+                Err(Error::new(ErrorKind::Unavailable, operation))
+            } else {
+                Ok(())
+            }
+        }
+    });
+    let clock = ManualClock::default();
+    let receiver = ScriptedTransport::default();
+    let running = Running::start(
+        Dispatcher::builder(store)
+            .transport(receiver.clone())
+            .clock(clock.clone()),
+    );
+    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
+    running.dispatcher.enqueue(event()).await.unwrap();
+    until(|| {
+        clock.advance(Duration::from_millis(100));
+        failures.load(Ordering::SeqCst) == 0
+    })
+    .await;
+    clock.advance(Duration::from_secs(3));
+    let dispatcher = running.stop().await;
+    assert_eq!(
+        receiver.requests().len(),
+        1,
+        "the outcome was kept, not the attempt repeated"
+    );
+    assert_eq!(
+        deliveries(&dispatcher).await[0].status,
+        DeliveryStatus::Succeeded
+    );
+}
+
+#[tokio::test]
+async fn one_bad_outcome_does_not_take_the_others_along() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    // The shared record is refused, then the second of the single ones.
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        let counted = Arc::clone(&counted);
+        async move {
+            let refused =
+                operation == "record" && matches!(counted.fetch_add(1, Ordering::SeqCst), 0 | 2);
+            if refused {
+                Err(Error::new(ErrorKind::Rejected, operation))
+            } else {
+                Ok(())
+            }
+        }
+    });
+    let clock = ManualClock::default();
+    let receiver = ScriptedTransport::default();
+    let builder = Dispatcher::builder(store)
+        .transport(receiver.clone())
+        .clock(clock.clone());
+    let dispatcher = builder.build().unwrap().erase();
+    create_endpoint(&dispatcher, EndpointSettings::default()).await;
+    for _ in 0..3 {
+        dispatcher.enqueue(event()).await.unwrap();
+    }
+    dispatcher.step().await.unwrap();
+    let succeeded = |all: Vec<webhook_core::Delivery>| {
+        all.iter()
+            .filter(|delivery| delivery.status == DeliveryStatus::Succeeded)
+            .count()
+    };
+    assert_eq!(succeeded(deliveries(&dispatcher).await), 2);
+    webhook_core::testing::fast_forward(&dispatcher, &clock, Duration::from_secs(60))
+        .await
+        .unwrap();
+    assert_eq!(
+        succeeded(deliveries(&dispatcher).await),
+        3,
+        "its lease ended, and it was claimed again"
+    );
+}
+
+#[tokio::test]
+async fn a_worker_follows_a_manual_clock() {
+    let clock = ManualClock::default();
+    let receiver = ScriptedTransport::new([503]);
+    let running = Running::start(
+        Dispatcher::builder(MemoryStore::new())
+            .transport(receiver.clone())
+            .clock(clock.clone())
+            .seed(1),
+    );
+    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
+    running.dispatcher.enqueue(event()).await.unwrap();
+    until(|| receiver.requests().len() == 1).await;
+    clock.set(clock.now() + Duration::from_secs(6));
+    until(|| receiver.requests().len() == 2).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_running_worker_repairs_an_erased_queue() {
+    let (queue, clock, receiver) = (
+        MemoryQueue::default(),
+        ManualClock::default(),
+        ScriptedTransport::new([503]),
+    );
+    let running = Running::start(
+        Dispatcher::builder(MemoryStore::new())
+            .queue(queue.clone())
+            .transport(receiver.clone())
+            .clock(clock.clone())
+            .seed(1),
+    );
+    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
+    running.dispatcher.enqueue(event()).await.unwrap();
+    until(|| receiver.requests().len() == 1).await;
+    queue.erase();
+    until(|| {
+        clock.advance(Duration::from_millis(100));
+        receiver.requests().len() == 2
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn two_workers_share_the_work_and_double_nothing() {
+    let (store, receiver) = (MemoryStore::new(), ScriptedTransport::default());
+    let running = [(); 2].map(|()| {
+        Running::start(
+            Dispatcher::builder(store.clone())
+                .transport(receiver.clone())
+                .max_in_flight(3),
+        )
+    });
+    create_endpoint(&running[0].dispatcher, EndpointSettings::default()).await;
+    for _ in 0..200 {
+        running[0].dispatcher.enqueue(event()).await.unwrap();
+    }
+    until(|| receiver.requests().len() >= 200).await;
+    for worker in running {
+        worker.stop().await;
+    }
+    let ids: std::collections::HashSet<_> = receiver
+        .requests()
+        .iter()
+        .map(|sent| sent.headers["webhook-id"].clone())
+        .collect();
+    assert_eq!((ids.len(), receiver.requests().len()), (200, 200));
+}
