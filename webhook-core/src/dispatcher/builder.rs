@@ -207,9 +207,10 @@ impl<S: Store + 'static> Builder<S> {
             .queue
             .or_else(|| store.queue())
             .ok_or(BuildError::MissingQueue)?;
-        let transport = self
-            .transport
-            .map_or_else(|| default_transport(&self.policy), Ok)?;
+        let transport = match self.transport {
+            Some(transport) => transport,
+            None => default_transport(&self.policy, &self.config)?,
+        };
         let engine = Engine {
             store: Arc::clone(&store) as Arc<dyn Store>,
             queue,
@@ -233,10 +234,16 @@ impl<S: Store + 'static> Builder<S> {
     }
 }
 
+/// As many idle connections to a host are kept as may be in flight: fewer would be closed and opened
+/// again all the time, and the idle timeout bounds them anyway.
 #[cfg(feature = "reqwest")]
-fn default_transport(policy: &NetworkPolicy) -> Result<Arc<dyn Transport>, BuildError> {
+fn default_transport(
+    policy: &NetworkPolicy,
+    config: &Config,
+) -> Result<Arc<dyn Transport>, BuildError> {
     let transport = crate::HttpTransport::builder()
         .policy(policy.clone())
+        .max_idle_per_host(config.max_in_flight)
         .build();
     Ok(Arc::new(
         transport.map_err(|error| BuildError::Transport(error.into()))?,
@@ -244,6 +251,6 @@ fn default_transport(policy: &NetworkPolicy) -> Result<Arc<dyn Transport>, Build
 }
 
 #[cfg(not(feature = "reqwest"))]
-fn default_transport(_: &NetworkPolicy) -> Result<Arc<dyn Transport>, BuildError> {
+fn default_transport(_: &NetworkPolicy, _: &Config) -> Result<Arc<dyn Transport>, BuildError> {
     Err(BuildError::MissingTransport)
 }

@@ -137,7 +137,7 @@ impl Engine {
     }
 
     /// Inserts what waits in a line, batch after batch, until nothing does.
-    async fn flush(self: Arc<Self>, keyed: bool) {
+    async fn insert_waiting(self: Arc<Self>, keyed: bool) {
         let mut turn = HandOver::new(&self, keyed);
         while let Some(batch) = self.intake.of(keyed).next_batch() {
             self.insert_batch(batch).await;
@@ -363,7 +363,7 @@ impl Drop for HandOver<'_> {
         let mut state = line.state();
         match Handle::try_current() {
             Ok(runtime) if !state.waiting.is_empty() => {
-                runtime.spawn(Arc::clone(self.engine).flush(self.keyed));
+                runtime.spawn(Arc::clone(self.engine).insert_waiting(self.keyed));
             }
             _ => state.inserting = false,
         }

@@ -1,15 +1,12 @@
 //! Writes what the attempts produced, many at a time.
 //!
 //! In this order, so that a crash between any two lines loses nothing: the store first (fenced), then the
-//! queue, then the observers, then the slots. What was written but not settled is claimed again when its
-//! lease ends, and found ended.
+//! queue, then the observers. What was written but not settled is claimed again when its lease ends, and
+//! found ended.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
 use super::Engine;
@@ -20,8 +17,6 @@ use crate::queue::{Lease, Settle};
 use crate::retry::Next;
 use crate::store::{Record, Recorded, Work};
 
-/// The most outcomes of one write.
-const MAX_BATCH: usize = 512;
 /// The pauses between tries while the store is away.
 const RETRY_PAUSES: [Duration; 4] = [
     Duration::from_millis(50),
@@ -30,46 +25,14 @@ const RETRY_PAUSES: [Duration; 4] = [
     Duration::from_secs(3),
 ];
 
-/// A finished claim and the slot that it still occupies.
-pub(super) struct Entry {
-    finished: Finished,
-    _slot: Option<OwnedSemaphorePermit>,
-}
-
-impl Entry {
-    pub(super) fn new(finished: Finished, slot: Option<OwnedSemaphorePermit>) -> Self {
-        Self {
-            finished,
-            _slot: slot,
-        }
-    }
-
-    pub(super) fn without_slot(finished: Finished) -> Self {
-        Self::new(finished, None)
-    }
-}
-
 impl Engine {
-    /// Records until every sender is gone.
-    pub(super) async fn record_all(self: Arc<Self>, mut inbox: UnboundedReceiver<Entry>) {
-        let mut entries = Vec::with_capacity(MAX_BATCH);
-        while inbox.recv_many(&mut entries, MAX_BATCH).await > 0 {
-            let batch = std::mem::replace(&mut entries, Vec::with_capacity(MAX_BATCH));
-            if let Err(error) = self.record(batch).await {
-                tracing::error!(%error, "outcomes were not recorded; their leases will end");
-            }
-        }
-    }
-
-    /// Writes, settles, tells, and frees the slots.
-    pub(super) async fn record(&self, entries: Vec<Entry>) -> Result<()> {
-        let mut records = Vec::with_capacity(entries.len());
-        let mut context = Vec::with_capacity(entries.len());
-        let mut settled = Vec::with_capacity(entries.len());
-        let mut slots = Vec::with_capacity(entries.len());
+    /// Writes, settles, and tells.
+    pub(super) async fn record(&self, finished: Vec<Finished>) -> Result<()> {
+        let mut records = Vec::with_capacity(finished.len());
+        let mut context = Vec::with_capacity(finished.len());
+        let mut settled = Vec::with_capacity(finished.len());
         let mut holds = Vec::new();
-        for Entry { finished, _slot } in entries {
-            slots.push(_slot);
+        for finished in finished {
             match finished {
                 Finished::Settled(lease, settle) => settled.push((lease, settle)),
                 Finished::Paused(lease) => {
@@ -88,18 +51,13 @@ impl Engine {
             }
         }
         let recorded = self.write(&records).await?;
-        settled.extend(
-            written(&records, &recorded).map(|record| (record.lease, settle_for(record.next))),
-        );
-        holds.extend(
-            written(&records, &recorded)
-                .filter(|r| r.disable.is_some())
-                .map(|r| (r.lease.lane, Duration::MAX)),
-        );
+        for record in written(&records, &recorded) {
+            settled.push((record.lease, settle_for(record.next)));
+            holds.extend(record.disable.map(|_| (record.lease.lane, Duration::MAX)));
+        }
         self.hold_lanes(&holds).await;
         self.settle(&settled).await;
         self.tell(&records, &recorded, &context);
-        drop(slots);
         Ok(())
     }
 

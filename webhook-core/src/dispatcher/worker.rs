@@ -1,19 +1,18 @@
 //! The worker: claims what is due as slots become free, and hands each delivery to a task.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Engine;
 use super::attempt::{Finished, Task};
 use super::builder::Config;
-use super::recorder::Entry;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::queue::{ClaimOptions, Lease, Settle};
 use crate::store::{Loaded, Verdict};
 use crate::time::{Now, Timestamp};
@@ -24,6 +23,9 @@ const IDLE_POLL: Duration = Duration::from_secs(1);
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 /// The re-polls after an `enqueue_in`, whose commit nobody tells of: 2, 4, … 128 ms.
 const NUDGE_POLLS: u32 = 7;
+
+/// The most outcomes of one write.
+const MAX_RECORDS: usize = 512;
 
 /// What one [`step`](super::Dispatcher::step) did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,36 +47,33 @@ struct Batch {
 
 impl Engine {
     pub(super) async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
-        let (finished, inbox) = mpsc::unbounded_channel();
-        let (attempts, loops) = (TaskTracker::new(), TaskTracker::new());
+        let pool = Arc::new(Pool::new(self.config.max_in_flight));
         let sweeping = CancellationToken::new();
         let _ends_with_us = sweeping.clone().drop_guard();
-        let recorder = loops.spawn(Arc::clone(&self).record_all(inbox));
-        if self.has_index {
-            let sweep = Arc::clone(&self);
-            let until = sweeping.clone();
-            loops.spawn(async move { until.run_until_cancelled(sweep.sweep_all()).await });
-        }
-        let pool = Pool::new(self.config.max_in_flight, attempts.clone(), finished);
+        let sweeper = self.has_index.then(|| {
+            let (engine, cancelled) = (Arc::clone(&self), sweeping.clone());
+            tokio::spawn(async move { cancelled.run_until_cancelled(engine.sweep_all()).await })
+        });
         tokio::pin!(shutdown);
         self.keep_busy(&pool, shutdown).await;
 
-        drop(pool);
-        attempts.close();
-        let drained =
-            tokio::time::timeout(Config::lease(self.config.request_timeout), attempts.wait()).await;
-        if drained.is_err() {
+        pool.stop();
+        let drained = tokio::time::timeout(
+            Config::lease(self.config.request_timeout),
+            pool.tasks.wait(),
+        );
+        if drained.await.is_err() {
             tracing::warn!(
-                left = attempts.len(),
+                left = pool.tasks.len(),
                 "attempts outlived the drain; their leases will end"
             );
         }
         sweeping.cancel();
-        loops.close();
-        if recorder.await.is_err() {
-            tracing::error!("the recorder panicked");
+        if let Some(sweeper) = sweeper
+            && sweeper.await.is_err()
+        {
+            tracing::error!("the sweeper panicked");
         }
-        loops.wait().await;
     }
 
     /// One claim with everything that follows, in the caller's task.
@@ -85,17 +84,18 @@ impl Engine {
         let batch = self.claim(self.config.max_in_flight).await?;
         let attempts = batch.tasks.into_iter().map(|task| self.attempt(task));
         let finished = join_all(attempts).await.into_iter().chain(batch.ended);
-        self.record(finished.map(Entry::without_slot).collect())
-            .await?;
+        self.record(finished.collect()).await?;
         Ok(Step {
             claimed: batch.claimed,
             next_due: batch.next_due,
         })
     }
 
+    /// Takes up work whenever there are free slots, until `shutdown` is ready. While there is more to do
+    /// than slots, the tasks refill their slots themselves, and this waits.
     async fn keep_busy(
         self: &Arc<Self>,
-        pool: &Pool,
+        pool: &Arc<Pool>,
         mut shutdown: std::pin::Pin<&mut (impl Future<Output = ()> + Send)>,
     ) {
         let mut quiet_polls = NUDGE_POLLS;
@@ -107,13 +107,13 @@ impl Engine {
             };
             let pause = match self.claim(slots.num_permits()).await {
                 Ok(batch) if batch.claimed > 0 => {
-                    pool.start(self, batch, slots);
+                    self.start(pool, batch, slots);
                     quiet_polls = 0;
                     continue;
                 }
                 Ok(batch) => self.idle_time(batch.next_due, quiet_polls),
                 Err(error) => {
-                    tracing::warn!(%error, source = ?std::error::Error::source(&error), "claiming failed");
+                    log_failed_claim(&error);
                     FAILURE_PAUSE
                 }
             };
@@ -126,6 +126,70 @@ impl Engine {
                 () = self.clock.sleep(pause) => quiet_polls = quiet_polls.saturating_add(1),
             }
         }
+    }
+
+    /// Starts a task for each delivery, and one to end the claims that need no attempt.
+    fn start(self: &Arc<Self>, pool: &Arc<Pool>, batch: Batch, mut slots: OwnedSemaphorePermit) {
+        let has_ended = !batch.ended.is_empty();
+        pool.finish(batch.ended.into_iter().map(|finished| (finished, None)));
+        if has_ended {
+            let (engine, pool) = (Arc::clone(self), Arc::clone(pool));
+            pool.tasks
+                .clone()
+                .spawn(async move { engine.record_finished(&pool).await });
+        }
+        for task in batch.tasks {
+            let (engine, pool, slot) = (Arc::clone(self), Arc::clone(pool), slots.split(1));
+            pool.tasks
+                .clone()
+                .spawn(async move { engine.work(&pool, task, slot).await });
+        }
+    }
+
+    /// Attempts a delivery and sees to it that the outcome is recorded, then takes the next.
+    async fn work(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        task: Task,
+        slot: Option<OwnedSemaphorePermit>,
+    ) {
+        let mut next = Some((task, slot));
+        while let Some((task, slot)) = next {
+            let finished = self.attempt(task).await;
+            pool.finish([(finished, slot)]);
+            next = self.record_finished(pool).await;
+        }
+    }
+
+    /// Records what has finished, batch after batch, unless another task is at it, which then does this
+    /// one's too. Slots that become free are refilled at once: with tasks of their own, but for the last
+    /// delivery, which is the caller's next.
+    async fn record_finished(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+    ) -> Option<(Task, Option<OwnedSemaphorePermit>)> {
+        let mut turn = pool.take_turn()?;
+        // What is about to finish joins the batch: free when idle, and the batches grow with the load.
+        tokio::task::yield_now().await;
+        let mut own = None;
+        while let Some((finished, slots)) = turn.next_batch() {
+            if let Err(error) = self.record(finished).await {
+                tracing::error!(%error, "outcomes were not recorded; their leases will end");
+            }
+            let Some(mut slots) = slots.filter(|_| !pool.is_stopping()) else {
+                continue;
+            };
+            match self.claim(slots.num_permits()).await {
+                Ok(mut batch) => {
+                    if own.is_none() {
+                        own = batch.tasks.pop().map(|task| (task, slots.split(1)));
+                    }
+                    self.start(pool, batch, slots);
+                }
+                Err(error) => log_failed_claim(&error),
+            }
+        }
+        own
     }
 
     /// How long an idle worker waits: until the next job is due, but not longer than a second, and only
@@ -221,19 +285,32 @@ impl Engine {
     }
 }
 
-/// The slots of a process, and the tasks in them.
+fn log_failed_claim(error: &Error) {
+    tracing::warn!(%error, source = ?std::error::Error::source(error), "claiming failed");
+}
+
+/// The slots of a running worker, the tasks in them, and what these have finished.
 struct Pool {
     slots: Arc<Semaphore>,
-    attempts: TaskTracker,
-    finished: UnboundedSender<Entry>,
+    tasks: TaskTracker,
+    stopping: AtomicBool,
+    finished: Mutex<Done>,
+}
+
+#[derive(Default)]
+struct Done {
+    /// Each with the slot that it occupies until it is recorded.
+    waiting: Vec<(Finished, Option<OwnedSemaphorePermit>)>,
+    recording: bool,
 }
 
 impl Pool {
-    fn new(slots: usize, attempts: TaskTracker, finished: UnboundedSender<Entry>) -> Self {
+    fn new(slots: usize) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(slots)),
-            attempts,
-            finished,
+            tasks: TaskTracker::new(),
+            stopping: AtomicBool::new(false),
+            finished: Mutex::default(),
         }
     }
 
@@ -241,10 +318,8 @@ impl Pool {
     async fn free_slots(&self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(mut slot) = Arc::clone(&self.slots).acquire_owned().await {
-                let more = self.slots.available_permits();
-                if let Ok(rest) = Arc::clone(&self.slots)
-                    .try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX))
-                {
+                let more = u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX);
+                if let Ok(rest) = Arc::clone(&self.slots).try_acquire_many_owned(more) {
                     slot.merge(rest);
                 }
                 return slot;
@@ -252,19 +327,66 @@ impl Pool {
         }
     }
 
-    /// Starts a task for each delivery. A slot belongs to its task, then to the recorder, and is free when the
-    /// outcome is written, or when a task dies.
-    fn start(&self, engine: &Arc<Engine>, batch: Batch, mut slots: OwnedSemaphorePermit) {
-        for ended in batch.ended {
-            self.finished.send(Entry::without_slot(ended)).ok();
+    fn finish(&self, finished: impl IntoIterator<Item = (Finished, Option<OwnedSemaphorePermit>)>) {
+        self.done().waiting.extend(finished);
+    }
+
+    /// The turn to record, unless another task has it.
+    fn take_turn(&self) -> Option<Turn<'_>> {
+        let before = std::mem::replace(&mut self.done().recording, true);
+        (!before).then_some(Turn {
+            pool: self,
+            held: true,
+        })
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.tasks.close();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    fn done(&self) -> MutexGuard<'_, Done> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The turn to record: given back when nothing is left, or when its task dies.
+struct Turn<'a> {
+    pool: &'a Pool,
+    held: bool,
+}
+
+impl Turn<'_> {
+    /// What is recorded next, and the slots that it occupies; `None` gives the turn back.
+    fn next_batch(&mut self) -> Option<(Vec<Finished>, Option<OwnedSemaphorePermit>)> {
+        let mut done = self.pool.done();
+        if done.waiting.is_empty() {
+            done.recording = false;
+            self.held = false;
+            return None;
         }
-        for task in batch.tasks {
-            let (engine, finished) = (Arc::clone(engine), self.finished.clone());
-            let slot = slots.split(1);
-            self.attempts.spawn(async move {
-                let outcome = engine.attempt(task).await;
-                finished.send(Entry::new(outcome, slot)).ok();
-            });
+        let count = done.waiting.len().min(MAX_RECORDS);
+        let (mut finished, mut slots) = (Vec::with_capacity(count), None::<OwnedSemaphorePermit>);
+        for (one, slot) in done.waiting.drain(..count) {
+            finished.push(one);
+            match (&mut slots, slot) {
+                (Some(slots), Some(slot)) => slots.merge(slot),
+                (None, slot) => slots = slot,
+                (Some(_), None) => {}
+            }
+        }
+        Some((finished, slots))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.held {
+            self.pool.done().recording = false;
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct State {
     by_tenant: HashMap<Tenant, Vec<Uuid>>,
     keys: HashMap<(Tenant, String), Key>,
     keys_by_age: VecDeque<(Timestamp, Tenant, String)>,
-    by_age: VecDeque<Uuid>,
+    finished: VecDeque<Uuid>,
     history: usize,
     sequence: i64,
 }
@@ -71,7 +71,7 @@ impl State {
             by_tenant: HashMap::new(),
             keys: HashMap::new(),
             keys_by_age: VecDeque::new(),
-            by_age: VecDeque::new(),
+            finished: VecDeque::new(),
             history,
             sequence: 0,
         }
@@ -396,11 +396,12 @@ impl State {
             live: 0,
         };
         self.events.insert(event.id, row);
-        self.by_age.push_back(event.id);
         for job in self.fan_out(event, now) {
             jobs.push(self.insert_delivery(&shared, job, 0, now));
         }
-        self.forget_old_events();
+        if self.events.get(&event.id).is_some_and(|row| row.live == 0) {
+            self.finish_event(event.id);
+        }
     }
 
     /// Adds a delivery and its job.
@@ -480,10 +481,14 @@ impl State {
         row.change(status, now);
         row.delivery.end_reason = reason;
         row.delivery.next_retry_at = None;
-        if let Some(event) = self.events.get_mut(&row.delivery.event_id) {
-            event.live -= 1;
-        }
+        let event_id = row.delivery.event_id;
         self.lanes.remove(id, now);
+        if let Some(event) = self.events.get_mut(&event_id) {
+            event.live -= 1;
+            if event.live == 0 {
+                self.finish_event(event_id);
+            }
+        }
     }
 
     fn disable(&mut self, endpoint: Uuid, reason: StateReason, now: Timestamp) {
@@ -505,24 +510,20 @@ impl State {
         }
     }
 
-    /// Drops the oldest events beyond the history's size, with all that hangs on them, unless a delivery
-    /// still needs them. Looks at two at most, so that one insert costs no more than another.
-    fn forget_old_events(&mut self) {
-        for _ in 0..2 {
-            if self.events.len() <= self.history {
-                return;
-            }
-            let Some(oldest) = self.by_age.pop_front() else {
-                return;
-            };
-            match self.events.get(&oldest) {
-                Some(row) if row.live > 0 => self.by_age.push_back(oldest),
-                _ => {
-                    let deliveries = self.events.remove(&oldest).map(|row| row.deliveries);
-                    for delivery in deliveries.into_iter().flatten() {
-                        self.deliveries.remove(&delivery);
-                    }
-                }
+    /// Notes that an event has no live delivery, and drops the events that have had none the longest, beyond
+    /// the history's size. One that was replayed meanwhile stays, and is noted again when that ends.
+    fn finish_event(&mut self, event: Uuid) {
+        self.finished.push_back(event);
+        if self.finished.len() <= self.history {
+            return;
+        }
+        let Some(oldest) = self.finished.pop_front() else {
+            return;
+        };
+        if self.events.get(&oldest).is_some_and(|row| row.live == 0) {
+            let deliveries = self.events.remove(&oldest).map(|row| row.deliveries);
+            for delivery in deliveries.into_iter().flatten() {
+                self.deliveries.remove(&delivery);
             }
         }
     }

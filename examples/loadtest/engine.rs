@@ -1,0 +1,166 @@
+//! The engine: the same events, accepted, kept, claimed, signed, sent and recorded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use webhook_delivery::{
+    Dispatcher, EndpointSettings, MemoryStore, NetworkPolicy, NewEndpoint, NewEvent, Notice,
+    RetryPolicy,
+};
+
+use crate::report::{Latency, Round};
+use crate::sink::{Sink, now_micros};
+use crate::{Options, Result, StoreKind};
+
+/// A dispatcher at work, and the count of what it has delivered.
+struct Engine {
+    dispatcher: Dispatcher,
+    delivered: Arc<Delivered>,
+    stop: oneshot::Sender<()>,
+    worker: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Delivered {
+    count: AtomicU64,
+    target: AtomicU64,
+    reached: Notify,
+}
+
+/// An event's data: about `options.payload` bytes of JSON with the time in it.
+pub(crate) fn data(options: &Options, number: u64) -> String {
+    let head = format!(r#"{{"at":{},"number":{number},"padding":""#, now_micros());
+    let padding = usize::try_from(options.payload)
+        .unwrap_or(0)
+        .saturating_sub(head.len() + 2);
+    format!(r#"{head}{}"}}"#, "x".repeat(padding))
+}
+
+/// Accepts and delivers the events as fast as it can.
+pub(crate) async fn throughput(options: &Options, sink: &Sink) -> Result<Round> {
+    let engine = Engine::start(options, sink).await?;
+    let began = Instant::now();
+    let enqueued = engine.enqueue_all(options).await?;
+    engine.delivered.wait_for(options.events).await;
+    let elapsed = began.elapsed();
+    engine.stop().await?;
+    let seen = sink.take_seen().await?;
+    Ok(Round {
+        sent: options.events,
+        received: seen.requests,
+        seconds: elapsed.as_secs_f64(),
+        enqueue_seconds: Some(enqueued.as_secs_f64()),
+    })
+}
+
+/// Enqueues 100 events a second, and asks the receiver how long each was under way.
+pub(crate) async fn latency(options: &Options, sink: &Sink) -> Result<Option<Latency>> {
+    if options.latency_events == 0 {
+        return Ok(None);
+    }
+    let engine = Engine::start(options, sink).await?;
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    for number in 0..options.latency_events {
+        ticks.tick().await;
+        engine
+            .dispatcher
+            .enqueue(NewEvent::data("load.test", data(options, number))?)
+            .await?;
+    }
+    engine.delivered.wait_for(options.latency_events).await;
+    engine.stop().await?;
+    Ok(Latency::new(sink.take_seen().await?.latencies))
+}
+
+impl Engine {
+    async fn start(options: &Options, sink: &Sink) -> Result<Self> {
+        let policy = NetworkPolicy::builder()
+            .allow_http(true)
+            .allow_networks(["127.0.0.0/8".parse()?])
+            .build();
+        let delivered = Arc::new(Delivered::default());
+        let count = Arc::clone(&delivered);
+        let concurrency = usize::try_from(options.concurrency)?;
+        let store = match options.store {
+            StoreKind::Memory => MemoryStore::with_history(1_000),
+        };
+        let dispatcher = Dispatcher::builder(store)
+            .network_policy(policy)
+            .max_in_flight(concurrency)
+            .retry_policy(RetryPolicy::default())
+            .observer(move |notice: &Notice<'_>| count.hear(notice))
+            .build()?
+            .erase();
+        let settings = EndpointSettings {
+            max_in_flight: Some(u32::try_from(concurrency)?),
+            ..Default::default()
+        };
+        dispatcher
+            .endpoints()
+            .create(NewEndpoint::new(sink.url().parse()?).settings(settings))
+            .await?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let worker = dispatcher.clone();
+        let worker =
+            tokio::spawn(async move { worker.run(async { stopped.await.unwrap_or(()) }).await });
+        Ok(Self {
+            dispatcher,
+            delivered,
+            stop,
+            worker,
+        })
+    }
+
+    /// Enqueues from as many tasks as there is concurrency; answers how long that took.
+    async fn enqueue_all(&self, options: &Options) -> Result<Duration> {
+        let next = Arc::new(AtomicU64::new(0));
+        let began = Instant::now();
+        let tasks: Vec<_> = (0..options.concurrency)
+            .map(|_| {
+                let (dispatcher, next, options) =
+                    (self.dispatcher.clone(), Arc::clone(&next), options.clone());
+                tokio::spawn(async move {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= options.events {
+                            return Result::Ok(());
+                        }
+                        dispatcher
+                            .enqueue(NewEvent::data("load.test", data(&options, number))?)
+                            .await?;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await??;
+        }
+        Ok(began.elapsed())
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.stop.send(()).ok();
+        Ok(self.worker.await?)
+    }
+}
+
+impl Delivered {
+    fn hear(&self, notice: &Notice<'_>) {
+        if matches!(notice, Notice::Delivered(_)) {
+            let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+            if count == self.target.load(Ordering::SeqCst) {
+                self.reached.notify_one();
+            }
+        }
+    }
+
+    async fn wait_for(&self, target: u64) {
+        self.target.store(target, Ordering::SeqCst);
+        while self.count.load(Ordering::SeqCst) < target {
+            self.reached.notified().await;
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Measures the engine against a bare loop: one default reqwest client, as many tasks as there is
+//! concurrency, one HMAC a request, to the same receiver in the same run.
+//!
+//! `cargo run --release --example loadtest -- --store memory --events 200000 --payload 1024 --concurrency 64 --json`
+//!
+//! The two are interleaved, and medians and their ratio are printed: on a shared machine only the ratio
+//! means something. The receiver is a process of its own, started and stopped by this one, on loopback.
+
+mod bare;
+mod engine;
+mod report;
+mod sink;
+
+use std::error::Error;
+
+use clap::{Parser, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use report::{Report, Round};
+use sink::Sink;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Measures the engine against a bare loop of signed requests.
+#[derive(Clone, Debug, Parser)]
+struct Options {
+    /// Where the engine keeps its events.
+    #[arg(long, value_enum, default_value = "memory")]
+    store: StoreKind,
+    /// Events of each round.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    events: u64,
+    /// Bytes of each event's data, about.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(64..=200_000))]
+    payload: u64,
+    /// Requests at once, in both.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    concurrency: u64,
+    /// Rounds of each, interleaved.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
+    /// Events at 100 a second whose way from enqueue to receipt is measured.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    latency_events: u64,
+    /// Prints one line of JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Runs as the receiver; for this program's own use.
+    #[arg(long, hide = true)]
+    sink: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StoreKind {
+    /// This process's memory.
+    Memory,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    if options.sink {
+        return sink::serve();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(measure(&options))?;
+    if options.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!("{report}");
+    }
+    report.check()
+}
+
+async fn measure(options: &Options) -> Result<Report> {
+    let sink = Sink::start().await?;
+    let progress = progress(options);
+    let (mut bare, mut engine) = (Vec::new(), Vec::new());
+    warm_up(options, &sink).await?;
+    for round in 1..=options.rounds {
+        progress.set_message(format!("bare loop, round {round}"));
+        bare.push(bare::run(options, &sink).await?);
+        progress.inc(options.events);
+        progress.set_message(format!("engine, round {round}"));
+        engine.push(engine::throughput(options, &sink).await?);
+        progress.inc(options.events);
+    }
+    progress.set_message("latency");
+    let latency = engine::latency(options, &sink).await?;
+    progress.finish_and_clear();
+    sink.stop().await?;
+    Ok(Report::new(options, bare, engine, latency))
+}
+
+/// A twentieth of a round of each, not counted: connections, allocator and caches get ready.
+async fn warm_up(options: &Options, sink: &Sink) -> Result<()> {
+    let short = Options {
+        events: (options.events / 20).max(100),
+        ..options.clone()
+    };
+    bare::run(&short, sink).await?;
+    let _: Round = engine::throughput(&short, sink).await?;
+    Ok(())
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(options: &Options) -> ProgressBar {
+    let bar = ProgressBar::new(options.events * options.rounds * 2);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,0 +1,184 @@
+//! What was measured: medians, and the ratio to the bare loop.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{Options, Result};
+
+/// One round of either.
+#[derive(Debug, Serialize)]
+pub(crate) struct Round {
+    /// Events enqueued, or requests sent.
+    pub(crate) sent: u64,
+    /// Requests that the receiver counted.
+    pub(crate) received: u64,
+    /// From the first to the last.
+    pub(crate) seconds: f64,
+    /// Until the last event was accepted; the engine's only.
+    pub(crate) enqueue_seconds: Option<f64>,
+}
+
+/// From enqueue to receipt at 100 events a second, in milliseconds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Latency {
+    p50_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+}
+
+/// The whole run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    store: String,
+    events: u64,
+    payload: u64,
+    concurrency: u64,
+    rounds: u64,
+    /// Requests a second of the bare loop, the median.
+    bare_per_second: f64,
+    /// Events accepted a second, the median.
+    events_per_second: f64,
+    /// Deliveries a second, from the first enqueue to the last record, the median.
+    deliveries_per_second: f64,
+    /// Deliveries a second divided by the bare loop's.
+    ratio: f64,
+    latency: Option<Latency>,
+    /// The most memory that this process had, in MiB.
+    peak_rss_mib: f64,
+    /// Whether every event was received exactly once.
+    complete: bool,
+}
+
+impl Latency {
+    /// From microseconds, unsorted; `None` if there are none.
+    pub(crate) fn new(mut micros: Vec<u32>) -> Option<Self> {
+        micros.sort_unstable();
+        let at = |share: f64| {
+            let index = (micros.len() as f64 * share) as usize;
+            micros
+                .get(index.min(micros.len().checked_sub(1)?))
+                .map(|micros| f64::from(*micros) / 1_000.0)
+        };
+        Some(Self {
+            p50_ms: at(0.5)?,
+            p99_ms: at(0.99)?,
+            max_ms: at(1.0)?,
+        })
+    }
+}
+
+impl Report {
+    pub(crate) fn new(
+        options: &Options,
+        bare: Vec<Round>,
+        engine: Vec<Round>,
+        latency: Option<Latency>,
+    ) -> Self {
+        let per_second = |round: &Round| round.sent as f64 / round.seconds;
+        let bare_per_second = median(bare.iter().map(per_second));
+        let deliveries_per_second = median(engine.iter().map(per_second));
+        let accepted =
+            |round: &Round| round.sent as f64 / round.enqueue_seconds.unwrap_or(round.seconds);
+        Self {
+            store: format!("{:?}", options.store).to_lowercase(),
+            events: options.events,
+            payload: options.payload,
+            concurrency: options.concurrency,
+            rounds: options.rounds,
+            bare_per_second,
+            events_per_second: median(engine.iter().map(accepted)),
+            deliveries_per_second,
+            ratio: deliveries_per_second / bare_per_second,
+            latency,
+            peak_rss_mib: peak_rss_mib().unwrap_or(f64::NAN),
+            complete: bare
+                .iter()
+                .chain(&engine)
+                .all(|round| round.sent == round.received),
+        }
+    }
+
+    /// Fails if an event was lost or doubled.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.complete {
+            Ok(())
+        } else {
+            Err("sent and received differ".into())
+        }
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// As the kernel counts it; Linux only.
+fn peak_rss_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1_024.0)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            store,
+            events,
+            payload,
+            concurrency,
+            rounds,
+            ..
+        } = self;
+        writeln!(
+            f,
+            "{store}: {rounds} × {events} events of {payload} bytes, {concurrency} at once; medians"
+        )?;
+        writeln!(
+            f,
+            "  bare loop      {:>10.0} requests/s",
+            self.bare_per_second
+        )?;
+        writeln!(
+            f,
+            "  accepted       {:>10.0} events/s",
+            self.events_per_second
+        )?;
+        writeln!(
+            f,
+            "  delivered      {:>10.0} deliveries/s",
+            self.deliveries_per_second
+        )?;
+        writeln!(f, "  ratio          {:>10.2} of the bare loop", self.ratio)?;
+        if let Some(Latency {
+            p50_ms,
+            p99_ms,
+            max_ms,
+        }) = &self.latency
+        {
+            writeln!(
+                f,
+                "  at 100/s       p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, max {max_ms:.2} ms from enqueue to receipt"
+            )?;
+        }
+        writeln!(
+            f,
+            "  memory         {:>10.0} MiB at most",
+            self.peak_rss_mib
+        )?;
+        write!(
+            f,
+            "  received       {}",
+            if self.complete {
+                "each exactly once"
+            } else {
+                "NOT what was sent"
+            }
+        )
+    }
+}
