@@ -40,7 +40,7 @@ async fn it_nests_under_a_host_with_its_own_state_and_fallback() {
 
 #[tokio::test]
 async fn a_hosts_own_path_parameters_do_not_get_in_the_way() {
-    let app = shop("/orgs/{org}/webhooks");
+    let app = shop("/orgs/{id}/webhooks");
     let headers = [("content-type", "application/json")];
     let body = r#"{"event_type":"a","data":1}"#;
     let path = "/orgs/7/webhooks/events";
