@@ -33,7 +33,7 @@ use crate::observer::Observer;
 use crate::queue::{Depth, Queue};
 use crate::signing::Signer;
 use crate::store::{Store, TxStore};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 use crate::transport::Transport;
 use builder::Config;
 use enqueue::Intake;
@@ -192,6 +192,18 @@ impl<S: ?Sized> Dispatcher<S> {
     /// When it does not.
     pub async fn ping(&self) -> Result<()> {
         self.engine.store.ping().await
+    }
+
+    /// The time by this dispatcher's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.engine.clock.now()
+    }
+
+    /// The most bytes of a body that is sent: larger events are refused.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.engine.config.max_payload
     }
 
     /// What waits in the queue.

@@ -1,0 +1,113 @@
+//! [`Caller`]: the dispatcher as one caller may see it.
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use webhook_core::{Deliveries, Dispatcher, Endpoints, Events, Failure, Scope, Tenant};
+use webhook_core::{Timestamp, TransportErrorKind};
+
+use crate::auth::Identity;
+use crate::error::ApiError;
+use crate::router::Api;
+
+/// The dispatcher, narrowed to what its caller may see and touch. Handlers have no other way to it, so that
+/// none can forget the wall.
+pub(crate) struct Caller {
+    dispatcher: Dispatcher,
+    scope: Scope,
+    audience: Audience,
+}
+
+/// Whom an answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// One who runs the engine.
+    Operator,
+    /// One tenant, who is not told what the network around the engine looks like.
+    Tenant,
+}
+
+impl Caller {
+    pub(crate) fn endpoints(&self) -> Endpoints<'_> {
+        self.dispatcher.endpoints().within(self.scope.clone())
+    }
+
+    pub(crate) fn events(&self) -> Events<'_> {
+        self.dispatcher.events().within(self.scope.clone())
+    }
+
+    pub(crate) fn deliveries(&self) -> Deliveries<'_> {
+        self.dispatcher.deliveries().within(self.scope.clone())
+    }
+
+    /// For what is in [`tenant`](Self::tenant) only: enqueueing itself knows no scope.
+    pub(crate) fn dispatcher(&self) -> &Dispatcher {
+        &self.dispatcher
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.dispatcher.now()
+    }
+
+    pub(crate) fn audience(&self) -> Audience {
+        self.audience
+    }
+
+    /// Whose a new thing is: the tenant that the request names, or else the caller's own.
+    pub(crate) fn tenant(&self, named: Option<Tenant>) -> Result<Tenant, ApiError> {
+        match (&self.scope, named) {
+            (scope, Some(named)) if scope.contains(&named) => Ok(named),
+            (_, Some(_)) => Err(another_tenant()),
+            (Scope::Tenant(own), None) => Ok(own.clone()),
+            (Scope::All, None) => Ok(Tenant::default()),
+        }
+    }
+
+    /// The same caller, looking only at the tenant that the request names.
+    pub(crate) fn narrowed(mut self, named: Option<Tenant>) -> Result<Self, ApiError> {
+        match named {
+            Some(named) if !self.scope.contains(&named) => return Err(another_tenant()),
+            Some(named) => self.scope = named.into(),
+            None => {}
+        }
+        Ok(self)
+    }
+}
+
+fn another_tenant() -> ApiError {
+    ApiError::forbidden("this is another tenant's")
+}
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let identity = parts.extensions.get::<Identity>();
+        let identity = identity.ok_or_else(ApiError::unauthorized)?;
+        Ok(Self {
+            dispatcher: api.dispatcher.clone(),
+            scope: identity.scope.clone(),
+            audience: match identity.scope {
+                Scope::All => Audience::Operator,
+                Scope::Tenant(_) => Audience::Tenant,
+            },
+        })
+    }
+}
+
+impl Audience {
+    /// A failure as this audience may see it: `http_503`, `timeout`.
+    pub(crate) fn failure(self, failure: Failure) -> String {
+        match failure {
+            Failure::Transport(kind) => self.error_kind(kind).to_owned(),
+            Failure::Status(_) => failure.to_string(),
+        }
+    }
+
+    /// An error kind as this audience may see it.
+    pub(crate) fn error_kind(self, kind: TransportErrorKind) -> &'static str {
+        match self {
+            Self::Operator => kind.as_str(),
+            Self::Tenant => kind.as_tenant_str(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Lists: pages by key, newest first.
+
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize, Serializer};
+use uuid::Uuid;
+use webhook_core::{Page, PageRequest};
+
+/// The most items of a page.
+pub(crate) const MAX_LIMIT: usize = 200;
+
+/// How many items a page has: 1 to 200, 50 unless given.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "usize")]
+pub(crate) struct Limit(usize);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(50)
+    }
+}
+
+impl TryFrom<usize> for Limit {
+    type Error = String;
+
+    fn try_from(limit: usize) -> Result<Self, String> {
+        match limit {
+            1..=MAX_LIMIT => Ok(Self(limit)),
+            _ => Err(format!("limit must be 1 to {MAX_LIMIT}")),
+        }
+    }
+}
+
+/// Where a page begins: after the row with this id. Opaque to callers.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Cursor(Uuid);
+
+impl TryFrom<String> for Cursor {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
+        let id = Uuid::from_slice(&bytes);
+        id.map(Self)
+            .map_err(|_| "cursor must be the `next` of a page")
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+/// What a list's query asks for.
+pub(crate) fn page_request(limit: Limit, cursor: Option<Cursor>) -> PageRequest {
+    PageRequest {
+        before: cursor.map(|cursor| cursor.0),
+        limit: limit.0,
+    }
+}
+
+/// The answer of a list.
+#[derive(Serialize)]
+pub(crate) struct List<T> {
+    items: Vec<T>,
+    next: Option<Cursor>,
+}
+
+impl<T> List<T> {
+    /// The page, each of its rows shown by `view`.
+    pub(crate) fn of<R>(page: &Page<R>, view: impl FnMut(&R) -> T) -> Self {
+        Self {
+            items: page.items.iter().map(view).collect(),
+            next: page.next.map(Cursor),
+        }
+    }
+}
+
+impl<T: Serialize> IntoResponse for List<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self).into_response()
+    }
+}

@@ -1,0 +1,55 @@
+//! [`router`]: the routes put together.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use webhook_core::Dispatcher;
+
+use crate::auth::{Auth, authenticate};
+use crate::error::ApiError;
+use crate::routes;
+
+/// What every route works with.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) auth: Arc<Auth>,
+}
+
+/// The HTTP API of `dispatcher`, for those whom `auth` lets in.
+///
+/// | route | does |
+/// |---|---|
+/// | `POST /events`, `POST /events/batch` | enqueues; 202 once it is committed |
+/// | `GET /events`, `GET /events/{id}`, `POST /events/{id}/replay` | what happened, and who wants it |
+/// | `POST /endpoints`, `GET /endpoints`, `GET`, `PATCH`, `DELETE /endpoints/{id}` | where it goes |
+/// | `POST /endpoints/{id}/rotate-secret` | a new secret beside the old one |
+/// | `GET /deliveries`, `GET /deliveries/{id}` | what became of it, with every attempt |
+/// | `POST /deliveries/{id}/replay`, `POST /deliveries/{id}/cancel` | once more, or no more |
+/// | `GET /health`, `GET /ready` | for orchestrators; open to all |
+///
+/// Bodies and answers are JSON; times are RFC 3339 in UTC. A failed request is answered with
+/// `{"error": "a sentence", "code": "snake_case_kind"}`, also where no route matches. Lists are
+/// `{"items": […], "next": "cursor" | null}`, newest first, read on with `?cursor=` and `?limit=` (1 to 200,
+/// 50 unless given). What a caller sends is taken strictly: unknown and duplicate fields and parameters are
+/// refused.
+///
+/// The router brings its own state and nests into a router with any other. It limits bodies by itself,
+/// whatever axum's `DefaultBodyLimit` says.
+pub fn router<T>(dispatcher: impl Into<Dispatcher>, auth: Auth) -> Router<T>
+where
+    T: Clone + Send + Sync + 'static,
+{
+    let api = Api {
+        dispatcher: dispatcher.into(),
+        auth: Arc::new(auth),
+    };
+    // The layer stands before everything it guards: a handler cannot forget to ask.
+    routes::guarded()
+        .route_layer(from_fn_with_state(api.clone(), authenticate))
+        .merge(routes::open())
+        .fallback(|| async { ApiError::unknown_path() })
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .with_state(api)
+}

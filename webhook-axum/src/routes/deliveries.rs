@@ -1,0 +1,360 @@
+//! `/deliveries`: what became of events, try by try.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use webhook_core::{
+    Attempt, Delivery, DeliveryFilter, DeliveryStatus, EndReason, Endpoint, EndpointState,
+    EventType, ManageError, Outcome, Page, PageRequest, Tenant, Timestamp, TransportErrorKind,
+};
+
+use super::NoFields;
+use crate::caller::{Audience, Caller};
+use crate::error::ApiError;
+use crate::extract::{Id, OptionalJson, Query, invalid_query};
+use crate::page::{Cursor, Limit, List, page_request};
+
+pub(super) fn routes() -> Router<crate::router::Api> {
+    Router::new()
+        .route("/deliveries", get(list))
+        .route("/deliveries/{id}", get(show))
+        .route("/deliveries/{id}/replay", post(replay))
+        .route("/deliveries/{id}/cancel", post(cancel))
+}
+
+async fn list(
+    caller: Caller,
+    Query(query): Query<ListDeliveries>,
+) -> Result<List<DeliveryView>, ApiError> {
+    let page = page_request(query.limit, query.cursor);
+    let (tenant, filter) = query.filter()?;
+    let caller = caller.narrowed(tenant)?;
+    let page = match error_kinds(&filter, caller.audience()) {
+        None => caller.deliveries().list(&filter, page).await?,
+        Some(kinds) => list_any(&caller, &filter, &kinds, page).await?,
+    };
+    Ok(List::of(&page, |one| {
+        DeliveryView::of(one, caller.audience())
+    }))
+}
+
+async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<DeliveryDetail>, ApiError> {
+    let delivery = caller.deliveries().get(id).await?;
+    let attempts = caller.deliveries().attempts(id).await?;
+    let endpoint = match caller.endpoints().get(delivery.endpoint_id).await {
+        Ok(endpoint) => Some(endpoint),
+        Err(ManageError::NotFound(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let audience = caller.audience();
+    let numbered = attempts.iter().enumerate();
+    Ok(axum::Json(DeliveryDetail {
+        explanation: explain(&delivery, endpoint.as_ref(), audience),
+        delivery: DeliveryView::of(&delivery, audience),
+        attempts: numbered
+            .map(|(index, attempt)| AttemptView::of(index + 1, attempt, audience))
+            .collect(),
+    }))
+}
+
+async fn replay(
+    caller: Caller,
+    Id(id): Id,
+    _: OptionalJson<NoFields>,
+) -> Result<Response, ApiError> {
+    let delivery_id = Some(caller.deliveries().replay(id).await?);
+    Ok(Accepted::with(delivery_id))
+}
+
+async fn cancel(
+    caller: Caller,
+    Id(id): Id,
+    _: OptionalJson<NoFields>,
+) -> Result<Response, ApiError> {
+    caller.deliveries().cancel(id).await?;
+    Ok(Accepted::with(None))
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery_id: Option<Uuid>,
+}
+
+impl Accepted {
+    fn with(delivery_id: Option<Uuid>) -> Response {
+        let answer = Self {
+            status: "accepted",
+            delivery_id,
+        };
+        (StatusCode::ACCEPTED, axum::Json(answer)).into_response()
+    }
+}
+
+/// The query of `GET /deliveries`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListDeliveries {
+    tenant: Option<Tenant>,
+    endpoint_id: Option<Uuid>,
+    event_id: Option<Uuid>,
+    event_type: Option<EventType>,
+    status: Option<DeliveryStatus>,
+    error_kind: Option<String>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    #[serde(default)]
+    limit: Limit,
+    cursor: Option<Cursor>,
+}
+
+impl ListDeliveries {
+    fn filter(self) -> Result<(Option<Tenant>, DeliveryFilter), ApiError> {
+        let is_word = |word: &String| {
+            (1..=64).contains(&word.len())
+                && word
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        if !self.error_kind.as_ref().is_none_or(is_word) {
+            return Err(invalid_query(
+                "error_kind must be a word such as timeout or http_503",
+            ));
+        }
+        let filter = DeliveryFilter {
+            endpoint_id: self.endpoint_id,
+            event_id: self.event_id,
+            event_type: self.event_type,
+            status: self.status,
+            error_kind: self.error_kind,
+            since: self.since,
+            until: self.until,
+        };
+        Ok((self.tenant, filter))
+    }
+}
+
+/// What a tenant reads as one kind.
+const UNREACHABLE: [TransportErrorKind; 3] = [
+    TransportErrorKind::Dns,
+    TransportErrorKind::Blocked,
+    TransportErrorKind::Connect,
+];
+
+/// The stored kinds that a tenant's filter means: a filter must not tell apart what answers do not. `None`
+/// if the filter can be used as it is.
+fn error_kinds(filter: &DeliveryFilter, audience: Audience) -> Option<Vec<&'static str>> {
+    let asked = filter.error_kind.as_deref()?;
+    let hidden = |kind: &TransportErrorKind| kind.as_str() == asked;
+    let is_group = |kind: &TransportErrorKind| kind.as_tenant_str() == asked;
+    match audience {
+        Audience::Operator => None,
+        Audience::Tenant if UNREACHABLE.iter().any(hidden) => Some(Vec::new()),
+        Audience::Tenant if UNREACHABLE.iter().any(is_group) => {
+            Some(UNREACHABLE.map(TransportErrorKind::as_str).into())
+        }
+        Audience::Tenant => None,
+    }
+}
+
+/// A page of the deliveries whose error kind is one of `kinds`.
+async fn list_any(
+    caller: &Caller,
+    filter: &DeliveryFilter,
+    kinds: &[&str],
+    page: PageRequest,
+) -> Result<Page<Delivery>, ApiError> {
+    let (mut items, mut more) = (Vec::new(), false);
+    for kind in kinds {
+        let filter = DeliveryFilter {
+            error_kind: Some((*kind).to_owned()),
+            ..filter.clone()
+        };
+        let found = caller.deliveries().list(&filter, page).await?;
+        more |= found.next.is_some();
+        items.extend(found.items);
+    }
+    items.sort_by_key(|delivery| std::cmp::Reverse(delivery.id));
+    more |= items.len() > page.limit;
+    items.truncate(page.limit);
+    let next = items.last().map(|last| last.id).filter(|_| more);
+    Ok(Page { items, next })
+}
+
+/// A delivery as answers show it.
+#[derive(Serialize)]
+pub(super) struct DeliveryView {
+    id: Uuid,
+    event_id: Uuid,
+    endpoint_id: Uuid,
+    tenant: Tenant,
+    event_type: EventType,
+    replay_no: u32,
+    status: DeliveryStatus,
+    attempt_count: u32,
+    next_retry_at: Option<Timestamp>,
+    last_error: Option<String>,
+    end_reason: Option<EndReason>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl DeliveryView {
+    pub(super) fn of(delivery: &Delivery, audience: Audience) -> Self {
+        Self {
+            id: delivery.id,
+            event_id: delivery.event_id,
+            endpoint_id: delivery.endpoint_id,
+            tenant: delivery.tenant.clone(),
+            event_type: delivery.event_type.clone(),
+            replay_no: delivery.replay_no,
+            status: delivery.status,
+            attempt_count: delivery.attempts,
+            next_retry_at: delivery.next_retry_at,
+            last_error: delivery.last_error.map(|failure| audience.failure(failure)),
+            end_reason: delivery.end_reason,
+            created_at: delivery.created_at,
+            updated_at: delivery.updated_at,
+        }
+    }
+}
+
+/// The answer of `GET /deliveries/{id}`.
+#[derive(Serialize)]
+struct DeliveryDetail {
+    #[serde(flatten)]
+    delivery: DeliveryView,
+    /// Why it stands where it stands, and what comes next.
+    explanation: String,
+    attempts: Vec<AttemptView>,
+}
+
+fn explain(delivery: &Delivery, endpoint: Option<&Endpoint>, audience: Audience) -> String {
+    let state = endpoint.map(|endpoint| endpoint.state);
+    let failure = delivery.last_error.map(|failure| audience.failure(failure));
+    match (delivery.status, state, failure) {
+        (DeliveryStatus::Pending, Some(EndpointState::Paused), _) => {
+            "waits: the endpoint is paused".to_owned()
+        }
+        (DeliveryStatus::Pending, Some(EndpointState::Disabled), _) => {
+            "waits: the endpoint is disabled".to_owned()
+        }
+        (DeliveryStatus::Pending, _, None) => "waits for its first attempt".to_owned(),
+        (DeliveryStatus::Pending, _, Some(failure)) => format!(
+            "attempt {} failed ({failure}); it is tried again by the retry schedule",
+            delivery.attempts
+        ),
+        (DeliveryStatus::InProgress, ..) => "an attempt is under way".to_owned(),
+        (DeliveryStatus::Succeeded, ..) => "the endpoint has it".to_owned(),
+        (DeliveryStatus::Failed | DeliveryStatus::Cancelled, ..) => {
+            ended(delivery.end_reason).to_owned()
+        }
+    }
+}
+
+fn ended(reason: Option<EndReason>) -> &'static str {
+    match reason {
+        Some(EndReason::Exhausted) => "given up: every attempt of the retry schedule failed",
+        Some(EndReason::Permanent) => "given up: the endpoint answered what no retry can mend",
+        Some(EndReason::Expired) => "given up: it waited too long",
+        Some(EndReason::Filtered) => "cancelled: the endpoint's filter does not match the event",
+        Some(EndReason::Requested) => "cancelled on request",
+        Some(EndReason::EndpointDeleted) => "cancelled: the endpoint was deleted",
+        Some(_) | None => "it has ended",
+    }
+}
+
+/// One try.
+#[derive(Serialize)]
+struct AttemptView {
+    number: usize,
+    started_at: Timestamp,
+    duration_ms: u64,
+    first_byte_ms: Option<u64>,
+    status: Option<u16>,
+    error: Option<&'static str>,
+    request_headers: BTreeMap<String, String>,
+    #[serde(flatten)]
+    response: Option<ResponseView>,
+}
+
+#[derive(Serialize)]
+struct ResponseView {
+    response_headers: BTreeMap<String, String>,
+    /// `null` if it is not text.
+    body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+    truncated: bool,
+}
+
+impl AttemptView {
+    fn of(number: usize, attempt: &Attempt, audience: Audience) -> Self {
+        let (status, error) = match &attempt.outcome {
+            Outcome::Response { status, .. } => (Some(*status), None),
+            Outcome::Failed(kind) => (None, Some(audience.error_kind(*kind))),
+        };
+        let millis =
+            |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            number,
+            started_at: attempt.started_at,
+            duration_ms: millis(attempt.duration),
+            first_byte_ms: attempt.first_byte.map(millis),
+            status,
+            error,
+            request_headers: shown(&attempt.request_headers),
+            response: ResponseView::of(&attempt.outcome),
+        }
+    }
+}
+
+impl ResponseView {
+    fn of(outcome: &Outcome) -> Option<Self> {
+        let Outcome::Response {
+            headers,
+            body,
+            truncated,
+            ..
+        } = outcome
+        else {
+            return None;
+        };
+        let text = std::str::from_utf8(body).ok().map(str::to_owned);
+        Some(Self {
+            response_headers: shown(headers),
+            body_base64: text.is_none().then(|| STANDARD.encode(body)),
+            body: text,
+            truncated: *truncated,
+        })
+    }
+}
+
+/// Headers by name, the values of one name joined as [RFC 9110, 5.3](https://www.rfc-editor.org/rfc/rfc9110#section-5.3)
+/// allows, and secret values hidden.
+fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut shown = BTreeMap::<String, String>::new();
+    for (name, value) in headers {
+        let value = if value.is_sensitive() {
+            super::endpoints::HIDDEN.into()
+        } else {
+            String::from_utf8_lossy(value.as_bytes())
+        };
+        let joined = shown.entry(name.to_string());
+        joined
+            .and_modify(|joined| {
+                joined.push_str(", ");
+                joined.push_str(&value);
+            })
+            .or_insert_with(|| value.clone().into_owned());
+    }
+    shown
+}

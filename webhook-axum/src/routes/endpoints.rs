@@ -1,0 +1,405 @@
+//! `/endpoints`: where events go, and how.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use webhook_core::{
+    CustomHeaders, Endpoint, EndpointChange, EndpointSettings, EndpointState, EndpointUrl,
+    EventPattern, InvalidFilter, InvalidSecret, InvalidState, NewEndpoint, PayloadFilter,
+    RateLimit, Secret, StateReason, Tenant, Timestamp,
+};
+
+use crate::caller::Caller;
+use crate::error::ApiError;
+use crate::extract::{Id, Json, OptionalJson, Query, RequestBody};
+use crate::json::{Object, Pairs, Patch, Seconds, Unambiguous, not_null};
+use crate::page::{Cursor, Limit, List, page_request};
+
+/// What stands for a secret value that is not shown.
+pub(super) const HIDDEN: &str = "***";
+/// How long an old secret may go on signing after a rotation.
+const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
+
+pub(super) fn routes() -> Router<crate::router::Api> {
+    Router::new()
+        .route("/endpoints", post(create).get(list))
+        .route("/endpoints/{id}", get(show).patch(update).delete(delete))
+        .route("/endpoints/{id}/rotate-secret", post(rotate_secret))
+}
+
+async fn create(
+    caller: Caller,
+    Json(request): Json<EndpointRequest>,
+) -> Result<Response, ApiError> {
+    let new = request.new_endpoint(&caller)?;
+    let endpoint = caller.endpoints().create(new).await?;
+    Ok(with_secret(StatusCode::CREATED, &endpoint))
+}
+
+async fn list(
+    caller: Caller,
+    Query(query): Query<ListEndpoints>,
+) -> Result<List<EndpointView>, ApiError> {
+    let caller = caller.narrowed(query.tenant)?;
+    let page = page_request(query.limit, query.cursor);
+    let page = caller.endpoints().list(page).await?;
+    Ok(List::of(&page, EndpointView::of))
+}
+
+async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<EndpointView>, ApiError> {
+    let endpoint = caller.endpoints().get(id).await?;
+    Ok(axum::Json(EndpointView::of(&endpoint)))
+}
+
+async fn update(
+    caller: Caller,
+    Id(id): Id,
+    Json(request): Json<EndpointRequest>,
+) -> Result<axum::Json<EndpointView>, ApiError> {
+    request.check_change()?;
+    let now = caller.endpoints().get(id).await?;
+    request.settings(&now.settings)?;
+    // Should another change come in between and make this one invalid, it changes nothing.
+    let mut refused = None;
+    let change = |wanted: &mut EndpointChange| refused = request.apply(wanted).err();
+    let endpoint = caller.endpoints().update(id, change).await?;
+    match refused {
+        Some(error) => Err(error),
+        None => Ok(axum::Json(EndpointView::of(&endpoint))),
+    }
+}
+
+async fn delete(caller: Caller, Id(id): Id) -> Result<StatusCode, ApiError> {
+    caller.endpoints().delete(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn rotate_secret(
+    caller: Caller,
+    Id(id): Id,
+    OptionalJson(request): OptionalJson<Rotation>,
+) -> Result<Response, ApiError> {
+    let overlap = request.overlap()?;
+    let endpoint = caller.endpoints().rotate_secret(id, overlap).await?;
+    Ok(with_secret(StatusCode::OK, &endpoint))
+}
+
+/// The two answers that show a secret. No cache may keep them.
+fn with_secret(status: StatusCode, endpoint: &Endpoint) -> Response {
+    let secret = endpoint.secrets.first();
+    let answer = WithSecret {
+        endpoint: EndpointView::of(endpoint),
+        secret: secret.map(|newest| newest.secret.expose()),
+    };
+    let mut response = (status, axum::Json(answer)).into_response();
+    let no_store = HeaderValue::from_static("no-store");
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, no_store);
+    response
+}
+
+/// The query of `GET /endpoints`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListEndpoints {
+    tenant: Option<Tenant>,
+    #[serde(default)]
+    limit: Limit,
+    cursor: Option<Cursor>,
+}
+
+/// The body of `POST /endpoints/{id}/rotate-secret`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rotation {
+    overlap_seconds: Option<Seconds>,
+}
+
+impl RequestBody for Rotation {}
+
+impl Rotation {
+    fn overlap(&self) -> Result<Duration, ApiError> {
+        let day = Duration::from_secs(86_400);
+        match self.overlap_seconds.map_or(day, |given| given.0) {
+            overlap if overlap <= MAX_OVERLAP => Ok(overlap),
+            _ => Err(ApiError::invalid(
+                "invalid_setting",
+                "overlap_seconds must be at most 2592000",
+            )),
+        }
+    }
+}
+
+/// The body of `POST /endpoints` and `PATCH /endpoints/{id}`. One type, because all settings are the same;
+/// what only one of them takes is checked apart. No `Debug`: it holds secrets.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndpointRequest {
+    #[serde(default, deserialize_with = "not_null")]
+    url: Option<EndpointUrl>,
+    tenant: Option<Tenant>,
+    secret: Option<GivenSecret>,
+    #[serde(default, deserialize_with = "not_null")]
+    state: Option<GivenState>,
+    #[serde(default)]
+    description: Patch<String>,
+    #[serde(default)]
+    event_types: Patch<Vec<EventPattern>>,
+    #[serde(default)]
+    filter: Patch<GivenFilter>,
+    #[serde(default)]
+    headers: Patch<Pairs>,
+    #[serde(default)]
+    secret_headers: Patch<Pairs>,
+    #[serde(default)]
+    rate_limit: Patch<Object<Rate>>,
+    #[serde(default)]
+    max_in_flight: Patch<u32>,
+    #[serde(default)]
+    ordered: Patch<bool>,
+    #[serde(default)]
+    timeout_seconds: Patch<Seconds>,
+    #[serde(default)]
+    retry_schedule: Patch<Vec<Seconds>>,
+}
+
+impl RequestBody for EndpointRequest {}
+
+impl EndpointRequest {
+    fn new_endpoint(self, caller: &Caller) -> Result<NewEndpoint, ApiError> {
+        if self.state.is_some() {
+            let sentence = "a new endpoint is enabled; change its state afterwards";
+            return Err(ApiError::invalid_request(sentence));
+        }
+        let settings = self.settings(&EndpointSettings::default())?;
+        let url = self.url;
+        let url = url.ok_or_else(|| ApiError::invalid_request("missing field `url`"))?;
+        let mut new = NewEndpoint::new(url)
+            .tenant(caller.tenant(self.tenant)?)
+            .settings(settings);
+        if let Some(GivenSecret(secret)) = self.secret {
+            new = new.secret(secret);
+        }
+        Ok(new)
+    }
+
+    fn check_change(&self) -> Result<(), ApiError> {
+        if self.tenant.is_some() {
+            let sentence = "an endpoint's tenant cannot be changed";
+            return Err(ApiError::invalid_request(sentence));
+        }
+        if self.secret.is_some() {
+            let sentence = "a secret is changed with POST /endpoints/{id}/rotate-secret";
+            return Err(ApiError::invalid_request(sentence));
+        }
+        Ok(())
+    }
+
+    /// Changes all that is asked for, or nothing.
+    fn apply(&self, wanted: &mut EndpointChange) -> Result<(), ApiError> {
+        wanted.settings = self.settings(&wanted.settings)?;
+        if let Some(url) = &self.url {
+            wanted.url = url.clone();
+        }
+        if let Some(GivenState(state)) = self.state {
+            wanted.state = state;
+        }
+        Ok(())
+    }
+
+    /// `current` with what is asked for.
+    fn settings(&self, current: &EndpointSettings) -> Result<EndpointSettings, ApiError> {
+        let mut settings = EndpointSettings {
+            headers: self.custom_headers(&current.headers)?,
+            ..current.clone()
+        };
+        self.description
+            .apply(&mut settings.description, |text| text);
+        self.event_types.apply(&mut settings.event_types, |all| all);
+        self.filter
+            .apply(&mut settings.filter, |filter| Some(filter.0));
+        self.rate_limit
+            .apply(&mut settings.rate_limit, |rate| Some(rate.0.into()));
+        self.max_in_flight.apply(&mut settings.max_in_flight, Some);
+        self.ordered.apply(&mut settings.ordered, |ordered| ordered);
+        self.timeout_seconds
+            .apply(&mut settings.timeout, |seconds| Some(seconds.0));
+        self.retry_schedule
+            .apply(&mut settings.retry_schedule, |delays| {
+                Some(delays.iter().map(|delay| delay.0).collect())
+            });
+        Ok(settings)
+    }
+
+    fn custom_headers(&self, current: &CustomHeaders) -> Result<CustomHeaders, ApiError> {
+        let plain = wanted_headers(&self.headers, current, false)?;
+        let secret = wanted_headers(&self.secret_headers, current, true)?;
+        Ok(CustomHeaders::new(borrowed(&plain), borrowed(&secret))?)
+    }
+}
+
+/// The plain or the secret headers as they shall be. A secret's `***`, as answers show it, leaves it as it is.
+fn wanted_headers(
+    patch: &Patch<Pairs>,
+    current: &CustomHeaders,
+    secret: bool,
+) -> Result<Vec<(String, String)>, ApiError> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let is_kept = |value: &HeaderValue| value.is_sensitive() == secret;
+    match patch {
+        Patch::Reset => Ok(Vec::new()),
+        Patch::Keep => {
+            let kept = current.as_map().iter().filter(|(_, value)| is_kept(value));
+            Ok(kept
+                .map(|(name, value)| (name.to_string(), text(value)))
+                .collect())
+        }
+        Patch::Set(Pairs(pairs)) => pairs
+            .iter()
+            .map(|(name, value)| match current.as_map().get(name) {
+                _ if !secret || value != HIDDEN => Ok((name.clone(), value.clone())),
+                Some(now) if is_kept(now) => Ok((name.clone(), text(now))),
+                _ => Err(ApiError::invalid_request(
+                    "secret_headers: *** stands for a value that is there already",
+                )),
+            })
+            .collect(),
+    }
+}
+
+fn borrowed(pairs: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    pairs
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+}
+
+/// `{"limit": 100, "per_seconds": 60}`.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rate {
+    limit: u32,
+    per_seconds: Seconds,
+}
+
+impl From<Rate> for RateLimit {
+    fn from(rate: Rate) -> Self {
+        Self {
+            limit: rate.limit,
+            per: rate.per_seconds.0,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct GivenSecret(Secret);
+
+impl TryFrom<String> for GivenSecret {
+    type Error = InvalidSecret;
+
+    fn try_from(text: String) -> Result<Self, InvalidSecret> {
+        text.parse().map(Self)
+    }
+}
+
+/// From a string only: serde would read `{"paused": null}` as well.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct GivenState(EndpointState);
+
+impl TryFrom<String> for GivenState {
+    type Error = InvalidState;
+
+    fn try_from(text: String) -> Result<Self, InvalidState> {
+        text.parse().map(Self)
+    }
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "Unambiguous")]
+struct GivenFilter(PayloadFilter);
+
+impl TryFrom<Unambiguous> for GivenFilter {
+    type Error = InvalidFilter;
+
+    fn try_from(value: Unambiguous) -> Result<Self, InvalidFilter> {
+        PayloadFilter::new(&value.0).map(Self)
+    }
+}
+
+/// An endpoint as answers show it: without its secret, and with the names only of its secret headers.
+#[derive(Serialize)]
+struct EndpointView {
+    id: Uuid,
+    tenant: Tenant,
+    url: EndpointUrl,
+    event_types: Vec<EventPattern>,
+    filter: Option<PayloadFilter>,
+    description: String,
+    headers: BTreeMap<String, String>,
+    secret_headers: BTreeMap<String, &'static str>,
+    rate_limit: Option<Rate>,
+    max_in_flight: Option<u32>,
+    ordered: bool,
+    timeout_seconds: Option<Seconds>,
+    retry_schedule: Option<Vec<Seconds>>,
+    state: EndpointState,
+    state_reason: Option<StateReason>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+/// An endpoint and the secret that was just made for it.
+#[derive(Serialize)]
+struct WithSecret<'a> {
+    #[serde(flatten)]
+    endpoint: EndpointView,
+    secret: Option<&'a str>,
+}
+
+impl EndpointView {
+    fn of(endpoint: &Endpoint) -> Self {
+        let settings = endpoint.settings.clone();
+        let headers = settings.headers.as_map();
+        let (secret, plain): (Vec<_>, Vec<_>) =
+            headers.iter().partition(|(_, value)| value.is_sensitive());
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        Self {
+            id: endpoint.id,
+            tenant: endpoint.tenant.clone(),
+            url: endpoint.url.clone(),
+            event_types: settings.event_types,
+            filter: settings.filter,
+            description: settings.description,
+            headers: plain
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), text(value)))
+                .collect(),
+            secret_headers: secret
+                .into_iter()
+                .map(|(name, _)| (name.to_string(), HIDDEN))
+                .collect(),
+            rate_limit: settings.rate_limit.map(|rate| Rate {
+                limit: rate.limit,
+                per_seconds: Seconds(rate.per),
+            }),
+            max_in_flight: settings.max_in_flight,
+            ordered: settings.ordered,
+            timeout_seconds: settings.timeout.map(Seconds),
+            retry_schedule: settings
+                .retry_schedule
+                .map(|delays| delays.into_iter().map(Seconds).collect()),
+            state: endpoint.state,
+            state_reason: endpoint.state_reason,
+            created_at: endpoint.created_at,
+            updated_at: endpoint.updated_at,
+        }
+    }
+}

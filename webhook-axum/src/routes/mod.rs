@@ -1,0 +1,30 @@
+//! The routes, one file per resource.
+
+mod deliveries;
+mod endpoints;
+mod events;
+mod probes;
+
+use axum::Router;
+
+use crate::extract::RequestBody;
+use crate::router::Api;
+
+/// The routes for those who are let in.
+pub(crate) fn guarded() -> Router<Api> {
+    events::routes()
+        .merge(endpoints::routes())
+        .merge(deliveries::routes())
+}
+
+/// The routes for everybody.
+pub(crate) fn open() -> Router<Api> {
+    probes::routes()
+}
+
+/// The body of a request that has nothing to say: none, or `{}`.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoFields {}
+
+impl RequestBody for NoFields {}

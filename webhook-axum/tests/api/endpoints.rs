@@ -1,0 +1,371 @@
+//! `/endpoints`.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::support::App;
+
+fn everything() -> Value {
+    json!({
+        "url": "https://hooks.example.com/in?shard=7",
+        "tenant": "acme",
+        "event_types": ["order.*", "invoice.paid"],
+        "filter": {"data.amount": {"gte": 100}},
+        "description": "orders",
+        "headers": {"x-shard": "7", "x-name": "Zoë"},
+        "secret_headers": {"authorization": "Bearer s3cret-token"},
+        "rate_limit": {"limit": 50, "per_seconds": 1},
+        "max_in_flight": 4,
+        "ordered": true,
+        "timeout_seconds": 2.5,
+        "retry_schedule": [1, 60],
+    })
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_answered_and_shown() {
+    let app = App::open();
+    let created = app.post("/endpoints", everything()).await;
+    assert_eq!(created.headers["cache-control"], "no-store");
+    let mut created = created.expect(201);
+    let secret = created.as_object_mut().unwrap().remove("secret").unwrap();
+    assert!(secret.as_str().unwrap().starts_with("whsec_"));
+    let mut expected = everything();
+    expected["secret_headers"]["authorization"] = json!("***");
+    expected["id"] = created["id"].clone();
+    expected["state"] = json!("enabled");
+    expected["state_reason"] = Value::Null;
+    expected["created_at"] = json!("2023-11-14T22:13:20.000000Z");
+    expected["updated_at"] = expected["created_at"].clone();
+    assert_eq!(created, expected);
+    let path = format!("/endpoints/{}", created["id"].as_str().unwrap());
+    assert_eq!(app.get(&path).await.expect(200), expected);
+    let list = app.get("/endpoints?tenant=acme").await.expect(200);
+    assert_eq!(list, json!({"items": [expected], "next": null}));
+}
+
+#[tokio::test]
+async fn a_bare_endpoint_has_the_defaults() {
+    let app = App::open();
+    let id = app.endpoint(json!({"description": null})).await;
+    let shown = app.get(&format!("/endpoints/{id}")).await.expect(200);
+    assert_eq!(shown["tenant"], "default");
+    assert_eq!(shown["event_types"], json!([]));
+    assert_eq!(shown["description"], "");
+    for field in [
+        "filter",
+        "rate_limit",
+        "max_in_flight",
+        "timeout_seconds",
+        "retry_schedule",
+    ] {
+        assert_eq!(shown[field], Value::Null, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_patch_changes_what_it_names_and_null_resets() {
+    let app = App::open();
+    let created = app.post("/endpoints", everything()).await.expect(201);
+    let path = format!("/endpoints/{}", created["id"].as_str().unwrap());
+    let before = app.get(&path).await.expect(200);
+    app.clock.advance(Duration::from_secs(1));
+
+    let mut expected = before.clone();
+    expected["updated_at"] = json!("2023-11-14T22:13:21.000000Z");
+    assert_eq!(app.patch(&path, json!({})).await.expect(200), expected);
+
+    for (field, value) in [
+        ("url", json!("https://other.example.com/")),
+        ("event_types", json!(["*"])),
+        ("filter", json!({"data.a": {"eq": 1}})),
+        ("description", json!("new")),
+        ("headers", json!({"x-new": "1"})),
+        ("secret_headers", json!({"x-api-key": "***"})),
+        ("rate_limit", json!({"limit": 1, "per_seconds": 60})),
+        ("max_in_flight", json!(5)),
+        ("ordered", json!(false)),
+        ("timeout_seconds", json!(30)),
+        ("retry_schedule", json!([])),
+    ] {
+        expected[field] = value.clone();
+        let sent = match field {
+            "secret_headers" => json!({"x-api-key": "other-s3cret"}),
+            _ => value,
+        };
+        let patched = app.patch(&path, json!({field: sent})).await.expect(200);
+        assert_eq!(patched, expected, "{field}");
+    }
+    for (field, reset) in [
+        ("event_types", json!([])),
+        ("filter", Value::Null),
+        ("description", json!("")),
+        ("headers", json!({})),
+        ("secret_headers", json!({})),
+        ("rate_limit", Value::Null),
+        ("max_in_flight", Value::Null),
+        ("ordered", json!(false)),
+        ("timeout_seconds", Value::Null),
+        ("retry_schedule", Value::Null),
+    ] {
+        expected[field] = reset;
+        let patched = app.patch(&path, json!({field: null})).await.expect(200);
+        assert_eq!(patched, expected, "{field}");
+    }
+    assert_eq!(app.get(&path).await.expect(200), expected);
+}
+
+#[tokio::test]
+async fn stars_leave_a_secret_header_as_it_is() {
+    let app = App::open();
+    let id = app
+        .endpoint(json!({"secret_headers": {"authorization": "Bearer s3cret", "x-key": "old"}}))
+        .await;
+    let path = format!("/endpoints/{id}");
+    let patch = json!({"secret_headers": {"Authorization": "***", "x-key": "new"}, "headers": {"x-a": "***"}});
+    app.patch(&path, patch).await.expect(200);
+    app.event(json!({"event_type": "a", "data": 1})).await;
+    app.deliver().await;
+    let sent = &app.transport.requests()[0].headers;
+    assert_eq!(sent["authorization"], "Bearer s3cret");
+    assert_eq!(sent["x-key"], "new");
+    assert_eq!(sent["x-a"], "***");
+    let unknown = json!({"secret_headers": {"x-unknown": "***"}});
+    let answer = app.patch(&path, unknown).await;
+    assert_eq!(answer.error(), (400, "invalid_request".into()));
+}
+
+#[tokio::test]
+async fn a_state_is_set_and_says_why() {
+    let app = App::open();
+    let id = app.endpoint(json!({})).await;
+    let path = format!("/endpoints/{id}");
+    for (state, reason) in [
+        ("paused", json!("requested")),
+        ("disabled", json!("requested")),
+        ("enabled", Value::Null),
+    ] {
+        let patched = app.patch(&path, json!({"state": state})).await.expect(200);
+        assert_eq!(
+            (&patched["state"], &patched["state_reason"]),
+            (&json!(state), &reason)
+        );
+    }
+    app.transport.push(410);
+    app.event(json!({"event_type": "a", "data": 1})).await;
+    app.deliver().await;
+    let gone = app.get(&path).await.expect(200);
+    assert_eq!(
+        (&gone["state"], &gone["state_reason"]),
+        (&json!("disabled"), &json!("gone"))
+    );
+}
+
+#[tokio::test]
+async fn a_refused_patch_changes_nothing() {
+    let app = App::open();
+    let created = app.post("/endpoints", everything()).await.expect(201);
+    let path = format!("/endpoints/{}", created["id"].as_str().unwrap());
+    let before = app.get(&path).await.expect(200);
+    app.clock.advance(Duration::from_secs(1));
+    for (patch, expected) in [
+        (
+            json!({"description": "x", "max_in_flight": 0}),
+            (400, "invalid_setting"),
+        ),
+        (
+            json!({"description": "x", "headers": {"authorization": "x"}}),
+            (400, "invalid_setting"),
+        ),
+        (
+            json!({"description": "x", "headers": {"Authorization": "x"}, "secret_headers": null}),
+            (400, "invalid_setting"),
+        ),
+        (
+            json!({"description": "x", "url": "https://10.0.0.1/"}),
+            (422, "url_not_allowed"),
+        ),
+        (
+            json!({"description": "x", "url": null}),
+            (400, "invalid_request"),
+        ),
+        (
+            json!({"description": "x", "state": null}),
+            (400, "invalid_request"),
+        ),
+        (
+            json!({"description": "x", "state": {"paused": null}}),
+            (400, "invalid_request"),
+        ),
+        (
+            json!({"description": "x", "state": "broken"}),
+            (400, "invalid_request"),
+        ),
+        (
+            json!({"description": "x", "tenant": "other"}),
+            (400, "invalid_request"),
+        ),
+        (
+            json!({"description": "x", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}),
+            (400, "invalid_request"),
+        ),
+        (
+            json!({"description": "x", "id": "x"}),
+            (400, "invalid_request"),
+        ),
+    ] {
+        let answer = app.patch(&path, patch.clone()).await;
+        assert_eq!(answer.error(), (expected.0, expected.1.into()), "{patch}");
+        assert_eq!(app.get(&path).await.expect(200), before, "{patch}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_endpoint_is_gone_and_its_deliveries_are_cancelled() {
+    let app = App::open();
+    let id = app.endpoint(json!({})).await;
+    let event = app.event(json!({"event_type": "a", "data": 1})).await;
+    let path = format!("/endpoints/{id}");
+    let deleted = app.call(Method::DELETE, &path, None).await;
+    assert_eq!((deleted.status.as_u16(), deleted.text.as_str()), (204, ""));
+    assert_eq!(app.get(&path).await.error(), (404, "not_found".into()));
+    let again = app.call(Method::DELETE, &path, None).await;
+    assert_eq!(again.error(), (404, "not_found".into()));
+    let shown = app.get(&format!("/events/{event}")).await.expect(200);
+    assert_eq!(shown["deliveries"][0]["status"], "cancelled");
+    let delivery = shown["deliveries"][0]["id"].as_str().unwrap();
+    let delivery = app
+        .get(&format!("/deliveries/{delivery}"))
+        .await
+        .expect(200);
+    assert_eq!(
+        delivery["explanation"],
+        "cancelled: the endpoint was deleted"
+    );
+}
+
+#[tokio::test]
+async fn a_given_secret_is_taken_and_both_sign_after_a_rotation() {
+    let app = App::open();
+    let given = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let body = json!({"url": "https://hooks.example.com/", "secret": given});
+    let created = app.post("/endpoints", body).await.expect(201);
+    assert_eq!(created["secret"], given);
+    let path = format!(
+        "/endpoints/{}/rotate-secret",
+        created["id"].as_str().unwrap()
+    );
+    let signatures = async || {
+        app.event(json!({"event_type": "a", "data": 1})).await;
+        app.deliver().await;
+        let sent = app.transport.requests().pop().unwrap();
+        let signatures = sent.headers["webhook-signature"].to_str().unwrap();
+        signatures.split(' ').count()
+    };
+    let rotated = app.call(Method::POST, &path, None).await;
+    assert_eq!(rotated.headers["cache-control"], "no-store");
+    let rotated = rotated.expect(200);
+    assert_ne!(rotated["secret"], given);
+    assert_eq!(signatures().await, 2);
+    app.clock.advance(Duration::from_secs(86_400));
+    assert_eq!(signatures().await, 1);
+    app.post(&path, json!({"overlap_seconds": 0}))
+        .await
+        .expect(200);
+    assert_eq!(signatures().await, 1);
+    for bad in [
+        json!({"overlap_seconds": -1}),
+        json!({"overlap_seconds": "1"}),
+        json!({"overlap": 1}),
+        json!([]),
+    ] {
+        assert_eq!(
+            app.post(&path, bad).await.error(),
+            (400, "invalid_request".into())
+        );
+    }
+    let long = app.post(&path, json!({"overlap_seconds": 2_592_001})).await;
+    assert_eq!(long.error(), (400, "invalid_setting".into()));
+}
+
+#[tokio::test]
+async fn secrets_are_shown_once_and_never_again() {
+    let app = App::open();
+    let created = app.post("/endpoints", everything()).await.expect(201);
+    let id = created["id"].as_str().unwrap();
+    app.transport.push(503);
+    app.event(json!({"event_type": "order.a", "data": {"amount": 100}, "tenant": "acme"}))
+        .await;
+    app.deliver().await;
+    let deliveries = app.get("/deliveries").await.expect(200);
+    let delivery = deliveries["items"][0]["id"].as_str().unwrap();
+    let event = deliveries["items"][0]["event_id"].as_str().unwrap();
+    let rotated = app
+        .post(&format!("/endpoints/{id}/rotate-secret"), json!({}))
+        .await
+        .expect(200);
+    let secrets = [
+        created["secret"].as_str().unwrap(),
+        rotated["secret"].as_str().unwrap(),
+        "whsec_",
+        "s3cret",
+    ];
+    let mut answers = Vec::new();
+    for path in [
+        "/endpoints".to_owned(),
+        format!("/endpoints/{id}"),
+        "/events".to_owned(),
+        format!("/events/{event}"),
+        "/deliveries".to_owned(),
+        format!("/deliveries/{delivery}"),
+    ] {
+        answers.push(app.get(&path).await);
+    }
+    answers.push(
+        app.patch(&format!("/endpoints/{id}"), json!({"description": "x"}))
+            .await,
+    );
+    for answer in &answers {
+        assert!(answer.status.is_success(), "{answer:?}");
+        for secret in secrets {
+            assert!(
+                !format!("{answer:?}").contains(secret),
+                "{secret} in {answer:?}"
+            );
+        }
+    }
+    assert!(
+        answers[5].text.contains(r#""authorization":"***""#),
+        "{}",
+        answers[5].text
+    );
+}
+
+#[tokio::test]
+async fn errors_do_not_repeat_secrets() {
+    let app = App::open();
+    let url = "https://user:s3cret@hooks.example.com/";
+    for body in [
+        json!({"url": url}),
+        json!({"url": "https://hooks.example.com/", "secret": "s3cret"}),
+        json!({"url": "https://hooks.example.com/", "secret": ["s3cret"]}),
+        json!({"url": "https://hooks.example.com/", "secret": {"s3cret": 1}}),
+        json!({"url": "https://hooks.example.com/", "secret_headers": "s3cret"}),
+        json!({"url": "https://hooks.example.com/", "secret_headers": ["s3cret"]}),
+        json!({"url": "https://hooks.example.com/", "secret_headers": {"x-a": "s3cret\n"}}),
+        json!({"url": "https://hooks.example.com/", "headers": {"authorization": "s3cret"}}),
+        json!("s3cret"),
+    ] {
+        let answer = app.post("/endpoints", body.clone()).await;
+        assert_eq!(answer.status, 400, "{body}");
+        assert!(!answer.text.contains("s3cret"), "{}", answer.text);
+    }
+    let answer = app
+        .post("/endpoints", json!({"url": "https://127.0.0.1/?k=s3cret"}))
+        .await;
+    assert_eq!(answer.error(), (422, "url_not_allowed".into()));
+    assert!(!answer.text.contains("s3cret"), "{}", answer.text);
+    assert_eq!(app.stored().await.1, 0);
+}

@@ -1,0 +1,13 @@
+//! The HTTP API as its clients see it.
+
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
+
+mod bad_input;
+mod deliveries;
+mod endpoints;
+mod events;
+mod lists;
+mod mounting;
+mod outage;
+mod support;
+mod walls;

@@ -1,0 +1,301 @@
+//! Who may do what: roles, tenants and credentials.
+
+use http::Method;
+use serde_json::{Value, json};
+use webhook_axum::{Auth, InvalidToken};
+use webhook_core::TransportErrorKind;
+
+use crate::support::{Answer, App, ROUTES};
+
+/// Ids of an event, its endpoint and its ended delivery.
+struct Ids {
+    event: String,
+    endpoint: String,
+    delivery: String,
+}
+
+async fn call(app: &App, method: &str, path: &str, body: &str, authorization: &[&str]) -> Answer {
+    let mut headers: Vec<_> = authorization
+        .iter()
+        .map(|value| ("authorization", *value))
+        .collect();
+    if !body.is_empty() {
+        headers.push(("content-type", "application/json"));
+    }
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    app.send(method, path, &headers, body.to_owned()).await
+}
+
+/// What tenant `a` has.
+async fn seeded(app: &App) -> Ids {
+    let operator = &["operator a"];
+    let url = r#"{"url":"https://hooks.example.com/"}"#;
+    let endpoint = call(app, "POST", "/endpoints", url, operator)
+        .await
+        .expect(201);
+    let event = r#"{"event_type":"a","data":1}"#;
+    let event = call(app, "POST", "/events", event, operator)
+        .await
+        .expect(202);
+    app.deliver().await;
+    let deliveries = call(app, "GET", "/deliveries", "", operator)
+        .await
+        .expect(200);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    Ids {
+        event: text(&event["event_id"]),
+        endpoint: text(&endpoint["id"]),
+        delivery: text(&deliveries["items"][0]["id"]),
+    }
+}
+
+fn filled(path: &str, ids: &Ids) -> String {
+    path.replace("{event}", &ids.event)
+        .replace("{endpoint}", &ids.endpoint)
+        .replace("{delivery}", &ids.delivery)
+}
+
+#[tokio::test]
+async fn what_is_another_tenants_does_not_exist() {
+    let app = App::guarded();
+    let ids = seeded(&app).await;
+    for (method, path, body) in ROUTES.iter().filter(|(_, path, _)| path.contains('{')) {
+        let path = filled(path, &ids);
+        let answer = call(&app, method, &path, body, &["operator b"]).await;
+        assert_eq!(answer.error(), (404, "not_found".into()), "{method} {path}");
+    }
+    for path in ["/events", "/endpoints", "/deliveries"] {
+        let list = call(&app, "GET", path, "", &["operator b"])
+            .await
+            .expect(200);
+        assert_eq!(list["items"], json!([]), "{path}");
+        let list = call(&app, "GET", path, "", &["operator a"])
+            .await
+            .expect(200);
+        assert_eq!(list["items"][0]["tenant"], "a", "{path}");
+        let named = format!("{path}?tenant=a");
+        let refused = call(&app, "GET", &named, "", &["operator b"]).await;
+        assert_eq!(refused.error(), (403, "forbidden".into()), "{path}");
+        call(&app, "GET", &named, "", &["operator a"])
+            .await
+            .expect(200);
+    }
+    // All is still there, and as it was.
+    let path = filled("/endpoints/{endpoint}", &ids);
+    let endpoint = call(&app, "GET", &path, "", &["viewer a"])
+        .await
+        .expect(200);
+    assert_eq!(endpoint["state"], "enabled");
+    let deliveries = call(&app, "GET", "/deliveries", "", &["viewer"])
+        .await
+        .expect(200);
+    assert_eq!(deliveries["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn another_tenants_filters_find_nothing() {
+    let app = App::guarded();
+    let ids = seeded(&app).await;
+    for filter in ["endpoint_id={endpoint}", "event_id={event}"] {
+        let path = format!("/deliveries?{}", filled(filter, &ids));
+        let list = call(&app, "GET", &path, "", &["operator b"])
+            .await
+            .expect(200);
+        assert_eq!(list["items"], json!([]), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn something_new_is_the_callers_own() {
+    let app = App::guarded();
+    for (path, body) in [
+        (
+            "/events",
+            json!({"event_type": "a", "data": 1, "tenant": "b"}),
+        ),
+        (
+            "/events/batch",
+            json!([{"event_type": "a", "data": 1, "tenant": "b"}]),
+        ),
+        (
+            "/endpoints",
+            json!({"url": "https://hooks.example.com/", "tenant": "b"}),
+        ),
+    ] {
+        let body = body.to_string();
+        let refused = call(&app, "POST", path, &body, &["operator a"]).await;
+        assert_eq!(refused.error(), (403, "forbidden".into()), "{path}");
+        assert_eq!(app.stored().await, (0, 0));
+    }
+    let batch = r#"[{"event_type":"a","data":1},{"event_type":"a","data":1,"tenant":"a"}]"#;
+    call(&app, "POST", "/events/batch", batch, &["operator a"])
+        .await
+        .expect(202);
+    seeded(&app).await;
+    for path in ["/events", "/endpoints"] {
+        let list = call(&app, "GET", path, "", &["viewer"]).await.expect(200);
+        for item in list["items"].as_array().unwrap() {
+            assert_eq!(item["tenant"], "a", "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_may_read_and_nothing_else() {
+    let app = App::guarded();
+    let ids = seeded(&app).await;
+    let before = app.stored().await;
+    for (method, path, body) in ROUTES {
+        let path = filled(path, &ids);
+        for viewer in ["viewer", "viewer a"] {
+            let answer = call(&app, method, &path, body, &[viewer]).await;
+            if *method == "GET" {
+                answer.expect(200);
+            } else {
+                assert_eq!(answer.error(), (403, "forbidden".into()), "{method} {path}");
+            }
+        }
+    }
+    assert_eq!(app.stored().await, before);
+    let path = filled("/endpoints/{endpoint}", &ids);
+    let endpoint = call(&app, "GET", &path, "", &["viewer a"])
+        .await
+        .expect(200);
+    assert_eq!(endpoint["state"], "enabled");
+}
+
+#[tokio::test]
+async fn nobody_comes_in_without_the_token() {
+    let app = App::with(Auth::bearer("t0ken").unwrap());
+    let ids = Ids {
+        event: "x".into(),
+        endpoint: "x".into(),
+        delivery: "x".into(),
+    };
+    for (method, path, body) in ROUTES {
+        let path = filled(path, &ids);
+        for wrong in [
+            &[][..],
+            &[""],
+            &["Bearer"],
+            &["Bearer "],
+            &["Bearer wrong"],
+            &["Bearer t0ke"],
+            &["Bearer t0ken2"],
+            &["t0ken"],
+            &["Basic t0ken"],
+            &["Bearer t0ken", "Bearer t0ken"],
+        ] {
+            let answer = call(&app, method, &path, body, wrong).await;
+            assert_eq!(
+                answer.error(),
+                (401, "unauthorized".into()),
+                "{method} {path} {wrong:?}"
+            );
+            assert_eq!(answer.headers["www-authenticate"], "Bearer");
+            assert!(!answer.text.contains("t0ken"));
+        }
+    }
+    assert_eq!(app.stored().await, (0, 0));
+    for right in ["Bearer t0ken", "bearer t0ken"] {
+        call(&app, "GET", "/events", "", &[right]).await.expect(200);
+    }
+    for probe in ["/health", "/ready"] {
+        call(&app, "GET", probe, "", &[]).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_custom_authoriser_is_asked_on_every_route_but_probes() {
+    let app = App::guarded();
+    let ids = seeded(&app).await;
+    for (method, path, body) in ROUTES {
+        let path = filled(path, &ids);
+        let unknown = call(&app, method, &path, body, &[]).await;
+        assert_eq!(
+            unknown.error(),
+            (401, "unauthorized".into()),
+            "{method} {path}"
+        );
+        let banned = call(&app, method, &path, body, &["banned"]).await;
+        assert_eq!(banned.error(), (403, "forbidden".into()), "{method} {path}");
+    }
+    for probe in ["/health", "/ready"] {
+        call(&app, "GET", probe, "", &["banned"]).await.expect(200);
+    }
+}
+
+#[test]
+fn a_token_that_nobody_could_send_is_refused() {
+    for bad in ["", " ", "a b", "a\n", "tökén"] {
+        assert_eq!(Auth::bearer(bad).err(), Some(InvalidToken), "{bad:?}");
+    }
+    let auth = Auth::bearer("s3cret").unwrap();
+    assert!(!format!("{auth:?}").contains("s3cret"));
+}
+
+#[tokio::test]
+async fn a_tenant_is_not_told_what_the_network_looks_like() {
+    let app = App::guarded();
+    for kind in [
+        TransportErrorKind::Dns,
+        TransportErrorKind::Blocked,
+        TransportErrorKind::Connect,
+        TransportErrorKind::Timeout,
+    ] {
+        app.transport.push(kind);
+    }
+    for _ in 0..4 {
+        let event = r#"{"event_type":"a","data":1,"tenant":"a"}"#;
+        if app.stored().await.1 == 0 {
+            let url = r#"{"url":"https://hooks.example.com/","tenant":"a"}"#;
+            call(&app, "POST", "/endpoints", url, &["operator"])
+                .await
+                .expect(201);
+        }
+        call(&app, "POST", "/events", event, &["operator"])
+            .await
+            .expect(202);
+        app.deliver().await;
+        app.clock.advance(std::time::Duration::from_secs(1));
+    }
+    let errors = async |who: &str, query: &str| {
+        let path = format!("/deliveries?{query}");
+        let list = call(&app, "GET", &path, "", &[who]).await.expect(200);
+        let items = list["items"].as_array().unwrap().clone();
+        let of = |item: &Value| item["last_error"].as_str().unwrap().to_owned();
+        items.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        errors("viewer", "").await,
+        ["timeout", "connect", "blocked", "dns"]
+    );
+    assert_eq!(
+        errors("viewer a", "").await,
+        ["timeout", "unreachable", "unreachable", "unreachable"]
+    );
+    assert_eq!(errors("viewer", "error_kind=dns").await, ["dns"]);
+    for hidden in ["dns", "blocked", "connect"] {
+        let query = format!("error_kind={hidden}");
+        assert!(errors("viewer a", &query).await.is_empty(), "{hidden}");
+    }
+    assert_eq!(errors("viewer a", "error_kind=timeout").await, ["timeout"]);
+    assert_eq!(errors("viewer a", "error_kind=unreachable").await.len(), 3);
+
+    let first = "/deliveries?error_kind=unreachable&limit=2";
+    let page = call(&app, "GET", first, "", &["viewer a"])
+        .await
+        .expect(200);
+    assert_eq!(page["items"].as_array().unwrap().len(), 2);
+    let rest = format!("{first}&cursor={}", page["next"].as_str().unwrap());
+    let rest = call(&app, "GET", &rest, "", &["viewer a"])
+        .await
+        .expect(200);
+    assert_eq!(rest["items"].as_array().unwrap().len(), 1);
+    assert_eq!(rest["next"], Value::Null);
+
+    let path = format!("/deliveries/{}", rest["items"][0]["id"].as_str().unwrap());
+    let shown = call(&app, "GET", &path, "", &["viewer a"]).await;
+    assert!(!shown.text.contains("dns"), "{}", shown.text);
+    assert_eq!(shown.json()["attempts"][0]["error"], "unreachable");
+}
