@@ -1,2 +1,56 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands: `cargo xtask --help` lists them.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+mod lint;
+mod process;
+#[cfg(test)]
+mod temp;
+mod tree;
+
+const HELP: &str = "\
+The project's own commands.
+
+Usage: cargo xtask <command>
+
+  lint              The house rules that no compiler checks
+";
+
+/// What went wrong, for people to read.
+type Result<T = ()> = std::result::Result<T, String>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<ExitCode> {
+    if args.iter().any(|arg| matches!(*arg, "-h" | "--help")) {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    match args {
+        ["lint"] => lint::run(&root()?)?,
+        _ => return Err(HELP.to_owned()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The workspace's folder. `cargo run` says where this package is now; it may have moved since it was
+/// compiled.
+fn root() -> Result<PathBuf> {
+    let package =
+        env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let root = Path::new(&package).join("..");
+    root.canonicalize()
+        .map_err(|error| format!("{}: {error}", root.display()))
+}
