@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 mod lint;
+mod mutants;
 mod process;
 #[cfg(test)]
 mod temp;
@@ -15,7 +16,11 @@ The project's own commands.
 
 Usage: cargo xtask <command>
 
+  mutants [NAME…]   Plants each bug of tests/mutants/ in a copy of the tree and proves that the
+                    tests named for it fail; without names, all of them
   lint              The house rules that no compiler checks
+
+tests/mutants/README.md says how a planted bug is written down.
 ";
 
 /// What went wrong, for people to read.
@@ -40,6 +45,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
     }
     match args {
         ["lint"] => lint::run(&root()?)?,
+        ["mutants", names @ ..] => mutants::run(&root()?, names)?,
         _ => return Err(HELP.to_owned()),
     }
     Ok(ExitCode::SUCCESS)
