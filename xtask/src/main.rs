@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 mod lint;
 mod mutants;
+mod packages;
 mod process;
+mod steps;
 #[cfg(test)]
 mod temp;
 mod tree;
@@ -16,6 +18,7 @@ The project's own commands.
 
 Usage: cargo xtask <command>
 
+  test              Everything that CI runs, step by step, up to the first failure
   mutants [NAME…]   Plants each bug of tests/mutants/ in a copy of the tree and proves that the
                     tests named for it fail; without names, all of them
   lint              The house rules that no compiler checks
@@ -44,6 +47,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     match args {
+        ["test"] => return steps::run(&root()?),
         ["lint"] => lint::run(&root()?)?,
         ["mutants", names @ ..] => mutants::run(&root()?, names)?,
         _ => return Err(HELP.to_owned()),
