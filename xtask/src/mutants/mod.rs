@@ -1,0 +1,145 @@
+//! `cargo xtask mutants`: proves that tests find planted bugs.
+//!
+//! All happens in a copy of the tree. It stays in `target/mutants` from run to run, so that cargo
+//! compiles only what differs; what it depends on comes from the workspace's own target folder. First
+//! the tests that the mutants name must pass there; then each mutant's patch is applied, its tests must
+//! fail, and the patch is taken back.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use crate::Result;
+use crate::process::{Stopwatch, git};
+use crate::tree::Tree;
+
+mod mutant;
+mod trial;
+
+use mutant::{Check, Mutant};
+use trial::Trial;
+
+/// Where the mutants are, below the workspace's folder.
+const PATCHES: &str = "tests/mutants";
+
+/// Plants the mutants of these names, or all, each on its own.
+pub(crate) fn run(root: &Path, names: &[&str]) -> Result {
+    let mutants = mutant::load(&root.join(PATCHES), names)?;
+    let home = root.join("target/mutants");
+    let copy = Copy::of(&Tree::of(root)?, &home)?;
+    passes_unpatched(&copy, &mutants)?;
+
+    let width = mutants.iter().map(|it| it.name.len()).max().unwrap_or(0);
+    let mut problems = Vec::new();
+    for mutant in &mutants {
+        let watch = Stopwatch::start();
+        let verdict = try_mutant(&copy, mutant)?;
+        let (state, by) = match &verdict {
+            Ok(()) => ("caught", mutant.checks()),
+            Err(problem) => (
+                "NOT CAUGHT",
+                problem.lines().next().unwrap_or("").to_owned(),
+            ),
+        };
+        println!(
+            "{:width$}  {state:<10}  {by}  ({})",
+            mutant.name,
+            watch.read()
+        );
+        if let Err(problem) = verdict {
+            problems.push(format!("{}: {}\n{problem}", mutant.name, mutant.bug));
+        }
+    }
+    println!(
+        "{} caught, {} not caught",
+        mutants.len() - problems.len(),
+        problems.len()
+    );
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "planted bugs were not caught\n\n{}",
+        problems.join("\n\n")
+    ))
+}
+
+/// Each check must run tests that pass, or its failing would say nothing.
+fn passes_unpatched(copy: &Copy, mutants: &[Mutant]) -> Result {
+    let watch = Stopwatch::start();
+    let checks: BTreeSet<(&Check, bool)> = mutants
+        .iter()
+        .flat_map(|it| it.caught_by.iter().map(|check| (check, it.may_hang)))
+        .collect();
+    for (check, may_hang) in &checks {
+        match trial::run(&copy.tree, &copy.target, check, *may_hang)? {
+            Trial::Passed { tests: 1.. } => {}
+            other => return Err(format!("without any patch, {check}: {}", other.told())),
+        }
+    }
+    println!(
+        "without any patch, {} checks pass ({})",
+        checks.len(),
+        watch.read()
+    );
+    Ok(())
+}
+
+/// The inner error is what is wrong with the mutant, the outer one what keeps us from saying.
+fn try_mutant(copy: &Copy, mutant: &Mutant) -> Result<std::result::Result<(), String>> {
+    if let Err(error) = copy.apply(&mutant.patch, &[]) {
+        return Ok(Err(format!("the patch is stale: {error}")));
+    }
+    let mut verdict = Ok(());
+    for check in &mutant.caught_by {
+        verdict = match trial::run(&copy.tree, &copy.target, check, mutant.may_hang)? {
+            Trial::Failed => continue,
+            Trial::Hung { .. } if mutant.may_hang => continue,
+            other => Err(format!("{check}: {}", other.told())),
+        };
+        break;
+    }
+    copy.apply(&mutant.patch, &["--reverse"])?;
+    Ok(verdict)
+}
+
+/// A copy of the tree that bugs are planted in, and cargo's target folder for it. One run at a time.
+struct Copy {
+    tree: PathBuf,
+    target: PathBuf,
+    _lock: File,
+}
+
+impl Copy {
+    fn of(tree: &Tree, home: &Path) -> Result<Self> {
+        let failed = |error| format!("{}: {error}", home.display());
+        fs::create_dir_all(home).map_err(failed)?;
+        let lock = File::create(home.join("lock")).map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        let copy = Self {
+            tree: home.join("tree"),
+            target: home.to_owned(),
+            _lock: lock,
+        };
+        tree.copy_to(&copy.tree).map_err(failed)?;
+        Ok(copy)
+    }
+
+    /// Applies a patch, wholly or not at all. The files that it writes have new modification times, so
+    /// cargo sees the change both ways.
+    fn apply(&self, patch: &Path, options: &[&str]) -> Result {
+        let mut apply = git(&self.tree);
+        // In a repository, git would skip what is not below the current folder, which all of it is not.
+        apply.env("GIT_CEILING_DIRECTORIES", &self.target);
+        apply.args(["apply", "--whitespace=nowarn"]);
+        let output = apply.args(options).arg(patch).output();
+        let output = output.map_err(|error| format!("git: {error}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! `cargo xtask test`: everything that CI runs, in order, up to the first failure.
+//!
+//! The steps share the target folder, and the tests one set of features, so that little is compiled
+//! twice. None changes `RUSTFLAGS`, which would compile everything again.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use crate::packages::{Package, packages};
+use crate::process::{Stopwatch, cargo, git, line, succeed, works};
+use crate::{Result, lint, mutants};
+
+struct Step {
+    name: &'static str,
+    run: fn(&Path) -> Result,
+}
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "format",
+        run: format,
+    },
+    Step {
+        name: "clippy",
+        run: clippy,
+    },
+    Step {
+        name: "features",
+        run: features,
+    },
+    Step {
+        name: "tests",
+        run: unit_and_integration_tests,
+    },
+    Step {
+        name: "doc tests",
+        run: doc_tests,
+    },
+    Step {
+        name: "docs",
+        run: docs,
+    },
+    Step {
+        name: "quickstart",
+        run: quickstart,
+    },
+    Step {
+        name: "mutants",
+        run: |root| mutants::run(root, &[]),
+    },
+    Step {
+        name: "lint",
+        run: lint::run,
+    },
+];
+
+/// Target kinds with tests: all but benchmarks.
+const TESTED: [&str; 4] = ["--lib", "--bins", "--tests", "--examples"];
+
+/// Tells of a failed step itself, so that the count is the last line of the log.
+pub(crate) fn run(root: &Path) -> Result<ExitCode> {
+    preflight(root)?;
+    let steps = STEPS.iter().filter(|step| applies(step, root));
+    let summary = run_all(root, &steps.collect::<Vec<_>>());
+    println!(
+        "\n{}\n{} passed, {} failed",
+        summary.table, summary.passed, summary.failed
+    );
+    Ok(match summary.failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+/// A step for what does not exist is left out.
+fn applies(step: &Step, root: &Path) -> bool {
+    step.name != "quickstart" || root.join("examples/quickstart.rs").exists()
+}
+
+/// Says what to install before any time is spent.
+fn preflight(root: &Path) -> Result {
+    let needs: [(Command, &[&str], &str); 3] = [
+        (
+            cargo(root),
+            &["fmt", "--version"],
+            "`rustup component add rustfmt`",
+        ),
+        (
+            cargo(root),
+            &["clippy", "--version"],
+            "`rustup component add clippy`",
+        ),
+        (git(root), &["version"], "install git"),
+    ];
+    let missing = needs.into_iter().filter_map(|(mut command, args, remedy)| {
+        let works = works(command.args(args));
+        (!works).then(|| format!("`{}` does not work: {remedy}", line(&command)))
+    });
+    let missing: Vec<String> = missing.collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(missing.join("\n"))
+}
+
+#[derive(Default)]
+struct Summary {
+    table: String,
+    passed: usize,
+    failed: usize,
+}
+
+/// Runs the steps up to the first that fails.
+fn run_all(root: &Path, steps: &[&Step]) -> Summary {
+    let mut summary = Summary::default();
+    for step in steps {
+        if summary.failed > 0 {
+            summary.table += &row(step.name, "not run", "");
+            continue;
+        }
+        println!("\n==> {}", step.name);
+        let watch = Stopwatch::start();
+        let result = (step.run)(root);
+        let time = watch.read();
+        if let Err(error) = result {
+            summary.failed += 1;
+            summary.table += &row(step.name, "FAILED", &time);
+            println!("==> {}: FAILED after {time}: {error}", step.name);
+        } else {
+            summary.passed += 1;
+            summary.table += &row(step.name, "passed", &time);
+            println!("==> {}: passed in {time}", step.name);
+        }
+    }
+    summary
+}
+
+fn row(name: &str, state: &str, time: &str) -> String {
+    format!("{name:<12} {state:<8} {time:>8}\n")
+}
+
+fn format(root: &Path) -> Result {
+    show(cargo(root).args(["fmt", "--all", "--check"]))
+}
+
+fn clippy(root: &Path) -> Result {
+    let mut clippy = cargo(root);
+    clippy.args(["clippy", "--workspace", "--all-targets", "--all-features"]);
+    show(clippy.args(["--locked", "--", "-D", "warnings"]))
+}
+
+/// Each package with none of its features, and with each alone: in the whole workspace one package's
+/// features hide that another forgot to ask for them.
+fn features(root: &Path) -> Result {
+    for package in packages(root)? {
+        for choice in choices(&package) {
+            let watch = Stopwatch::start();
+            let mut clippy = cargo(root);
+            clippy.args(["clippy", "--quiet", "--locked", "--package", &package.name]);
+            clippy.args(choice).args(["--", "-D", "warnings"]);
+            succeed(&mut clippy)?;
+            println!("{} ({})", line(&clippy), watch.read());
+        }
+    }
+    Ok(())
+}
+
+fn choices(package: &Package) -> Vec<Vec<&str>> {
+    let mut choices = vec![vec!["--no-default-features"]];
+    for feature in &package.features {
+        choices.push(vec!["--no-default-features", "--features", feature]);
+    }
+    choices
+}
+
+fn unit_and_integration_tests(root: &Path) -> Result {
+    let mut test = cargo(root);
+    if works(cargo(root).args(["nextest", "--version"])) {
+        test.args(["nextest", "run"]);
+    } else {
+        test.arg("test");
+    }
+    show(everything(&mut test).args(TESTED))
+}
+
+fn doc_tests(root: &Path) -> Result {
+    show(everything(cargo(root).args(["test", "--doc"])))
+}
+
+fn docs(root: &Path) -> Result {
+    let mut doc = cargo(root);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    show(everything(doc.args(["doc", "--no-deps"])))
+}
+
+fn quickstart(root: &Path) -> Result {
+    show(cargo(root).args(["run", "--locked", "--example", "quickstart"]))
+}
+
+fn everything(command: &mut Command) -> &mut Command {
+    command.args(["--workspace", "--all-features", "--locked"])
+}
+
+fn show(command: &mut Command) -> Result {
+    println!("{}", line(command));
+    succeed(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: Step = Step {
+        name: "good",
+        run: |_| Ok(()),
+    };
+    const BAD: Step = Step {
+        name: "bad",
+        run: |_| Err("planted".into()),
+    };
+    const NEVER: Step = Step {
+        name: "never",
+        run: |_| panic!("a step after a failure ran"),
+    };
+
+    #[test]
+    fn the_first_failure_is_the_last_step() {
+        let summary = run_all(Path::new("."), &[&GOOD, &BAD, &NEVER]);
+        assert_eq!((summary.passed, summary.failed), (1, 1));
+        let states = summary.table.lines().map(|row| &row[..21]);
+        let expected = [
+            "good         passed  ",
+            "bad          FAILED  ",
+            "never        not run ",
+        ];
+        assert!(states.eq(expected), "{}", summary.table);
+    }
+
+    #[test]
+    fn each_feature_is_tried_alone_and_none() {
+        let package = Package {
+            name: "p".into(),
+            features: vec!["default".into(), "tls".into()],
+        };
+        let choices: Vec<String> = choices(&package).iter().map(|it| it.join(" ")).collect();
+        let none = "--no-default-features";
+        let [default, tls] = ["default", "tls"].map(|it| format!("{none} --features {it}"));
+        assert_eq!(choices, [none, &default, &tls]);
+    }
+}
