@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use webhook_core::testing::{Intercepted, ManualClock, Reply, ScriptedTransport};
 use webhook_core::{
-    Builder, Clock as _, DeliveryStatus, Dispatcher, EndpointSettings, Error, ErrorKind,
+    Builder, DeliveryStatus, Dispatcher, EndpointSettings, Error, ErrorKind,
     MemoryQueue, MemoryStore, Notice, Store, Transport, TransportError,
 };
 
@@ -269,17 +269,23 @@ async fn one_bad_outcome_does_not_take_the_others_along() {
 async fn a_worker_follows_a_manual_clock() {
     let clock = ManualClock::default();
     let receiver = ScriptedTransport::new([503]);
+    let recorded = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&recorded);
     let running = Running::start(
         Dispatcher::builder(MemoryStore::new())
             .transport(receiver.clone())
             .clock(clock.clone())
+            .observer(move |_: &Notice<'_>| {
+                count.fetch_add(1, Ordering::SeqCst);
+            })
             .seed(1),
     );
     create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
     running.dispatcher.enqueue(event()).await.unwrap();
-    until(|| receiver.requests().len() == 1).await;
-    clock.set(clock.now() + Duration::from_secs(6));
-    until(|| receiver.requests().len() == 2).await;
+    until(|| recorded.load(Ordering::SeqCst) == 1).await;
+    clock.advance(Duration::from_secs(6));
+    until(|| recorded.load(Ordering::SeqCst) == 2).await;
+    assert_eq!(receiver.requests().len(), 2);
     running.stop().await;
 }
 
