@@ -5,11 +5,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::event::EventType;
+use crate::header_log::HeaderLog;
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
 use crate::transport::TransportErrorKind;
@@ -166,8 +166,8 @@ pub struct Attempt {
     pub duration: Duration,
     /// From the start to the response's head, where the transport can tell.
     pub first_byte: Option<Duration>,
-    /// The headers that were sent; values of secret headers are marked sensitive.
-    pub request_headers: HeaderMap,
+    /// The headers that were sent, but for the values of secret ones.
+    pub request_headers: HeaderLog,
     /// What it produced.
     pub outcome: Outcome,
 }
@@ -180,7 +180,7 @@ pub enum Outcome {
         /// Its status code.
         status: u16,
         /// Its headers.
-        headers: HeaderMap,
+        headers: HeaderLog,
         /// Its body, up to the dispatcher's limit: bytes, not necessarily text.
         body: Bytes,
         /// Whether the body was longer.

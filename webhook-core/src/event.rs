@@ -1,6 +1,6 @@
 //! Events: what happened, and what is sent of it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -265,26 +265,32 @@ impl Event {
     /// The JSON text given as `data`, byte for byte; `None` if the host made the whole body itself.
     #[must_use]
     pub fn data(&self) -> Option<Bytes> {
-        let head = envelope_head(&self.event_type, self.created_at);
+        let mut head = BytesMut::new();
+        push_head(&mut head, &self.event_type, self.created_at);
         let end = self.body.len().checked_sub(1)?;
-        let is_envelope = self.body.starts_with(head.as_bytes()) && self.body.ends_with(b"}");
+        let is_envelope = self.body.starts_with(&head) && self.body.ends_with(b"}");
         (is_envelope && head.len() <= end).then(|| self.body.slice(head.len()..end))
     }
 }
 
-/// The standard body: `{"type":…,"timestamp":…,"data":…}`.
+/// The standard body: `{"type":…,"timestamp":…,"data":…}`, in one allocation.
 fn envelope(event_type: &EventType, at: Timestamp, data: &[u8]) -> Bytes {
-    let head = envelope_head(event_type, at);
-    let mut body = BytesMut::with_capacity(head.len() + data.len() + 1);
-    body.put_slice(head.as_bytes());
+    let around = r#"{"type":"","timestamp":"","data":}"#.len() + Timestamp::TEXT_LEN;
+    let mut body = BytesMut::with_capacity(around + event_type.as_str().len() + data.len());
+    push_head(&mut body, event_type, at);
     body.put_slice(data);
     body.put_u8(b'}');
     body.freeze()
 }
 
-/// An event type's characters need no escape.
-fn envelope_head(event_type: &EventType, at: Timestamp) -> String {
-    format!(r#"{{"type":"{event_type}","timestamp":"{at}","data":"#)
+/// What stands before the data. An event type's characters need no escape.
+fn push_head(body: &mut BytesMut, event_type: &EventType, at: Timestamp) {
+    body.put_slice(br#"{"type":""#);
+    body.put_slice(event_type.as_str().as_bytes());
+    body.put_slice(br#"","timestamp":""#);
+    // Writing into a buffer that grows cannot fail.
+    write!(body, "{at}").ok();
+    body.put_slice(br#"","data":"#);
 }
 
 #[cfg(test)]

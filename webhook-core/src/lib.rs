@@ -7,6 +7,7 @@ mod error;
 mod event;
 mod filter;
 mod forward;
+mod header_log;
 mod headers;
 mod id;
 mod memory;
@@ -39,6 +40,7 @@ pub use endpoint::{
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use event::{Event, EventType, Idempotency, InvalidEvent, NewEvent};
 pub use filter::{EventPattern, InvalidFilter, InvalidPattern, PayloadFilter};
+pub use header_log::{HeaderLog, InvalidHeaderLog};
 pub use headers::{CustomHeaders, InvalidHeader};
 pub use id::delivery_id;
 pub use memory::{MemoryQueue, MemoryStore, MemoryTx};
@@ -68,7 +70,6 @@ pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};
 #[cfg(feature = "reqwest")]
 pub use transport::http::{BuildTransportError, HttpTransport, HttpTransportBuilder};
 pub use transport::{
-    MaxResponseBody, RequestTimeout, Timings, Transport, TransportError, TransportErrorKind,
-    Truncated,
+    RequestOptions, ResponseDetails, Transport, TransportError, TransportErrorKind,
 };
 pub use url::{EndpointUrl, InvalidEndpointUrl};

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, header};
-
 use crate::delivery::{EndReason, Outcome};
+use crate::header_log::HeaderLog;
 use crate::time::Timestamp;
 use crate::transport::TransportErrorKind;
 
@@ -172,8 +171,10 @@ fn retry_after(outcome: &Outcome, now: Timestamp) -> Option<Duration> {
     }
 }
 
-fn parse_retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+fn parse_retry_after(headers: &HeaderLog, now: Timestamp) -> Option<Duration> {
+    let value = std::str::from_utf8(headers.get("retry-after")?)
+        .ok()?
+        .trim();
     let is_seconds = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     let asked = if is_seconds {
         value.parse().map_or(Duration::MAX, Duration::from_secs)
@@ -188,6 +189,7 @@ fn parse_retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use http::{HeaderMap, header};
 
     use super::*;
 
@@ -196,7 +198,7 @@ mod tests {
     fn response(status: u16) -> Outcome {
         Outcome::Response {
             status,
-            headers: HeaderMap::new(),
+            headers: HeaderLog::default(),
             body: Bytes::new(),
             truncated: false,
         }
@@ -207,7 +209,7 @@ mod tests {
         headers.insert(header::RETRY_AFTER, retry_after.parse().unwrap());
         Outcome::Response {
             status,
-            headers,
+            headers: HeaderLog::from(&headers),
             body: Bytes::new(),
             truncated: false,
         }

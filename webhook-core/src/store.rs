@@ -151,6 +151,8 @@ pub enum Changed<T> {
 ///   queue's `claim` raises it to the lease's and sets `in_progress`; `record` requires equality *and*
 ///   `in_progress`, otherwise it changes nothing, not even the attempt log.
 /// - **Tenants are walls.** A row outside the scope is as if it did not exist.
+/// - **Its own queue knows at once.** Where the deliveries are the queue, whatever makes one due (an insert,
+///   a retry, a replay) also wakes those who wait in [`Queue::ready`], without a `push`.
 /// - **Idempotent where it must be.** `insert_events` with the same ids again adds nothing.
 /// - States change only as [`DeliveryStatus::may_become`] allows.
 ///

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use uuid::Uuid;
@@ -42,7 +42,8 @@ impl Tenant {
 
 impl Default for Tenant {
     fn default() -> Self {
-        Self("default".into())
+        static DEFAULT: LazyLock<Tenant> = LazyLock::new(|| Tenant("default".into()));
+        DEFAULT.clone()
     }
 }
 

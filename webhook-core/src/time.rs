@@ -22,6 +22,8 @@ pub type Now = Option<Timestamp>;
 impl Timestamp {
     /// The latest instant that has an RFC 3339 form: the end of the year 9999.
     pub const MAX: Self = Self(253_402_207_200_999_999);
+    /// Bytes of the text form.
+    pub(crate) const TEXT_LEN: usize = 27;
     /// The start of 1970.
     pub const EPOCH: Self = Self(0);
 
@@ -171,7 +173,7 @@ mod tests {
         for micros in [0, 1, 1_765_432_109_876_543, Timestamp::MAX.0] {
             let at = Timestamp::from_micros(micros);
             let text = at.to_string();
-            assert_eq!(text.len(), 27, "{text}");
+            assert_eq!(text.len(), Timestamp::TEXT_LEN, "{text}");
             assert_eq!(text.parse::<Timestamp>().unwrap(), at);
         }
         assert_eq!(

@@ -13,8 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use webhook_core::{
-    EndpointUrl, HttpTransport, MaxResponseBody, NetworkPolicy, RequestTimeout, Timings, Transport,
-    TransportError, TransportErrorKind, Truncated,
+    EndpointUrl, HttpTransport, NetworkPolicy, RequestOptions, ResponseDetails, Transport,
+    TransportError, TransportErrorKind,
 };
 
 /// What the tests keep of a body.
@@ -99,9 +99,11 @@ fn transport() -> HttpTransport {
 
 fn ping(url: &EndpointUrl, limit: Duration) -> Request<Bytes> {
     Request::post(url.uri().clone())
-        .extension(url.clone())
-        .extension(RequestTimeout(limit))
-        .extension(MaxResponseBody(MAX_BODY))
+        .extension(
+            RequestOptions::new(url.clone())
+                .timeout(limit)
+                .max_response_body(MAX_BODY),
+        )
         .body(Bytes::from_static(b"ping"))
         .unwrap()
 }
@@ -112,6 +114,11 @@ async fn post(url: &EndpointUrl, limit: Duration) -> Result<Response<Bytes>, Tra
         assert_is_discreet(error);
     }
     answer
+}
+
+fn is_truncated(answer: &Response<Bytes>) -> bool {
+    let details = answer.extensions().get::<ResponseDetails>();
+    details.is_some_and(|details| details.truncated)
 }
 
 /// No part of the error, printed or debugged, holds the query.
@@ -136,9 +143,9 @@ async fn an_ordinary_answer_is_complete_and_timed() {
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["x-a"], "1");
     assert_eq!(&answer.body()[..], b"ok");
-    assert!(answer.extensions().get::<Truncated>().is_none());
-    let timings = answer.extensions().get::<Timings>().unwrap();
-    assert!(timings.first_byte.is_some());
+    let details = answer.extensions().get::<ResponseDetails>().unwrap();
+    assert!(details.first_byte.is_some());
+    assert!(!details.truncated);
 }
 
 #[tokio::test]
@@ -158,7 +165,7 @@ async fn an_endless_body_is_cut_and_the_rest_is_not_read() {
         let (url, mut counts) = repeats(head, vec![b'x'; 64 * 1024]).await;
         let answer = post(&url, PATIENT).await.unwrap();
         assert_eq!(answer.body().len(), MAX_BODY);
-        assert!(answer.extensions().get::<Truncated>().is_some());
+        assert!(is_truncated(&answer));
         // What the sockets buffer, and not more.
         assert!(counts.recv().await.unwrap() < 64 << 20);
     }
@@ -173,7 +180,7 @@ async fn endless_chunks_are_cut() {
     .await;
     let answer = post(&url, PATIENT).await.unwrap();
     assert_eq!(answer.body().len(), MAX_BODY);
-    assert!(answer.extensions().get::<Truncated>().is_some());
+    assert!(is_truncated(&answer));
     counts.recv().await.unwrap();
 }
 
@@ -187,7 +194,7 @@ async fn a_body_as_long_as_the_cap_is_whole() {
         let url = sends(format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(len))).await;
         let answer = post(&url, PATIENT).await.unwrap();
         assert_eq!(answer.body().len(), len.min(MAX_BODY));
-        assert_eq!(answer.extensions().get::<Truncated>().is_some(), cut);
+        assert_eq!(is_truncated(&answer), cut);
     }
 }
 

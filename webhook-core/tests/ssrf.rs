@@ -216,7 +216,7 @@ mod transport {
     use rustls::pki_types::PrivateKeyDer;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use webhook_core::{
-        EndpointUrl, HttpTransport, HttpTransportBuilder, NetworkPolicy, RequestTimeout, Resolve,
+        EndpointUrl, HttpTransport, HttpTransportBuilder, NetworkPolicy, RequestOptions, Resolve,
         Transport, TransportError, TransportErrorKind,
     };
 
@@ -287,8 +287,7 @@ mod transport {
     async fn post(transport: &HttpTransport, url: &str) -> Result<Response<Bytes>, TransportError> {
         let url: EndpointUrl = url.parse().unwrap();
         let request = Request::post(url.uri().clone())
-            .extension(RequestTimeout(Duration::from_secs(30)))
-            .extension(url)
+            .extension(RequestOptions::new(url).timeout(Duration::from_secs(30)))
             .body(Bytes::from_static(b"ping"))
             .unwrap();
         transport.send(request).await
@@ -503,7 +502,9 @@ mod transport {
 
         let transport = loopback().resolver(Silent).build().unwrap();
         let request = Request::post(slow)
-            .extension(RequestTimeout(Duration::from_millis(20)))
+            .extension(
+                RequestOptions::new(slow.parse().unwrap()).timeout(Duration::from_millis(20)),
+            )
             .body(Bytes::new());
         let url = format!("http://127.0.0.1:{port}/");
         let (hung, other) = tokio::join!(transport.send(request.unwrap()), post(&transport, &url));

@@ -7,12 +7,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Delivery, DeliveryFilter, DeliveryStatus, EndReason, Endpoint, EndpointState,
-    EventType, ManageError, Outcome, Page, PageRequest, Tenant, Timestamp, TransportErrorKind,
+    EventType, HeaderLog, ManageError, Outcome, Page, PageRequest, Tenant, Timestamp,
+    TransportErrorKind,
 };
 
 use super::NoFields;
@@ -339,16 +340,12 @@ impl ResponseView {
 }
 
 /// Headers by name, the values of one name joined as [RFC 9110, 5.3](https://www.rfc-editor.org/rfc/rfc9110#section-5.3)
-/// allows, and secret values hidden.
-fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
+/// allows. The log holds no secret values.
+fn shown(headers: &HeaderLog) -> BTreeMap<String, String> {
     let mut shown = BTreeMap::<String, String>::new();
-    for (name, value) in headers {
-        let value = if value.is_sensitive() {
-            super::endpoints::HIDDEN.into()
-        } else {
-            String::from_utf8_lossy(value.as_bytes())
-        };
-        let joined = shown.entry(name.to_string());
+    for (name, value) in headers.iter() {
+        let value = String::from_utf8_lossy(value);
+        let joined = shown.entry(name.to_owned());
         joined
             .and_modify(|joined| {
                 joined.push_str(", ");

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Method, Response};
 use serde_json::{Value, json};
-use webhook_core::{TransportErrorKind, Truncated};
+use webhook_core::{ResponseDetails, TransportErrorKind};
 
 use crate::support::App;
 
@@ -29,7 +29,8 @@ async fn a_delivery_is_shown_try_by_try() {
     app.transport.push(TransportErrorKind::Timeout);
     app.transport.push(response(503, b"b\xff"));
     let mut cut = response(200, b"thanks\0");
-    cut.extensions_mut().insert(Truncated);
+    cut.extensions_mut()
+        .insert(ResponseDetails::default().truncated(true));
     app.transport.push(cut);
     let endpoint = app
         .endpoint(json!({"headers": {"x-shard": "7"}, "secret_headers": {"authorization": "s3cret"}, "retry_schedule": [0, 0]}))

@@ -7,23 +7,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use uuid::fmt::Hyphenated;
 
 use super::Engine;
 use crate::delivery::{Attempt, EndReason, Outcome};
 use crate::endpoint::{Endpoint, EndpointState, StateReason};
-use crate::error::BoxError;
+use crate::header_log::HeaderLog;
 use crate::queue::{Lease, Settle};
 use crate::retry::{Decision, Next, decide};
 use crate::signing::SignRequest;
 use crate::store::{Record, Work};
 use crate::time::Timestamp;
-use crate::transport::{
-    MaxResponseBody, RequestTimeout, Timings, TransportError, TransportErrorKind, Truncated,
-};
+use crate::transport::{RequestOptions, ResponseDetails, TransportError, TransportErrorKind};
 
 /// How much longer than its deadline a transport may take before it is aborted.
 const GRACE: Duration = Duration::from_secs(1);
+/// Headers that we set, and one of the transport's: a map of six is the largest of its size.
+const OWN_HEADERS: usize = 6;
 /// When a delivery is looked at again whose endpoint is not enabled. Its lane is held meanwhile.
 const PAUSED_RECHECK: Duration = Duration::from_secs(60);
 
@@ -57,15 +58,17 @@ impl Engine {
         let started_at = self.clock.now();
         let timeout = self.timeout_of(&work.endpoint);
         let (request_headers, sent) = match self.request(&work, started_at, timeout) {
-            Ok(request) => (request.headers().clone(), self.send(request, timeout).await),
-            Err(error) => (HeaderMap::new(), Err(error)),
+            Ok(request) => (
+                HeaderLog::from(request.headers()),
+                self.send(request, timeout).await,
+            ),
+            Err(error) => (HeaderLog::default(), Err(error)),
         };
         let now = self.clock.now();
-        let first_byte = sent
-            .as_ref()
-            .ok()
-            .and_then(|response| response.extensions().get::<Timings>()?.first_byte);
-        let outcome = sent.map_or_else(|error| Outcome::Failed(error.kind()), outcome_of);
+        let (outcome, first_byte) = match sent {
+            Ok(response) => outcome_of(response),
+            Err(error) => (Outcome::Failed(error.kind()), None),
+        };
         let decision = self.decide(&outcome, &work, now);
         let attempt = Attempt {
             started_at,
@@ -138,32 +141,51 @@ impl Engine {
         let Work {
             event, endpoint, ..
         } = work;
-        let mut headers = endpoint.settings.headers.as_map().clone();
+        let custom = endpoint.settings.headers.as_map();
+        let mut headers = HeaderMap::with_capacity(custom.len() + OWN_HEADERS);
+        headers.extend(
+            custom
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, self.config.user_agent.clone());
-        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-        let secrets: Vec<_> = endpoint.live_secrets(now).cloned().collect();
-        let to_sign = SignRequest::new(
-            event.id.hyphenated().encode_lower(&mut id),
-            now,
-            &event.body,
-            &secrets,
-        );
-        let internal =
-            |error: BoxError| TransportError::new(TransportErrorKind::Internal).with_source(error);
-        self.signer
-            .sign(&to_sign, &mut headers)
-            .map_err(|error| internal(error.into()))?;
-        let mut request = Request::post(endpoint.url.uri())
-            .body(event.body.clone())
-            .map_err(|error| internal(error.into()))?;
+        self.sign(work, now, &mut headers)?;
+        let mut request = Request::new(event.body.clone());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = endpoint.url.uri().clone();
         *request.headers_mut() = headers;
-        request.extensions_mut().insert(endpoint.url.clone());
-        request.extensions_mut().insert(RequestTimeout(timeout));
-        request
-            .extensions_mut()
-            .insert(MaxResponseBody(self.config.max_response_body));
+        let options = RequestOptions::new(endpoint.url.clone())
+            .timeout(timeout)
+            .max_response_body(self.config.max_response_body);
+        request.extensions_mut().insert(options);
         Ok(request)
+    }
+
+    fn sign(
+        &self,
+        Work {
+            event, endpoint, ..
+        }: &Work,
+        now: Timestamp,
+        headers: &mut HeaderMap,
+    ) -> Result<(), TransportError> {
+        let mut id = [0; Hyphenated::LENGTH];
+        let id = event.id.hyphenated().encode_lower(&mut id);
+        let mut live = endpoint.live_secrets(now);
+        let signed = match (live.next(), live.next()) {
+            // The rule: no rotation under way, nothing to collect.
+            (Some(only), None) => {
+                let request = SignRequest::new(id, now, &event.body, std::slice::from_ref(only));
+                self.signer.sign(&request, headers)
+            }
+            _ => {
+                let secrets: Vec<_> = endpoint.live_secrets(now).cloned().collect();
+                self.signer
+                    .sign(&SignRequest::new(id, now, &event.body, &secrets), headers)
+            }
+        };
+        signed.map_err(|error| TransportError::new(TransportErrorKind::Internal).with_source(error))
     }
 
     /// Sends, whatever the transport does: one that panics or overstays its deadline has failed.
@@ -204,12 +226,18 @@ impl Engine {
     pub(super) const PAUSE: Duration = PAUSED_RECHECK;
 }
 
-fn outcome_of(response: Response<Bytes>) -> Outcome {
+fn outcome_of(response: Response<Bytes>) -> (Outcome, Option<Duration>) {
     let (parts, body) = response.into_parts();
-    Outcome::Response {
+    let details = parts
+        .extensions
+        .get()
+        .copied()
+        .unwrap_or_else(ResponseDetails::default);
+    let outcome = Outcome::Response {
         status: parts.status.as_u16(),
-        truncated: parts.extensions.get::<Truncated>().is_some(),
-        headers: parts.headers,
+        headers: HeaderLog::from(&parts.headers),
         body,
-    }
+        truncated: details.truncated,
+    };
+    (outcome, details.first_byte)
 }

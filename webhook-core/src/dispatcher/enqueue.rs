@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::Engine;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, InvalidEvent, NewEvent};
+use crate::queue::Job;
 use crate::store::{Inserted, Insertion, OnConflict};
 
 /// The most events of one [`enqueue_batch`](super::Dispatcher::enqueue_batch).
@@ -92,11 +93,11 @@ impl Engine {
             .map(stamp)
             .collect::<Result<Vec<_>, _>>()?;
         let now = self.clock.pinned();
-        let insertion = self
+        let mut insertion = self
             .store
             .insert_events(&events, OnConflict::Abort, now)
             .await?;
-        self.push(&insertion).await;
+        self.push(std::mem::take(&mut insertion.jobs));
         let ids = events.iter().zip(&insertion.events).enumerate();
         ids.map(|(index, (event, inserted))| accept(event.id, *inserted).map_err(at(index)))
             .collect()
@@ -178,32 +179,25 @@ impl Engine {
     }
 
     async fn insert(&self, events: &[Event]) -> Result<Insertion, Error> {
-        let insertion = self
+        let mut insertion = self
             .store
             .insert_events(events, OnConflict::Skip, self.clock.pinned())
             .await?;
-        self.push(&insertion).await;
+        self.push(std::mem::take(&mut insertion.jobs));
         Ok(insertion)
     }
 
-    /// Tells the queue. A push that fails is only a late one: the sweeper repeats it.
-    async fn push(&self, insertion: &Insertion) {
-        if insertion.jobs.is_empty() {
-            return;
+    /// Tells a queue beside the store, without letting the caller wait for it. A push that fails is only a
+    /// late one: the sweeper repeats it.
+    fn push(&self, jobs: Vec<Job>) {
+        if self.has_index && !jobs.is_empty() {
+            let (queue, now) = (Arc::clone(&self.queue), self.clock.pinned());
+            tokio::spawn(async move {
+                if let Err(error) = queue.push(&jobs, now).await {
+                    tracing::warn!(%error, "jobs could not be pushed; the sweeper will");
+                }
+            });
         }
-        let now = self.clock.pinned();
-        if !self.has_index {
-            log_failure(self.queue.push(&insertion.jobs, now).await);
-        } else {
-            let (queue, jobs) = (Arc::clone(&self.queue), insertion.jobs.clone());
-            tokio::spawn(async move { log_failure(queue.push(&jobs, now).await) });
-        }
-    }
-}
-
-fn log_failure(pushed: Result<(), Error>) {
-    if let Err(error) = pushed {
-        tracing::warn!(%error, "jobs could not be pushed; the sweeper will");
     }
 }
 

@@ -402,6 +402,9 @@ impl<'a> Deliveries<'a> {
 
 impl Engine {
     async fn push_replayed(&self, jobs: &[Job]) {
+        if !self.has_index {
+            return;
+        }
         if let Err(error) = self.queue.push(jobs, self.clock.pinned()).await {
             tracing::warn!(%error, "replayed jobs could not be pushed; the sweeper will");
         }

@@ -1,9 +1,12 @@
 //! The worker: claims what is due as slots become free, and hands each delivery to a task.
 
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +57,9 @@ impl Engine {
             let (engine, cancelled) = (Arc::clone(&self), sweeping.clone());
             tokio::spawn(async move { cancelled.run_until_cancelled(engine.sweep_all()).await })
         });
+        for _ in 0..self.config.max_in_flight {
+            pool.tasks.spawn(Arc::clone(&self).work(Arc::clone(&pool)));
+        }
         tokio::pin!(shutdown);
         self.keep_busy(&pool, shutdown).await;
 
@@ -128,32 +134,37 @@ impl Engine {
         }
     }
 
-    /// Starts a task for each delivery, and one to end the claims that need no attempt.
+    /// Hands out what a claim brought. Each delivery takes its slot along.
     fn start(self: &Arc<Self>, pool: &Arc<Pool>, batch: Batch, mut slots: OwnedSemaphorePermit) {
         let has_ended = !batch.ended.is_empty();
         pool.finish(batch.ended.into_iter().map(|finished| (finished, None)));
         if has_ended {
             let (engine, pool) = (Arc::clone(self), Arc::clone(pool));
-            pool.tasks
-                .clone()
-                .spawn(async move { engine.record_finished(&pool).await });
+            let tasks = pool.tasks.clone();
+            tasks.spawn(async move {
+                if let Some(job) = engine.record_finished(&pool).await {
+                    pool.hand_out([job]);
+                }
+            });
         }
-        for task in batch.tasks {
-            let (engine, pool, slot) = (Arc::clone(self), Arc::clone(pool), slots.split(1));
-            pool.tasks
-                .clone()
-                .spawn(async move { engine.work(&pool, task, slot).await });
+        pool.hand_out(batch.tasks.into_iter().map(|task| (task, slots.split(1))));
+    }
+
+    /// Attempts deliveries until the pool stops. There is a task of these for each slot: starting one for
+    /// each delivery would cost more than the rest of its way through here.
+    async fn work(self: Arc<Self>, pool: Arc<Pool>) {
+        while let Some(job) = pool.next_job().await {
+            let worked = AssertUnwindSafe(self.work_off(&pool, job)).catch_unwind();
+            if worked.await.is_err() {
+                tracing::error!("a defect in the engine or a backend ended a delivery's task");
+            }
         }
     }
 
-    /// Attempts a delivery and sees to it that the outcome is recorded, then takes the next.
-    async fn work(
-        self: &Arc<Self>,
-        pool: &Arc<Pool>,
-        task: Task,
-        slot: Option<OwnedSemaphorePermit>,
-    ) {
-        let mut next = Some((task, slot));
+    /// Attempts a delivery and sees to it that the outcome is recorded, then goes on with the next if that
+    /// left one over.
+    async fn work_off(self: &Arc<Self>, pool: &Arc<Pool>, first: Job) {
+        let mut next = Some(first);
         while let Some((task, slot)) = next {
             let finished = self.attempt(task).await;
             pool.finish([(finished, slot)]);
@@ -162,12 +173,8 @@ impl Engine {
     }
 
     /// Records what has finished, batch after batch, unless another task is at it, which then does this
-    /// one's too. Slots that become free are refilled at once: with tasks of their own, but for the last
-    /// delivery, which is the caller's next.
-    async fn record_finished(
-        self: &Arc<Self>,
-        pool: &Arc<Pool>,
-    ) -> Option<(Task, Option<OwnedSemaphorePermit>)> {
+    /// one's too. Slots that become free are refilled at once; the last delivery is the caller's next.
+    async fn record_finished(self: &Arc<Self>, pool: &Arc<Pool>) -> Option<Job> {
         let mut turn = pool.take_turn()?;
         // What is about to finish joins the batch: free when idle, and the batches grow with the load.
         tokio::task::yield_now().await;
@@ -289,9 +296,15 @@ fn log_failed_claim(error: &Error) {
     tracing::warn!(%error, source = ?std::error::Error::source(error), "claiming failed");
 }
 
+/// A delivery to attempt, and the slot that it occupies.
+type Job = (Task, Option<OwnedSemaphorePermit>);
+
 /// The slots of a running worker, the tasks in them, and what these have finished.
 struct Pool {
     slots: Arc<Semaphore>,
+    jobs: Mutex<VecDeque<Job>>,
+    /// A permit for each job that waits for a task.
+    waiting_jobs: Semaphore,
     tasks: TaskTracker,
     stopping: AtomicBool,
     finished: Mutex<Done>,
@@ -308,6 +321,8 @@ impl Pool {
     fn new(slots: usize) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(slots)),
+            jobs: Mutex::default(),
+            waiting_jobs: Semaphore::new(0),
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             finished: Mutex::default(),
@@ -327,6 +342,25 @@ impl Pool {
         }
     }
 
+    fn hand_out(&self, jobs: impl IntoIterator<Item = Job>) {
+        let mut waiting = self.jobs();
+        let before = waiting.len();
+        waiting.extend(jobs);
+        self.waiting_jobs.add_permits(waiting.len() - before);
+    }
+
+    /// The next job; `None` when the pool has stopped and nothing is left.
+    async fn next_job(&self) -> Option<Job> {
+        if let Ok(permit) = self.waiting_jobs.acquire().await {
+            permit.forget();
+        }
+        self.jobs().pop_front()
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn finish(&self, finished: impl IntoIterator<Item = (Finished, Option<OwnedSemaphorePermit>)>) {
         self.done().waiting.extend(finished);
     }
@@ -342,6 +376,7 @@ impl Pool {
 
     fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.waiting_jobs.close();
         self.tasks.close();
     }
 

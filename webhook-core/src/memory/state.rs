@@ -33,6 +33,8 @@ pub(super) struct State {
     keys_by_age: VecDeque<(Timestamp, Tenant, String)>,
     finished: VecDeque<Uuid>,
     history: usize,
+    /// What was dropped from the history, until it is [taken](Self::take_forgotten).
+    forgotten: Vec<DeliveryRow>,
     sequence: i64,
 }
 
@@ -73,6 +75,7 @@ impl State {
             keys_by_age: VecDeque::new(),
             finished: VecDeque::new(),
             history,
+            forgotten: Vec::new(),
             sequence: 0,
         }
     }
@@ -104,6 +107,11 @@ impl State {
         }
     }
 
+    /// What was dropped from the history: freed by the caller, once it has let go of the lock.
+    pub(super) fn take_forgotten(&mut self) -> Vec<DeliveryRow> {
+        std::mem::take(&mut self.forgotten)
+    }
+
     /// What each event of an insert would be, given what is stored and what stands before it.
     pub(super) fn judge(&self, events: &[Event], now: Timestamp) -> Vec<Inserted> {
         let mut before = HashMap::new();
@@ -131,19 +139,16 @@ impl State {
         events.iter().map(&mut judge).collect()
     }
 
-    /// The jobs that an event would make.
-    pub(super) fn fan_out(&self, event: &Event, now: Timestamp) -> Vec<Job> {
+    /// Adds the jobs that an event would make.
+    pub(super) fn fan_out(&self, event: &Event, now: Timestamp, jobs: &mut Vec<Job>) {
+        let due = event.deliver_at.map_or(now, |at| at.max(now));
         let endpoints = self.by_tenant.get(&event.tenant).into_iter().flatten();
         let endpoints = endpoints.filter_map(|id| self.endpoints.get(id));
-        let due = event.deliver_at.map_or(now, |at| at.max(now));
-        let job = |endpoint: &Arc<Endpoint>| {
+        let takers = endpoints.filter(|endpoint| endpoint.accepts(&event.event_type));
+        jobs.extend(takers.map(|endpoint| {
             let id = delivery_id(event.created_at, event.id, endpoint.id, 0);
             Job::new(id, endpoint, due, 0)
-        };
-        endpoints
-            .filter(|endpoint| endpoint.accepts(&event.event_type))
-            .map(job)
-            .collect()
+        }));
     }
 
     /// Claims in the store's own queue: the claim itself raises the fence.
@@ -396,22 +401,24 @@ impl State {
             live: 0,
         };
         self.events.insert(event.id, row);
-        for job in self.fan_out(event, now) {
-            jobs.push(self.insert_delivery(&shared, job, 0, now));
+        let first = jobs.len();
+        self.fan_out(event, now, jobs);
+        for job in &mut jobs[first..] {
+            self.insert_delivery(&shared, job, 0, now);
         }
         if self.events.get(&event.id).is_some_and(|row| row.live == 0) {
             self.finish_event(event.id);
         }
     }
 
-    /// Adds a delivery and its job.
+    /// Adds a delivery, and its job to the queue.
     fn insert_delivery(
         &mut self,
         event: &Arc<Event>,
-        mut job: Job,
+        job: &mut Job,
         replay_no: u32,
         now: Timestamp,
-    ) -> Job {
+    ) {
         self.sequence += 1;
         job.sequence = self.sequence;
         let delivery = Delivery {
@@ -443,8 +450,7 @@ impl State {
             row.deliveries.push(job.delivery);
             row.live += 1;
         }
-        self.lanes.push(&job, now);
-        job
+        self.lanes.push(job, now);
     }
 
     fn replay(&mut self, event: &Arc<Event>, endpoint: &Endpoint, now: Timestamp) -> Job {
@@ -454,7 +460,9 @@ impl State {
             .max()
             .unwrap_or(0);
         let id = delivery_id(now, event.id, endpoint.id, replay_no);
-        self.insert_delivery(event, Job::new(id, endpoint, now, 0), replay_no, now)
+        let mut job = Job::new(id, endpoint, now, 0);
+        self.insert_delivery(event, &mut job, replay_no, now);
+        job
     }
 
     fn has_live(&self, event: &Event, endpoint: Uuid) -> bool {
@@ -520,11 +528,14 @@ impl State {
         let Some(oldest) = self.finished.pop_front() else {
             return;
         };
-        if self.events.get(&oldest).is_some_and(|row| row.live == 0) {
-            let deliveries = self.events.remove(&oldest).map(|row| row.deliveries);
-            for delivery in deliveries.into_iter().flatten() {
-                self.deliveries.remove(&delivery);
-            }
+        if self.events.get(&oldest).is_some_and(|row| row.live == 0)
+            && let Some(row) = self.events.remove(&oldest)
+        {
+            let deliveries = row
+                .deliveries
+                .iter()
+                .filter_map(|id| self.deliveries.remove(id));
+            self.forgotten.extend(deliveries);
         }
     }
 }

@@ -124,7 +124,9 @@ impl Store for MemoryStore {
             .iter()
             .map(|record| state.record(record, at(now)))
             .collect();
+        let forgotten = state.take_forgotten();
         drop(state);
+        drop(forgotten);
         self.wake();
         Ok(recorded)
     }
@@ -301,10 +303,10 @@ impl TxStore for MemoryStore {
             .zip(&inserted)
             .filter(|(_, one)| **one == Inserted::New);
         let new: Vec<_> = new.map(|(event, _)| event.clone()).collect();
-        let jobs = new
-            .iter()
-            .flat_map(|event| state.fan_out(event, at(now)))
-            .collect();
+        let mut jobs = Vec::new();
+        for event in &new {
+            state.fan_out(event, at(now), &mut jobs);
+        }
         tx.events.extend(new.into_iter().map(|event| (event, now)));
         Ok(Insertion {
             events: inserted,

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::BoxError;
+use crate::url::EndpointUrl;
 
 /// Sends one signed request and returns what came back.
 ///
@@ -19,13 +20,13 @@ use crate::error::BoxError;
 /// - Every response with a status line is `Ok`, whatever the status: the engine decides what it means.
 /// - The request goes out as it is: body and headers are signed. A transport may add headers; it must
 ///   not follow redirects, retry, decompress, or take proxies from the environment.
-/// - [`EndpointUrl`](crate::EndpointUrl) in the request's extensions is where the request goes, already
-///   parsed; where there is none, the URI says it, in absolute form.
-/// - [`RequestTimeout`] in the request's extensions is one total deadline, from the first look-up to the
-///   last byte of the body. The engine aborts a transport that overstays it.
-/// - [`MaxResponseBody`] in the request's extensions caps what is read of the body. The rest is not
-///   read; [`Truncated`] in the response's extensions says so.
-/// - [`Timings`] in the response's extensions, where the transport can measure them.
+/// - [`RequestOptions`] in the request's extensions says where it goes, already parsed, how long it may
+///   take and how much of the response is kept. Where there are none, the URI says where, in absolute
+///   form, and the rest is the defaults.
+/// - Its timeout is one total deadline, from the first look-up to the last byte of the body. The engine
+///   aborts a transport that overstays it.
+/// - What it does not keep of the body is not read.
+/// - [`ResponseDetails`] in the response's extensions, for what is known beside the response.
 /// - Nothing reaches an address that the host's policy forbids: see [`NetworkPolicy`](crate::NetworkPolicy).
 #[async_trait]
 pub trait Transport: Send + Sync {
@@ -36,24 +37,68 @@ pub trait Transport: Send + Sync {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError>;
 }
 
-/// The total deadline of one request, in its extensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestTimeout(pub Duration);
+/// Where a request goes, and its limits; in the request's extensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestOptions {
+    /// Where it goes. Says the same as the request's URI, and need not be parsed again.
+    pub url: EndpointUrl,
+    /// The total deadline, body included. Default: 15 s.
+    pub timeout: Duration,
+    /// The most bytes of the response's body that are kept. Default: 16 KiB.
+    pub max_response_body: usize,
+}
 
-/// The most bytes of a response body that are kept, in a request's extensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MaxResponseBody(pub usize);
+impl RequestOptions {
+    /// A request to `url` with the default limits.
+    #[must_use]
+    pub fn new(url: EndpointUrl) -> Self {
+        Self {
+            url,
+            timeout: Duration::from_secs(15),
+            max_response_body: 16 * 1024,
+        }
+    }
 
-/// The response body was longer than [`MaxResponseBody`]; in a response's extensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Truncated;
+    /// Sets the total deadline.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
 
-/// Where the time of a request went, in a response's extensions.
+    /// Sets the most bytes of the response's body that are kept.
+    #[must_use]
+    pub fn max_response_body(mut self, bytes: usize) -> Self {
+        self.max_response_body = bytes;
+        self
+    }
+}
+
+/// What is known of a response beside itself; in its extensions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Timings {
-    /// From the start to the response's head.
+pub struct ResponseDetails {
+    /// From the start to the response's head, where the transport can tell.
     pub first_byte: Option<Duration>,
+    /// The body was longer than what is kept of it.
+    pub truncated: bool,
+}
+
+impl ResponseDetails {
+    /// Sets the time to the response's head.
+    #[must_use]
+    pub fn first_byte(mut self, time: Duration) -> Self {
+        self.first_byte = Some(time);
+        self
+    }
+
+    /// Says whether the body was longer than what is kept of it.
+    #[must_use]
+    pub fn truncated(mut self, truncated: bool) -> Self {
+        self.truncated = truncated;
+        self
+    }
 }
 
 /// No complete response arrived.
@@ -65,8 +110,7 @@ pub struct TransportError {
     source: Option<BoxError>,
 }
 
-/// At which stage a request failed. All but [`Blocked`](Self::Blocked) and [`Internal`](Self::Internal)
-/// are ordinary, transient failures of the endpoint or the way to it.
+/// At which stage a request failed. All are transient: the delivery is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TransportErrorKind {

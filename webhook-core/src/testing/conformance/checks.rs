@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
 use super::{Harness, endpoint_for, event_for};
 use crate::delivery::{Attempt, Delivery, Outcome};
 use crate::endpoint::{Endpoint, EndpointSettings, StateReason};
 use crate::event::Event;
+use crate::header_log::HeaderLog;
 use crate::queue::{ClaimOptions, Job, Lease, Queue};
 use crate::retry::Next;
 use crate::store::{Loaded, OnConflict, Record, Recorded, Store, Verdict};
@@ -162,10 +163,12 @@ impl<H: Harness> Scene<H> {
 
 /// An outcome with a response of `status`.
 pub(super) fn record(lease: Lease, status: u16, next: Next) -> Record {
-    let headers = HeaderMap::new();
+    let mut headers = HeaderMap::new();
+    headers.insert("x-kept", HeaderValue::from_static("yes"));
+    let headers = HeaderLog::from(&headers);
     let outcome = Outcome::Response {
         status,
-        headers,
+        headers: headers.clone(),
         body: Bytes::from_static(b"\xff\0"),
         truncated: false,
     };
@@ -173,7 +176,7 @@ pub(super) fn record(lease: Lease, status: u16, next: Next) -> Record {
         started_at: T0,
         duration: Duration::from_millis(12),
         first_byte: None,
-        request_headers: HeaderMap::new(),
+        request_headers: headers,
         outcome,
     };
     let disable = (status == 410).then_some(StateReason::Gone);

@@ -407,6 +407,7 @@ mod checks {
         );
         assert_eq!(attempts[0].duration, std::time::Duration::from_millis(12));
         assert_eq!(attempts[0].started_at, T0);
+        assert_eq!(attempts[0].request_headers.get("x-kept"), Some(&b"yes"[..]));
     }
 
     pub(super) async fn outcomes_move_the_delivery_on<H: Harness>(harness: H) {

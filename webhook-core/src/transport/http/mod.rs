@@ -13,10 +13,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{Request, Response, request};
 use tokio::time::Instant;
 
-use super::{
-    MaxResponseBody, RequestTimeout, Timings, Transport, TransportError, TransportErrorKind,
-    Truncated,
-};
+use super::{RequestOptions, ResponseDetails, Transport, TransportError, TransportErrorKind};
 use crate::error::BoxError;
 use crate::network::{Guard, NetworkPolicy, Resolve, SystemResolver};
 use crate::url::EndpointUrl;
@@ -35,9 +32,8 @@ use crate::url::EndpointUrl;
 /// **Pools.** A transport has one policy and one pool. Tenants that may reach different networks need
 /// a transport each: an open connection is used again for whoever may use the transport.
 ///
-/// **Hot path.** Put the [`EndpointUrl`] into the request's extensions: it then says where the request
-/// goes and nothing is parsed again; the request's own URI is not looked at. Without it the URI must be
-/// an absolute one.
+/// **Hot path.** Put [`RequestOptions`] into the request's extensions: their URL then says where the
+/// request goes, and its own URI is not looked at. Without them the URI must be an absolute one.
 ///
 /// **Framing** is the transport's: `host`, `content-length` and hop-by-hop headers of the request are
 /// dropped, and replaced where HTTP needs them. The other headers go out as they are; `accept: */*` is
@@ -68,12 +64,6 @@ pub struct HttpTransport {
 pub struct BuildTransportError(#[source] BoxError);
 
 impl HttpTransport {
-    /// The deadline of a request without [`RequestTimeout`].
-    pub const DEFAULT_TIMEOUT: RequestTimeout = RequestTimeout(Duration::from_secs(15));
-
-    /// The cap on the body of a request without [`MaxResponseBody`].
-    pub const DEFAULT_MAX_BODY: MaxResponseBody = MaxResponseBody(16 * 1024);
-
     /// A transport to the public Internet with default settings.
     ///
     /// # Errors
@@ -93,19 +83,33 @@ impl HttpTransport {
         &self.policy
     }
 
+    /// The client's own form of the request, to where the policy allows.
+    fn prepare(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<(reqwest::Request, Limits), TransportError> {
+        let (mut parts, body) = request.into_parts();
+        let options = match parts.extensions.remove::<RequestOptions>() {
+            Some(options) => options,
+            None => RequestOptions::new(EndpointUrl::try_from(&parts.uri).map_err(blocked)?),
+        };
+        self.policy.check_url(&options.url).map_err(blocked)?;
+        let limits = Limits {
+            timeout: options.timeout,
+            max_body: options.max_response_body,
+        };
+        Ok((client_request(&options.url, parts, body), limits))
+    }
+
     /// Everything that the deadline covers.
     async fn exchange(
         &self,
-        request: Request<Bytes>,
+        sent: impl Future<Output = Result<reqwest::Response, reqwest::Error>>,
         max_body: usize,
     ) -> Result<Response<Bytes>, TransportError> {
         let started = Instant::now();
-        let (parts, body) = request.into_parts();
-        let url = destination(&parts)?;
-        self.policy.check_url(&url).map_err(blocked)?;
-        let response = self.client.execute(client_request(&url, parts, body)).await;
-        let mut response = response.map_err(classify::error)?;
-        let first_byte = Some(started.elapsed());
+        let mut response = sent.await.map_err(classify::error)?;
+        let details = ResponseDetails::default().first_byte(started.elapsed());
         // The look-up was vetted; this would catch a client that dials something else.
         if let Some(peer) = response.remote_addr() {
             self.policy.check_address(peer.ip()).map_err(blocked)?;
@@ -115,21 +119,22 @@ impl HttpTransport {
         *answer.status_mut() = response.status();
         *answer.version_mut() = response.version();
         *answer.headers_mut() = std::mem::take(response.headers_mut());
-        answer.extensions_mut().insert(Timings { first_byte });
-        if truncated {
-            answer.extensions_mut().insert(Truncated);
-        }
+        answer.extensions_mut().insert(details.truncated(truncated));
         Ok(answer)
     }
+}
+
+struct Limits {
+    timeout: Duration,
+    max_body: usize,
 }
 
 #[async_trait]
 impl Transport for HttpTransport {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
-        let extensions = request.extensions();
-        let RequestTimeout(limit) = *extensions.get().unwrap_or(&Self::DEFAULT_TIMEOUT);
-        let MaxResponseBody(max_body) = *extensions.get().unwrap_or(&Self::DEFAULT_MAX_BODY);
-        match tokio::time::timeout(limit, self.exchange(request, max_body)).await {
+        let (request, Limits { timeout, max_body }) = self.prepare(request)?;
+        let exchange = self.exchange(self.client.execute(request), max_body);
+        match tokio::time::timeout(timeout, exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(TransportError::new(TransportErrorKind::Timeout)),
         }
@@ -244,14 +249,6 @@ impl HttpTransportBuilder {
             .build()
             .map_err(|error| BuildTransportError(error.into()))?;
         Ok(HttpTransport { client, policy })
-    }
-}
-
-/// Where the request goes: the extension, or else the URI.
-fn destination(parts: &request::Parts) -> Result<EndpointUrl, TransportError> {
-    match parts.extensions.get::<EndpointUrl>() {
-        Some(url) => Ok(url.clone()),
-        None => EndpointUrl::try_from(&parts.uri).map_err(blocked),
     }
 }
 
