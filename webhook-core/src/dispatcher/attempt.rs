@@ -188,14 +188,20 @@ impl Engine {
         signed.map_err(|error| TransportError::new(TransportErrorKind::Internal).with_source(error))
     }
 
-    /// Sends, whatever the transport does: one that panics or overstays its deadline has failed.
+    /// Sends, whatever the transport does: one that panics or overstays its deadline has failed. Our own
+    /// keeps its deadline, and is spared the second timer.
     async fn send(
         &self,
         request: Request<Bytes>,
         timeout: Duration,
     ) -> Result<Response<Bytes>, TransportError> {
         let sent = AssertUnwindSafe(self.transport.send(request)).catch_unwind();
-        match tokio::time::timeout(timeout + GRACE, sent).await {
+        let sent = if self.config.transport_is_ours {
+            Ok(sent.await)
+        } else {
+            tokio::time::timeout(timeout + GRACE, sent).await
+        };
+        match sent {
             Ok(Ok(sent)) => sent,
             Ok(Err(_panic)) => {
                 tracing::error!("the transport panicked");

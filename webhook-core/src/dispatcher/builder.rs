@@ -43,6 +43,8 @@ pub(super) struct Config {
     pub(super) max_age: Duration,
     pub(super) retry: RetryPolicy,
     pub(super) user_agent: HeaderValue,
+    /// Not one of the host's, which may not keep its deadline.
+    pub(super) transport_is_ours: bool,
 }
 
 impl Config {
@@ -68,6 +70,7 @@ impl Default for Config {
                 "webhook-delivery/",
                 env!("CARGO_PKG_VERSION")
             )),
+            transport_is_ours: true,
         }
     }
 }
@@ -114,6 +117,7 @@ impl<S: Store + 'static> Builder<S> {
     #[must_use]
     pub fn transport(mut self, transport: impl Transport + 'static) -> Self {
         self.transport = Some(Arc::new(transport));
+        self.config.transport_is_ours = false;
         self
     }
 

@@ -4,9 +4,10 @@
 //! until the time it becomes eligible, or *nowhere* (empty, or at its cap). A claim looks only at the ring,
 //! so parked jobs and held lanes cost it nothing, however many there are.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use uuid::Uuid;
 
 use crate::endpoint::{LaneLimits, RateLimit};
@@ -82,7 +83,15 @@ impl Lanes {
             let Some(lane) = self.next_in_ring() else {
                 break;
             };
-            leases.extend(self.claim_from(lane, now, now + options.lease));
+            // Round robin, unless there is nobody to take turns with.
+            while leases.len() < options.limit
+                && let Some(lease) = self.claim_from(lane, now, now + options.lease)
+            {
+                leases.push(lease);
+                if !self.ring.is_empty() {
+                    break;
+                }
+            }
             self.schedule(lane, now);
         }
         let next_due = if leases.is_empty() {
@@ -390,6 +399,10 @@ impl Ring {
             self.lanes.insert(tenant.clone(), VecDeque::from([lane]));
             self.turns.push_back(tenant.clone());
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.turns.is_empty()
     }
 
     /// Takes the lane whose turn it is out of the ring.

@@ -1,9 +1,10 @@
 //! What a [`MemoryStore`](super::MemoryStore) holds, and how it changes: plain data, without locks or clock.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use uuid::Uuid;
 
 use super::lanes::Lanes;
