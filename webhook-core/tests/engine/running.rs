@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use webhook_core::testing::{Intercepted, ManualClock, Reply, ScriptedTransport};
 use webhook_core::{
-    Builder, DeliveryStatus, Dispatcher, EndpointSettings, Error, ErrorKind,
-    MemoryQueue, MemoryStore, Notice, Store, Transport, TransportError,
+    Builder, DeliveryStatus, Dispatcher, EndpointSettings, Error, ErrorKind, MemoryQueue,
+    MemoryStore, Notice, Store, Transport, TransportError,
 };
 
 use crate::{create_endpoint, deliveries, event, until};
