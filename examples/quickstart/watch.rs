@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use uuid::Uuid;
-use webhook_delivery::{Next, Notice, Observer, Report};
+use webhook_delivery::{Next, Notice, Observer, Outcome, Report};
 
 use crate::Result;
 
@@ -78,7 +78,7 @@ fn name_of(report: &Report<'_>) -> String {
 
 fn outcome(report: &Report<'_>) -> String {
     let attempt = report.attempt;
-    let failure = report.outcome.and_then(|outcome| outcome.failure());
+    let failure = report.outcome.and_then(Outcome::failure);
     let failure = failure.map_or_else(String::new, |failure| format!(", {failure}"));
     match report.next {
         Next::Succeeded => format!("delivered, attempt {attempt}"),
