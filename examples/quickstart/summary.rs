@@ -1,6 +1,6 @@
 //! Compares what the receivers counted with what the store says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use webhook_delivery::{
@@ -22,6 +22,8 @@ struct Row {
     name: String,
     store: Expected,
     succeeded: usize,
+    /// Events with a delivery that succeeded.
+    events: usize,
     requests: usize,
     handled: usize,
 }
@@ -95,8 +97,9 @@ fn checks(
             same_bytes,
         ),
         (
-            "no event was handled twice by one endpoint".to_owned(),
-            handled().all(|(_, bodies)| bodies.len() == 1),
+            "every delivered event was handled, and exactly once by each endpoint".to_owned(),
+            handled().all(|(_, bodies)| bodies.len() == 1)
+                && rows.iter().all(|row| row.handled == row.events),
         ),
         (
             "the receivers counted as many requests as the store has attempts".to_owned(),
@@ -122,6 +125,9 @@ fn checks(
 
 impl Row {
     fn new(name: String, deliveries: &[Delivery], tally: Option<&Tally>) -> Self {
+        let is_success = |one: &Delivery| one.status == DeliveryStatus::Succeeded;
+        let succeeded = deliveries.iter().filter(|one| is_success(one));
+        let events: HashSet<_> = succeeded.map(|one| one.event_id).collect();
         let count = |wanted: &dyn Fn(&Delivery) -> bool| {
             deliveries.iter().filter(|one| wanted(one)).count()
         };
@@ -134,7 +140,8 @@ impl Row {
                 dead: count(&|one| one.status == DeliveryStatus::Failed),
                 filtered: count(&|one| one.end_reason == Some(EndReason::Filtered)),
             },
-            succeeded: count(&|one| one.status == DeliveryStatus::Succeeded),
+            succeeded: count(&is_success),
+            events: events.len(),
             requests: tally.map_or(0, |tally| tally.requests.values().sum()),
             handled: tally.map_or(0, |tally| tally.handled.len()),
         }
@@ -191,7 +198,10 @@ impl fmt::Display for Summary {
         }
         match self.differences() {
             0 => write!(f, "\nAll {} checks hold.", self.checks.len()),
-            differences => write!(f, "\n{differences} checks do not hold."),
+            differences => {
+                let checks = self.checks.len();
+                write!(f, "\n{differences} of {checks} checks do not hold.")
+            }
         }
     }
 }
@@ -204,6 +214,7 @@ impl fmt::Display for Row {
             succeeded,
             requests,
             handled,
+            ..
         } = self;
         let Expected {
             deliveries,
