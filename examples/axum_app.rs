@@ -144,10 +144,12 @@ listening on http://{address}
 
 2. Its endpoint, with the same secret (without one, a secret is made and answered):
    curl http://{address}/webhooks/endpoints -H 'authorization: Bearer {token}' \\
-     --json '{{\"url\": \"http://127.0.0.1:4000/\", \"event_types\": [\"order.*\"], \"secret\": \"{secret}\"}}'
+     -H 'content-type: application/json' \\
+     -d '{{\"url\": \"http://127.0.0.1:4000/\", \"event_types\": [\"order.*\"], \"secret\": \"{secret}\"}}'
 
 3. An order:
-   curl http://{address}/orders --json '{{\"item\": \"tea\", \"total\": 12}}'
+   curl http://{address}/orders -H 'content-type: application/json' \\
+     -d '{{\"item\": \"tea\", \"total\": 12}}'
 
 4. What became of it:
    curl http://{address}/webhooks/deliveries -H 'authorization: Bearer {token}'
