@@ -179,7 +179,7 @@ impl Delivered {
     fn hear(&self, notice: &Notice<'_>) {
         if matches!(notice, Notice::Delivered(_)) {
             let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
-            if count % ROOM_STEP == 0 {
+            if count.is_multiple_of(ROOM_STEP) {
                 self.room.add_permits(ROOM_STEP as usize);
             }
             if count == self.target.load(Ordering::SeqCst) {

@@ -6,6 +6,8 @@
 //! The two are interleaved, and medians and their ratio are printed: on a shared machine only the ratio
 //! means something. The receiver is a process of its own, started and stopped by this one, on loopback.
 
+#![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
+
 mod bare;
 mod engine;
 mod report;
@@ -98,7 +100,7 @@ async fn measure(options: &Options) -> Result<Report> {
     let latency = engine::latency(options, &sink).await?;
     progress.finish_and_clear();
     sink.stop().await?;
-    Ok(Report::new(options, bare, engine, latency))
+    Ok(Report::new(options, &bare, &engine, latency))
 }
 
 /// A twentieth of a round of each, not counted: connections, allocator and caches get ready.

@@ -71,8 +71,8 @@ impl Latency {
 impl Report {
     pub(crate) fn new(
         options: &Options,
-        bare: Vec<Round>,
-        engine: Vec<Round>,
+        bare: &[Round],
+        engine: &[Round],
         latency: Option<Latency>,
     ) -> Self {
         let per_second = |round: &Round| round.sent as f64 / round.seconds;
@@ -94,7 +94,7 @@ impl Report {
             peak_rss_mib: peak_rss_mib().unwrap_or(f64::NAN),
             complete: bare
                 .iter()
-                .chain(&engine)
+                .chain(engine)
                 .all(|round| round.sent == round.received),
         }
     }

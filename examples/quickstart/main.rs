@@ -118,10 +118,7 @@ async fn deliveries(
         status,
         ..Default::default()
     };
-    let page = PageRequest {
-        before: None,
-        limit: 100,
-    };
+    let page = PageRequest::first(100);
     let deliveries = dispatcher.deliveries().list(&filter, page).await?;
     Ok(deliveries.items.iter().map(|one| one.id).collect())
 }

@@ -162,10 +162,7 @@ async fn deliveries_to(dispatcher: &Dispatcher, endpoint: &Endpoint) -> Result<V
         endpoint_id: Some(endpoint.id),
         ..Default::default()
     };
-    let page = PageRequest {
-        before: None,
-        limit: 100,
-    };
+    let page = PageRequest::first(100);
     Ok(dispatcher.deliveries().list(&filter, page).await?.items)
 }
 

@@ -182,6 +182,12 @@ impl Endpoint {
             .is_none_or(|filter| filter.matches(&event.body))
     }
 
+    /// The current secret: the one to show its owner, once.
+    #[must_use]
+    pub fn secret(&self) -> Option<&Secret> {
+        self.secrets.first().map(|secret| &secret.secret)
+    }
+
     /// The secrets that sign at `now`, the newest first.
     pub fn live_secrets(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
         let live = move |secret: &&EndpointSecret| secret.expires_at.is_none_or(|end| now < end);
@@ -248,6 +254,34 @@ impl NewEndpoint {
     #[must_use]
     pub fn event_types(mut self, patterns: impl Into<Vec<EventPattern>>) -> Self {
         self.settings.event_types = patterns.into();
+        self
+    }
+
+    /// Conditions on the payload.
+    #[must_use]
+    pub fn filter(mut self, filter: PayloadFilter) -> Self {
+        self.settings.filter = Some(filter);
+        self
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.settings.description = text.into();
+        self
+    }
+
+    /// At most so many attempts in a time.
+    #[must_use]
+    pub fn rate_limit(mut self, rate: RateLimit) -> Self {
+        self.settings.rate_limit = Some(rate);
+        self
+    }
+
+    /// One attempt at a time, in the order of acceptance.
+    #[must_use]
+    pub fn ordered(mut self) -> Self {
+        self.settings.ordered = true;
         self
     }
 

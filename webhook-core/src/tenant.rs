@@ -116,6 +116,24 @@ pub struct PageRequest {
     pub limit: usize,
 }
 
+impl PageRequest {
+    /// The newest `limit` rows.
+    #[must_use]
+    pub fn first(limit: usize) -> Self {
+        Self {
+            before: None,
+            limit,
+        }
+    }
+}
+
+impl Default for PageRequest {
+    /// The newest 50 rows.
+    fn default() -> Self {
+        Self::first(50)
+    }
+}
+
 /// One page of a list, newest first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {

@@ -383,10 +383,7 @@ async fn deliveries_of(caller: &Caller, event: &Event) -> Result<Vec<DeliveryVie
 }
 
 fn first_page() -> PageRequest {
-    PageRequest {
-        before: None,
-        limit: MAX_LIMIT,
-    }
+    PageRequest::first(MAX_LIMIT)
 }
 
 /// Why each of the tenant's endpoints wants the event or not: by what their settings are *now*, which may not

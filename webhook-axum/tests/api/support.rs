@@ -175,10 +175,7 @@ impl App {
 
     /// How many events and endpoints are stored.
     pub(crate) async fn stored(&self) -> (usize, usize) {
-        let page = PageRequest {
-            before: None,
-            limit: 1_000,
-        };
+        let page = PageRequest::first(1_000);
         let endpoints = self.dispatcher.endpoints().list(page).await.unwrap();
         (
             enqueued(&self.dispatcher).await.unwrap().len(),

@@ -153,7 +153,7 @@ impl<S: ?Sized> Dispatcher<S> {
     }
 
     /// Delivers, until `shutdown` is ready; then claims nothing more, lets the attempts under way finish
-    /// for at most the request timeout, records them, and returns.
+    /// for at most the request timeout and 2 s, records them, and returns.
     ///
     /// Failures of the store or the queue are logged and retried; this never returns because of one.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {

@@ -27,6 +27,8 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 /// The re-polls after an `enqueue_in`, whose commit nobody tells of: 2, 4, … 128 ms.
 const NUDGE_POLLS: u32 = 7;
 
+/// How much longer than the request timeout a shutdown waits for outcomes to be recorded.
+const RECORDING_TIME: Duration = Duration::from_secs(2);
 /// The most outcomes of one write.
 const MAX_RECORDS: usize = 512;
 
@@ -65,7 +67,7 @@ impl Engine {
 
         pool.stop();
         let drained = tokio::time::timeout(
-            Config::lease(self.config.request_timeout),
+            self.config.request_timeout + RECORDING_TIME,
             pool.tasks.wait(),
         );
         if drained.await.is_err() {

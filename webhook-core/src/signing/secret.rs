@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use rand::CryptoRng;
+use rand::rngs::StdRng;
 use zeroize::Zeroizing;
 
 #[cfg(feature = "ed25519")]
@@ -73,18 +74,29 @@ impl Scheme {
 }
 
 impl Secret {
-    /// A new HMAC-SHA256 secret of 32 random bytes.
+    /// A new HMAC-SHA256 secret of 32 random bytes, from the operating system's randomness.
     #[must_use]
-    pub fn generate<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
+    pub fn random() -> Self {
+        Self::generate(&mut rand::make_rng::<StdRng>())
+    }
+
+    /// A new Ed25519 key pair, from the operating system's randomness; the receiver gets its
+    /// [`public_key`](Self::public_key).
+    #[cfg(feature = "ed25519")]
+    #[must_use]
+    pub fn random_ed25519() -> Self {
+        Self::generate_ed25519(&mut rand::make_rng::<StdRng>())
+    }
+
+    /// A new HMAC-SHA256 secret of 32 bytes of `rng`.
+    pub(crate) fn generate<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
         let mut key = Zeroizing::new([0; GENERATED_LEN]);
         rng.fill_bytes(key.as_mut_slice());
         Self::hmac(key.as_slice())
     }
 
-    /// A new Ed25519 key pair; the receiver gets its [`public_key`](Self::public_key).
     #[cfg(feature = "ed25519")]
-    #[must_use]
-    pub fn generate_ed25519<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
+    fn generate_ed25519<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(seed.as_mut_slice());
         Self::ed25519(PrivateKey::from_seed(&seed))
@@ -244,7 +256,6 @@ mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use rand::SeedableRng as _;
-    use rand::rngs::StdRng;
 
     use super::*;
 

@@ -14,10 +14,7 @@ use crate::tenant::PageRequest;
 pub async fn enqueued<S: Store + ?Sized>(
     dispatcher: &Dispatcher<S>,
 ) -> Result<Vec<Event>, ManageError> {
-    let page = PageRequest {
-        before: None,
-        limit: 1_000,
-    };
+    let page = PageRequest::first(1_000);
     Ok(dispatcher
         .events()
         .list(&EventFilter::default(), page)

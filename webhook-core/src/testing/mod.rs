@@ -34,7 +34,7 @@
 //!
 //!     fast_forward(&dispatcher, &clock, Duration::from_secs(24 * 3_600)).await?;
 //!     assert_eq!(receiver.requests().len(), 6);
-//!     let page = PageRequest { before: None, limit: 1 };
+//!     let page = PageRequest::first(1);
 //!     let deliveries = dispatcher.deliveries().list(&DeliveryFilter::default(), page).await?;
 //!     assert_eq!(deliveries.items[0].status, DeliveryStatus::Succeeded);
 //!     Ok(())

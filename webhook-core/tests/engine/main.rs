@@ -1,5 +1,7 @@
 //! What the engine does, seen from a host: with the clock, the network and the store in the test's hands.
 
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
+
 mod delivering;
 mod enqueueing;
 mod repairing;
@@ -60,10 +62,7 @@ async fn create_endpoint(dispatcher: &Dispatcher, settings: EndpointSettings) ->
 }
 
 async fn deliveries(dispatcher: &Dispatcher) -> Vec<Delivery> {
-    let page = PageRequest {
-        before: None,
-        limit: 1_000,
-    };
+    let page = PageRequest::first(1_000);
     dispatcher
         .deliveries()
         .list(&DeliveryFilter::default(), page)

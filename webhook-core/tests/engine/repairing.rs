@@ -94,10 +94,7 @@ async fn a_settle_that_was_lost_does_no_harm() {
     world.dispatcher.step().await.unwrap();
     // The queue believes that the job is still there, as after a crash between record and settle.
     let jobs = world.store.clone();
-    let page = webhook_core::PageRequest {
-        before: None,
-        limit: 1,
-    };
+    let page = webhook_core::PageRequest::first(1);
     let delivery = world
         .dispatcher
         .deliveries()

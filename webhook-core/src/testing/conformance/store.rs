@@ -41,7 +41,8 @@ macro_rules! __store_checks {
             replay_needs_an_ended_delivery,
             replay_of_an_event_goes_to_those_that_match_now,
             cancel_ends_a_live_delivery_once,
-            scope_is_a_wall,
+            scope_is_a_wall_to_those_who_read,
+            scope_is_a_wall_to_those_who_change,
         }
     };
 }
@@ -768,10 +769,7 @@ mod checks {
         }
         let newest_first: Vec<_> = (0..7).rev().map(|second| T0 + seconds(second)).collect();
         assert_eq!(seen, newest_first);
-        let whole = PageRequest {
-            before: None,
-            limit: 7,
-        };
+        let whole = PageRequest::first(7);
         let events = scene
             .store()
             .events(&ALL, &EventFilter::default(), whole)
@@ -784,13 +782,7 @@ mod checks {
         );
         let endpoints = scene
             .store()
-            .endpoints(
-                &ALL,
-                PageRequest {
-                    before: None,
-                    limit: 1,
-                },
-            )
+            .endpoints(&ALL, PageRequest::first(1))
             .await
             .expect("reads");
         assert_eq!((endpoints.items.len(), endpoints.next), (1, None));
@@ -1032,140 +1024,123 @@ mod checks {
         assert_eq!(scene.attempts(job.delivery).await.len(), 0);
     }
 
-    pub(super) async fn scope_is_a_wall<H: Harness>(harness: H) {
+    pub(super) async fn scope_is_a_wall_to_those_who_read<H: Harness>(harness: H) {
         let scene = Scene::new(harness);
-        let store = scene.store();
-        let endpoint = scene.endpoint("own", EndpointSettings::default()).await.id;
-        let event = event_for("own", "a", "1", T0);
-        let delivery = scene.insert(std::slice::from_ref(&event), at(0)).await[0].delivery;
-        scene
-            .attempt(500, Next::Failed(EndReason::Exhausted), at(0))
+        let rows = Rows::insert(&scene).await;
+        assert_eq!(rows.seen_by(scene.store(), &foreign()).await, [0; 7]);
+        assert_eq!(rows.seen_by(scene.store(), &own()).await, [1; 7]);
+    }
+
+    pub(super) async fn scope_is_a_wall_to_those_who_change<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let (store, rows) = (scene.store(), Rows::insert(&scene).await);
+        let before = scene.delivery(rows.delivery).await;
+        let replayed = store
+            .replay_delivery(&foreign(), rows.delivery, at(1))
             .await;
-        let foreign = Scope::Tenant(Tenant::new("foreign").expect("valid"));
-        let own = Scope::Tenant(Tenant::new("own").expect("valid"));
+        assert_eq!(replayed.expect("answers"), Changed::NotFound);
+        let replayed = store.replay_event(&foreign(), rows.event, at(1)).await;
+        assert_eq!(replayed.expect("answers"), Changed::NotFound);
+        let cancelled = store
+            .cancel_delivery(&foreign(), rows.delivery, at(1))
+            .await;
+        assert_eq!(cancelled.expect("answers"), Changed::NotFound);
+        let deleted = store
+            .delete_endpoint(&foreign(), rows.endpoint, at(1))
+            .await;
+        assert!(!deleted.expect("answers"));
+        assert_eq!(scene.delivery(rows.delivery).await, before);
+        assert_eq!(rows.seen_by(store, &ALL).await, [1; 7]);
 
+        let replayed = store.replay_delivery(&own(), rows.delivery, at(1)).await;
+        assert!(matches!(replayed.expect("answers"), Changed::Done(_)));
         assert!(
             store
-                .endpoint(&foreign, endpoint)
-                .await
-                .expect("reads")
-                .is_none()
-        );
-        assert!(
-            store
-                .endpoints(&foreign, PAGE)
-                .await
-                .expect("reads")
-                .items
-                .is_empty()
-        );
-        assert!(
-            store
-                .event(&foreign, event.id)
-                .await
-                .expect("reads")
-                .is_none()
-        );
-        assert!(
-            store
-                .events(&foreign, &EventFilter::default(), PAGE)
-                .await
-                .expect("reads")
-                .items
-                .is_empty()
-        );
-        assert!(
-            store
-                .delivery(&foreign, delivery)
-                .await
-                .expect("reads")
-                .is_none()
-        );
-        let all = DeliveryFilter::default();
-        assert!(
-            store
-                .deliveries(&foreign, &all, PAGE)
-                .await
-                .expect("reads")
-                .items
-                .is_empty()
-        );
-        assert!(
-            store
-                .attempts(&foreign, delivery)
-                .await
-                .expect("reads")
-                .is_empty()
-        );
-        assert_eq!(
-            store
-                .replay_delivery(&foreign, delivery, at(1))
-                .await
-                .expect("answers"),
-            Changed::NotFound
-        );
-        assert_eq!(
-            store
-                .replay_event(&foreign, event.id, at(1))
-                .await
-                .expect("answers"),
-            Changed::NotFound
-        );
-        assert_eq!(
-            store
-                .cancel_delivery(&foreign, delivery, at(1))
-                .await
-                .expect("answers"),
-            Changed::NotFound
-        );
-        assert!(
-            !store
-                .delete_endpoint(&foreign, endpoint, at(1))
+                .delete_endpoint(&own(), rows.endpoint, at(1))
                 .await
                 .expect("answers")
         );
+    }
 
-        assert!(
-            store
-                .endpoint(&own, endpoint)
+    fn own() -> Scope {
+        Scope::Tenant(Tenant::new("own").expect("valid"))
+    }
+
+    fn foreign() -> Scope {
+        Scope::Tenant(Tenant::new("foreign").expect("valid"))
+    }
+
+    /// One of each, all of the tenant `own`.
+    struct Rows {
+        endpoint: Uuid,
+        event: Uuid,
+        delivery: Uuid,
+    }
+
+    impl Rows {
+        async fn insert<H: Harness>(scene: &Scene<H>) -> Self {
+            let endpoint = scene.endpoint("own", EndpointSettings::default()).await.id;
+            let event = event_for("own", "a", "1", T0);
+            let job = scene
+                .insert(std::slice::from_ref(&event), at(0))
                 .await
-                .expect("reads")
-                .is_some()
-        );
-        assert_eq!(
-            store
-                .events(&own, &EventFilter::default(), PAGE)
-                .await
-                .expect("reads")
-                .items
-                .len(),
-            1
-        );
-        assert_eq!(
-            store
-                .deliveries(&own, &all, PAGE)
-                .await
-                .expect("reads")
-                .items
-                .len(),
-            1
-        );
-        assert_eq!(
-            store.attempts(&own, delivery).await.expect("reads").len(),
-            1
-        );
-        assert!(matches!(
-            store
-                .replay_delivery(&own, delivery, at(1))
-                .await
-                .expect("answers"),
-            Changed::Done(_)
-        ));
-        assert!(
-            store
-                .delete_endpoint(&own, endpoint, at(1))
-                .await
-                .expect("answers")
-        );
+                .remove(0);
+            scene
+                .attempt(500, Next::Failed(EndReason::Exhausted), at(0))
+                .await;
+            Self {
+                endpoint,
+                event: event.id,
+                delivery: job.delivery,
+            }
+        }
+
+        /// How many rows each way of reading gives.
+        async fn seen_by<S: Store>(&self, store: &S, scope: &Scope) -> [usize; 7] {
+            let (events, deliveries) = (EventFilter::default(), DeliveryFilter::default());
+            [
+                store
+                    .endpoint(scope, self.endpoint)
+                    .await
+                    .expect("reads")
+                    .iter()
+                    .count(),
+                store
+                    .endpoints(scope, PAGE)
+                    .await
+                    .expect("reads")
+                    .items
+                    .len(),
+                store
+                    .event(scope, self.event)
+                    .await
+                    .expect("reads")
+                    .iter()
+                    .count(),
+                store
+                    .events(scope, &events, PAGE)
+                    .await
+                    .expect("reads")
+                    .items
+                    .len(),
+                store
+                    .delivery(scope, self.delivery)
+                    .await
+                    .expect("reads")
+                    .iter()
+                    .count(),
+                store
+                    .deliveries(scope, &deliveries, PAGE)
+                    .await
+                    .expect("reads")
+                    .items
+                    .len(),
+                store
+                    .attempts(scope, self.delivery)
+                    .await
+                    .expect("reads")
+                    .len(),
+            ]
+        }
     }
 }
