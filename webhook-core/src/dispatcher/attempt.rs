@@ -25,8 +25,6 @@ use crate::transport::{RequestOptions, ResponseDetails, TransportError, Transpor
 const GRACE: Duration = Duration::from_secs(1);
 /// Headers that we set, and one of the transport's: a map of six is the largest of its size.
 const OWN_HEADERS: usize = 6;
-/// When a delivery is looked at again whose endpoint is not enabled. Its lane is held meanwhile.
-const PAUSED_RECHECK: Duration = Duration::from_secs(60);
 
 /// A claimed delivery, and until when it is ours by our own clock.
 pub(super) struct Task {
@@ -228,8 +226,10 @@ impl Engine {
         )
     }
 
-    /// Holds the lane of an endpoint that takes nothing now.
-    pub(super) const PAUSE: Duration = PAUSED_RECHECK;
+    /// How long the lane of an endpoint is held that turned out to take nothing now. Enabling it ends that.
+    pub(super) const LANE_PAUSE: Duration = Duration::from_secs(60);
+    /// When its delivery is due again: soon, once the lane is free.
+    pub(super) const RECHECK: Duration = Duration::from_secs(1);
 }
 
 fn outcome_of(response: Response<Bytes>) -> (Outcome, Option<Duration>) {

@@ -36,8 +36,8 @@ impl Engine {
             match finished {
                 Finished::Settled(lease, settle) => settled.push((lease, settle)),
                 Finished::Paused(lease) => {
-                    holds.push((lease.lane, Self::PAUSE));
-                    settled.push((lease, Settle::Unused(Self::PAUSE)));
+                    holds.push((lease.lane, Self::LANE_PAUSE));
+                    settled.push((lease, Settle::Unused(Self::RECHECK)));
                 }
                 Finished::Recorded {
                     record,

@@ -53,6 +53,7 @@ struct Batch {
 impl Engine {
     pub(super) async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
         let pool = Arc::new(Pool::new(self.config.max_in_flight));
+        let _stops_with_us = StopOnDrop(&pool);
         let sweeping = CancellationToken::new();
         let _ends_with_us = sweeping.clone().drop_guard();
         let sweeper = self.has_index.then(|| {
@@ -75,6 +76,9 @@ impl Engine {
                 left = pool.tasks.len(),
                 "attempts outlived the drain; their leases will end"
             );
+        }
+        if let Err(error) = self.record(pool.left_over()).await {
+            tracing::warn!(%error, "unused claims could not be given back; their leases will end");
         }
         sweeping.cancel();
         if let Some(sweeper) = sweeper
@@ -182,6 +186,8 @@ impl Engine {
         tokio::task::yield_now().await;
         let mut own = None;
         while let Some((finished, slots)) = turn.next_batch() {
+            // It does not wait for more than one record.
+            pool.hand_out(own.take());
             if let Err(error) = self.record(finished).await {
                 tracing::error!(%error, "outcomes were not recorded; their leases will end");
             }
@@ -190,9 +196,7 @@ impl Engine {
             };
             match self.claim(slots.num_permits()).await {
                 Ok(mut batch) => {
-                    if own.is_none() {
-                        own = batch.tasks.pop().map(|task| (task, slots.split(1)));
-                    }
+                    own = batch.tasks.pop().map(|task| (task, slots.split(1)));
                     self.start(pool, batch, slots);
                 }
                 Err(error) => log_failed_claim(&error),
@@ -351,6 +355,12 @@ impl Pool {
         self.waiting_jobs.add_permits(waiting.len() - before);
     }
 
+    /// What was handed out and not taken up when the pool stopped.
+    fn left_over(&self) -> Vec<Finished> {
+        let unused = |(task, _): Job| Finished::Settled(task.lease, Settle::Unused(Duration::ZERO));
+        self.jobs().drain(..).map(unused).collect()
+    }
+
     /// The next job; `None` when the pool has stopped and nothing is left.
     async fn next_job(&self) -> Option<Job> {
         if let Ok(permit) = self.waiting_jobs.acquire().await {
@@ -388,6 +398,15 @@ impl Pool {
 
     fn done(&self) -> MutexGuard<'_, Done> {
         self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets no task of a pool go on when the future that runs it is dropped.
+struct StopOnDrop<'a>(&'a Pool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 

@@ -340,3 +340,25 @@ async fn two_workers_share_the_work_and_double_nothing() {
         .collect();
     assert_eq!((ids.len(), receiver.requests().len()), (200, 200));
 }
+
+#[tokio::test]
+async fn a_run_that_is_dropped_takes_nothing_more() {
+    let receiver = Slow::new();
+    let running = Running::start(
+        Dispatcher::builder(MemoryStore::new())
+            .transport(receiver.clone())
+            .max_in_flight(2),
+    );
+    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
+    for _ in 0..10 {
+        running.dispatcher.enqueue(event()).await.unwrap();
+    }
+    until(|| receiver.begun() == 2).await;
+    running.worker.abort();
+    running.worker.await.unwrap_err();
+    receiver.gate.add_permits(10);
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(receiver.begun(), 2);
+}
