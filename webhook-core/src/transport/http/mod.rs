@@ -261,7 +261,7 @@ fn client_request(url: &EndpointUrl, parts: request::Parts, body: Bytes) -> reqw
 
 /// Drops what would let a header say where the request ends or what the connection does.
 fn without_framing(mut headers: HeaderMap) -> HeaderMap {
-    const FRAMING: [HeaderName; 9] = [
+    static FRAMING: [HeaderName; 9] = [
         header::HOST,
         header::CONTENT_LENGTH,
         header::TRANSFER_ENCODING,
@@ -272,8 +272,10 @@ fn without_framing(mut headers: HeaderMap) -> HeaderMap {
         header::EXPECT,
         HeaderName::from_static("keep-alive"),
     ];
-    for name in FRAMING {
-        headers.remove(name);
+    if headers.keys().any(|name| FRAMING.contains(name)) {
+        for name in &FRAMING {
+            headers.remove(name);
+        }
     }
     headers
 }
