@@ -179,11 +179,11 @@ pub enum Outcome {
     Response {
         /// Its status code.
         status: u16,
-        /// Its headers.
+        /// Its headers, up to the dispatcher's limit.
         headers: HeaderLog,
         /// Its body, up to the dispatcher's limit: bytes, not necessarily text.
         body: Bytes,
-        /// Whether the body was longer.
+        /// Whether the headers or the body were longer.
         truncated: bool,
     },
     /// No complete response.

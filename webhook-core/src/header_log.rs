@@ -74,29 +74,41 @@ fn split_header(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((name, value, rest))
 }
 
-impl From<&HeaderMap> for HeaderLog {
-    fn from(headers: &HeaderMap) -> Self {
+impl HeaderLog {
+    /// The first headers of a map, of at most `max` bytes encoded, and whether there were more.
+    #[must_use]
+    pub fn capped(headers: &HeaderMap, max: usize) -> (Self, bool) {
         let shown = || {
-            headers.iter().map(|(name, value)| {
+            let all = headers.iter().map(|(name, value)| {
                 let value = if value.is_sensitive() {
                     HIDDEN
                 } else {
                     value.as_bytes()
                 };
                 (name.as_str().as_bytes(), value)
+            });
+            all.scan(0, |len, (name, value)| {
+                *len += 8 + name.len() + value.len();
+                Some((*len, name, value))
             })
+            .take_while(|(len, ..)| *len <= max)
         };
-        let len = shown()
-            .map(|(name, value)| 8 + name.len() + value.len())
-            .sum();
-        let mut log = Vec::with_capacity(len);
-        for (name, value) in shown() {
+        let mut log = Vec::with_capacity(shown().last().map_or(0, |(len, ..)| len));
+        let mut count = 0;
+        for (_, name, value) in shown() {
             log.extend_from_slice(&encoded_len(name));
             log.extend_from_slice(&encoded_len(value));
             log.extend_from_slice(name);
             log.extend_from_slice(value);
+            count += 1;
         }
-        Self(log.into())
+        (Self(log.into()), count < headers.len())
+    }
+}
+
+impl From<&HeaderMap> for HeaderLog {
+    fn from(headers: &HeaderMap) -> Self {
+        Self::capped(headers, usize::MAX).0
     }
 }
 
@@ -149,10 +161,17 @@ mod tests {
     #[test]
     fn other_bytes_are_refused_and_never_panic() {
         let log = HeaderLog::from(&headers());
-        for end in 1..log.as_bytes().len() {
-            let cut = &log.as_bytes()[..end];
-            let whole = HeaderLog::from_bytes(cut).is_ok_and(|log| log.iter().count() > 0);
-            assert!(!whole || log.as_bytes().starts_with(cut));
+        let ends: Vec<_> = (1..=4)
+            .map(|count| {
+                let headers = log.iter().take(count);
+                headers
+                    .map(|(name, value)| 8 + name.len() + value.len())
+                    .sum::<usize>()
+            })
+            .collect();
+        for end in 1..=log.as_bytes().len() {
+            let cut = HeaderLog::from_bytes(&log.as_bytes()[..end]);
+            assert_eq!(cut.is_ok(), ends.contains(&end), "{end}");
         }
         for bad in [
             &b"x"[..],
@@ -163,5 +182,19 @@ mod tests {
             assert_eq!(HeaderLog::from_bytes(bad), Err(InvalidHeaderLog), "{bad:?}");
         }
         assert_eq!(HeaderLog::from_bytes([]), Ok(HeaderLog::default()));
+    }
+
+    #[test]
+    fn a_cap_keeps_whole_headers_and_says_that_there_were_more() {
+        let (all, more) = HeaderLog::capped(&headers(), 1_000);
+        assert_eq!((all.iter().count(), more), (4, false));
+        let exact = all.as_bytes().len();
+        assert!(!HeaderLog::capped(&headers(), exact).1);
+        let (cut, more) = HeaderLog::capped(&headers(), exact - 1);
+        assert_eq!((cut.iter().count(), more), (3, true));
+        assert_eq!(
+            HeaderLog::capped(&headers(), 0),
+            (HeaderLog::default(), true)
+        );
     }
 }

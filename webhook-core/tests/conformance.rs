@@ -31,7 +31,7 @@ impl TxHarness for Own {
     }
 
     async fn commit(tx: MemoryTx) {
-        tx.commit();
+        tx.commit().expect("no key is used twice");
     }
 }
 

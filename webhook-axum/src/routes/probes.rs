@@ -52,8 +52,8 @@ async fn ready(State(api): State<Api>) -> Result<Json<Readiness>, ApiError> {
         Ok(Err(error)) => return Err(ApiError::unavailable(&error)),
         Err(elapsed) => return Err(ApiError::unavailable(&elapsed)),
     }
-    let queue = match timeout(QUEUE_PATIENCE, api.dispatcher.depth()).await {
-        Ok(Ok(_)) => QueueState::Ok,
+    let queue = match timeout(QUEUE_PATIENCE, api.dispatcher.ping_queue()).await {
+        Ok(Ok(())) => QueueState::Ok,
         Ok(Err(_)) | Err(_) => QueueState::Degraded,
     };
     Ok(Json(Readiness {

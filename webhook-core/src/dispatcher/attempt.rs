@@ -64,7 +64,7 @@ impl Engine {
         };
         let now = self.clock.now();
         let (outcome, first_byte) = match sent {
-            Ok(response) => outcome_of(response),
+            Ok(response) => outcome_of(response, self.config.max_response_body),
             Err(error) => (Outcome::Failed(error.kind()), None),
         };
         let decision = self.decide(&outcome, &work, now);
@@ -232,18 +232,20 @@ impl Engine {
     pub(super) const RECHECK: Duration = Duration::from_secs(1);
 }
 
-fn outcome_of(response: Response<Bytes>) -> (Outcome, Option<Duration>) {
+/// What is kept of a response: of its headers as much as of its body.
+fn outcome_of(response: Response<Bytes>, max: usize) -> (Outcome, Option<Duration>) {
     let (parts, body) = response.into_parts();
     let details = parts
         .extensions
         .get()
         .copied()
         .unwrap_or_else(ResponseDetails::default);
+    let (headers, headers_truncated) = HeaderLog::capped(&parts.headers, max);
     let outcome = Outcome::Response {
         status: parts.status.as_u16(),
-        headers: HeaderLog::from(&parts.headers),
+        headers,
         body,
-        truncated: details.truncated,
+        truncated: details.truncated || headers_truncated,
     };
     (outcome, details.first_byte)
 }

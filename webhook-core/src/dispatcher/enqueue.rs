@@ -121,7 +121,8 @@ impl Engine {
         let turn = line.join(event).await?;
         match turn {
             Turn::Now(event) => {
-                let _turn = HandOver::new(&self, event.idempotency.is_some());
+                let mut turn = HandOver::new(&self, event.idempotency.is_some());
+                turn.begun = true;
                 let insertion = self.insert(&[event]).await?;
                 insertion
                     .events
@@ -138,8 +139,9 @@ impl Engine {
     }
 
     /// Inserts what waits in a line, batch after batch, until nothing does.
-    async fn insert_waiting(self: Arc<Self>, keyed: bool) {
-        let mut turn = HandOver::new(&self, keyed);
+    async fn insert_waiting(self: Arc<Self>, mut turn: HandOver) {
+        turn.begun = true;
+        let keyed = turn.keyed;
         while let Some(batch) = self.intake.of(keyed).next_batch() {
             self.insert_batch(batch).await;
         }
@@ -332,34 +334,42 @@ fn key_of(event: &Event) -> Option<(&str, &str)> {
 
 /// Whoever has the turn hands it over when done, or when its caller gives up: those who wait are served by a
 /// task of their own.
-struct HandOver<'a> {
-    engine: &'a Arc<Engine>,
+struct HandOver {
+    engine: Arc<Engine>,
     keyed: bool,
     held: bool,
+    /// Whether its task has run at all: a runtime that is shutting down drops tasks unseen.
+    begun: bool,
 }
 
-impl<'a> HandOver<'a> {
-    fn new(engine: &'a Arc<Engine>, keyed: bool) -> Self {
+impl HandOver {
+    fn new(engine: &Arc<Engine>, keyed: bool) -> Self {
         Self {
-            engine,
+            engine: Arc::clone(engine),
             keyed,
             held: true,
+            begun: false,
         }
     }
 }
 
-impl Drop for HandOver<'_> {
+impl Drop for HandOver {
     fn drop(&mut self) {
         if !self.held {
             return;
         }
-        let line = self.engine.intake.of(self.keyed);
-        let mut state = line.state();
+        let mut state = self.engine.intake.of(self.keyed).state();
         match Handle::try_current() {
-            Ok(runtime) if !state.waiting.is_empty() => {
-                runtime.spawn(Arc::clone(self.engine).insert_waiting(self.keyed));
+            Ok(runtime) if self.begun && !state.waiting.is_empty() => {
+                drop(state);
+                let turn = HandOver::new(&self.engine, self.keyed);
+                runtime.spawn(Arc::clone(&self.engine).insert_waiting(turn));
             }
-            _ => state.inserting = false,
+            // Nobody waits, or nobody can serve them: they hear an error.
+            _ => {
+                state.waiting.clear();
+                state.inserting = false;
+            }
         }
     }
 }

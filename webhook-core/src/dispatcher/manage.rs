@@ -127,14 +127,16 @@ impl<'a> Endpoints<'a> {
         id: Uuid,
         mut change: impl FnMut(&mut EndpointChange) + Send,
     ) -> Result<Endpoint> {
-        let changed = self.try_update(id, move |endpoint| {
+        let mut state_changed = false;
+        let changed = self.try_update(id, |endpoint| {
             let mut wanted = EndpointChange {
                 url: endpoint.url.clone(),
                 settings: endpoint.settings.clone(),
                 state: endpoint.state,
             };
             change(&mut wanted);
-            if wanted.state != endpoint.state {
+            state_changed = wanted.state != endpoint.state;
+            if state_changed {
                 let enabled = wanted.state == EndpointState::Enabled;
                 endpoint.state_reason = (!enabled).then_some(StateReason::Requested);
             }
@@ -142,7 +144,9 @@ impl<'a> Endpoints<'a> {
                 (wanted.url, wanted.settings, wanted.state);
         });
         let endpoint = changed.await?;
-        self.steer_lane(&endpoint).await;
+        if state_changed {
+            self.steer_lane(&endpoint).await;
+        }
         Ok(endpoint)
     }
 
@@ -214,14 +218,15 @@ impl<'a> Endpoints<'a> {
         ))
     }
 
-    /// Lets the queue know whether the endpoint takes anything. Should this fail, the worker finds out.
+    /// Lets the queue know whether the endpoint takes anything. The hold is short and the worker renews it,
+    /// so that one that is lost or comes late does no lasting harm.
     async fn steer_lane(&self, endpoint: &Endpoint) {
         let queue = &self.engine.queue;
         let steered = if endpoint.state == EndpointState::Enabled {
             queue.release(endpoint.id).await
         } else {
             queue
-                .hold(endpoint.id, Duration::MAX, self.engine.clock.pinned())
+                .hold(endpoint.id, Engine::LANE_PAUSE, self.engine.clock.pinned())
                 .await
         };
         if let Err(error) = steered {

@@ -206,7 +206,15 @@ impl<S: ?Sized> Dispatcher<S> {
         self.engine.config.max_payload
     }
 
-    /// What waits in the queue.
+    /// Whether the queue answers: what is accepted is delivered late while it does not.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping_queue(&self) -> Result<()> {
+        self.engine.queue.epoch().await.map(drop)
+    }
+
+    /// What waits in the queue. Counts it: not for probes.
     ///
     /// # Errors
     /// When the queue does not answer. Events are accepted nevertheless if the store does.

@@ -53,7 +53,11 @@ impl Engine {
         let recorded = self.write(&records).await?;
         for record in written(&records, &recorded) {
             settled.push((record.lease, settle_for(record.next)));
-            holds.extend(record.disable.map(|_| (record.lease.lane, Duration::MAX)));
+            holds.extend(
+                record
+                    .disable
+                    .map(|_| (record.lease.lane, Self::LANE_PAUSE)),
+            );
         }
         self.hold_lanes(&holds).await;
         self.settle(&settled).await;
@@ -109,7 +113,7 @@ impl Engine {
         }
     }
 
-    async fn settle(&self, settled: &[(Lease, Settle)]) {
+    pub(super) async fn settle(&self, settled: &[(Lease, Settle)]) {
         if settled.is_empty() {
             return;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Engine;
+use super::worker::surviving;
 use crate::error::Result;
 use crate::queue::Job;
 use crate::time::Timestamp;
@@ -17,6 +18,9 @@ const PAGE: usize = 1_000;
 /// How long the sweeper looks for the commit of an `enqueue_in`; a later one is found by the rolling audit.
 const EXPECT_FOR: Duration = Duration::from_secs(10);
 
+/// The most deliveries that are expected at a time.
+const MAX_EXPECTED: usize = 10_000;
+
 /// What the sweeper remembers between ticks.
 #[derive(Default)]
 pub(super) struct Sweeper(Mutex<Sweep>);
@@ -27,7 +31,10 @@ struct Sweep {
     expected: Vec<(Uuid, Timestamp)>,
     /// Where the rolling audit stands.
     after: Option<Uuid>,
+    /// The queue's epoch when it was last complete.
     epoch: Option<u64>,
+    /// The epoch that a refill is for.
+    refilling: Option<u64>,
 }
 
 impl Sweeper {
@@ -40,11 +47,15 @@ impl Engine {
     /// Remembers deliveries that will exist once a host's transaction commits, and wakes the worker.
     pub(super) fn expect(&self, jobs: &[Job]) {
         if self.has_index {
-            let until = self.clock.now() + EXPECT_FOR;
-            self.sweeper
-                .state()
-                .expected
-                .extend(jobs.iter().map(|job| (job.delivery, until)));
+            let now = self.clock.now();
+            let mut state = self.sweeper.state();
+            if state.expected.len() >= MAX_EXPECTED {
+                // Nobody sweeps in this process, or the store is away: the audit will find them.
+                state.expected.retain(|(_, until)| now < *until);
+                state.expected.truncate(MAX_EXPECTED / 2);
+            }
+            let expected = jobs.iter().map(|job| (job.delivery, now + EXPECT_FOR));
+            state.expected.extend(expected);
         }
         self.nudge.notify_one();
     }
@@ -52,7 +63,7 @@ impl Engine {
     /// Sweeps until cancelled.
     pub(super) async fn sweep_all(&self) {
         loop {
-            if let Err(error) = self.sweep().await {
+            if let Some(Err(error)) = surviving(self.sweep()).await {
                 tracing::warn!(%error, "sweeping failed");
             }
             self.clock.sleep(self.until_next_sweep()).await;
@@ -63,20 +74,27 @@ impl Engine {
     /// the queue has lost everything the audit begins anew and does not pause between pages.
     pub(super) async fn sweep(&self) -> Result<()> {
         let epoch = self.queue.epoch().await?;
-        if self
-            .sweeper
-            .state()
-            .epoch
-            .replace(epoch)
-            .is_some_and(|before| before != epoch)
-        {
-            tracing::warn!("the queue has lost its jobs; pushing them again");
-            self.sweeper.state().after = None;
+        if self.has_lost_jobs(epoch) {
             while !self.audit().await? {}
+            self.sweeper.state().epoch = Some(epoch);
             return Ok(());
         }
         self.push_expected().await?;
         self.audit().await.map(drop)
+    }
+
+    /// Whether the queue is not the one that was filled. The refill begins at the start once for each loss,
+    /// and goes on from where it failed.
+    fn has_lost_jobs(&self, epoch: u64) -> bool {
+        let mut state = self.sweeper.state();
+        if *state.epoch.get_or_insert(epoch) == epoch {
+            return false;
+        }
+        if state.refilling.replace(epoch) != Some(epoch) {
+            tracing::warn!("the queue has lost its jobs; pushing them again");
+            state.after = None;
+        }
+        true
     }
 
     async fn push_expected(&self) -> Result<()> {

@@ -24,6 +24,8 @@ use crate::time::{Now, Timestamp};
 const IDLE_POLL: Duration = Duration::from_secs(1);
 /// How long a worker waits after the backend failed.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
+/// How long a worker waits for a job that is due by its own clock and not by the backend's.
+const CLOCK_SKEW_PAUSE: Duration = Duration::from_millis(20);
 /// The re-polls after an `enqueue_in`, whose commit nobody tells of: 2, 4, … 128 ms.
 const NUDGE_POLLS: u32 = 7;
 
@@ -77,8 +79,12 @@ impl Engine {
                 "attempts outlived the drain; their leases will end"
             );
         }
-        if let Err(error) = self.record(pool.left_over()).await {
-            tracing::warn!(%error, "unused claims could not be given back; their leases will end");
+        let left_over = surviving(self.record(pool.left_over()));
+        if !matches!(
+            tokio::time::timeout(RECORDING_TIME, left_over).await,
+            Ok(Some(Ok(())))
+        ) {
+            tracing::warn!("what was left could not be recorded; its leases will end");
         }
         sweeping.cancel();
         if let Some(sweeper) = sweeper
@@ -117,17 +123,32 @@ impl Engine {
                 () = &mut shutdown => return,
                 slots = pool.free_slots() => slots,
             };
-            let pause = match self.claim(slots.num_permits()).await {
-                Ok(batch) if batch.claimed > 0 => {
+            let claimed = {
+                let claim = surviving(self.claim(slots.num_permits()));
+                tokio::pin!(claim);
+                tokio::select! {
+                    biased;
+                    claimed = &mut claim => claimed,
+                    () = &mut shutdown => {
+                        if let Ok(Some(Ok(batch))) = tokio::time::timeout(RECORDING_TIME, claim).await {
+                            pool.give_back(batch);
+                        }
+                        return;
+                    }
+                }
+            };
+            let pause = match claimed {
+                Some(Ok(batch)) if batch.claimed > 0 => {
                     self.start(pool, batch, slots);
                     quiet_polls = 0;
                     continue;
                 }
-                Ok(batch) => self.idle_time(batch.next_due, quiet_polls),
-                Err(error) => {
+                Some(Ok(batch)) => self.idle_time(batch.next_due, quiet_polls),
+                Some(Err(error)) => {
                     log_failed_claim(&error);
                     FAILURE_PAUSE
                 }
+                None => FAILURE_PAUSE,
             };
             drop(slots);
             tokio::select! {
@@ -160,10 +181,7 @@ impl Engine {
     /// each delivery would cost more than the rest of its way through here.
     async fn work(self: Arc<Self>, pool: Arc<Pool>) {
         while let Some(job) = pool.next_job().await {
-            let worked = AssertUnwindSafe(self.work_off(&pool, job)).catch_unwind();
-            if worked.await.is_err() {
-                tracing::error!("a defect in the engine or a backend ended a delivery's task");
-            }
+            surviving(self.work_off(&pool, job)).await;
         }
     }
 
@@ -188,18 +206,22 @@ impl Engine {
         while let Some((finished, slots)) = turn.next_batch() {
             // It does not wait for more than one record.
             pool.hand_out(own.take());
-            if let Err(error) = self.record(finished).await {
-                tracing::error!(%error, "outcomes were not recorded; their leases will end");
+            match surviving(self.record(finished)).await {
+                Some(Ok(())) | None => {}
+                Some(Err(error)) => {
+                    tracing::error!(%error, "outcomes were not recorded; their leases will end");
+                }
             }
             let Some(mut slots) = slots.filter(|_| !pool.is_stopping()) else {
                 continue;
             };
-            match self.claim(slots.num_permits()).await {
-                Ok(mut batch) => {
+            match surviving(self.claim(slots.num_permits())).await {
+                Some(Ok(mut batch)) => {
                     own = batch.tasks.pop().map(|task| (task, slots.split(1)));
                     self.start(pool, batch, slots);
                 }
-                Err(error) => log_failed_claim(&error),
+                Some(Err(error)) => log_failed_claim(&error),
+                None => {}
             }
         }
         own
@@ -214,10 +236,13 @@ impl Engine {
         } else {
             IDLE_POLL
         };
-        due_in
-            .max(Duration::from_millis(1))
-            .min(nudged)
-            .min(IDLE_POLL)
+        // Due by the backend's clock, and yet not claimed: the clocks differ, and asking at once won't help.
+        let shortest = if due_in.is_zero() {
+            CLOCK_SKEW_PAUSE
+        } else {
+            Duration::from_millis(1)
+        };
+        due_in.max(shortest).min(nudged).min(IDLE_POLL)
     }
 
     async fn claim(&self, limit: usize) -> Result<Batch> {
@@ -236,7 +261,13 @@ impl Engine {
                 next_due: claimed.next_due,
             });
         }
-        let loaded = self.store.load(&claimed.leases, now).await?;
+        let loaded = match self.store.load(&claimed.leases, now).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.unclaim(&claimed.leases).await;
+                return Err(error);
+            }
+        };
         let mut batch = Batch {
             claimed: claimed.leases.len(),
             tasks: Vec::with_capacity(loaded.len()),
@@ -260,6 +291,15 @@ impl Engine {
         }
         self.extend_slow(&mut batch.tasks, now).await?;
         Ok(batch)
+    }
+
+    /// Gives back what cannot be loaded now, so that it need not wait for its leases to end.
+    async fn unclaim(&self, leases: &[Lease]) {
+        let unused: Vec<_> = leases
+            .iter()
+            .map(|lease| (*lease, Settle::Unused(FAILURE_PAUSE)))
+            .collect();
+        self.settle(&unused).await;
     }
 
     /// Lets the leases of endpoints with a longer deadline than ours last for it.
@@ -296,6 +336,18 @@ impl Engine {
         });
         Ok(())
     }
+}
+
+fn unused(task: Task) -> Finished {
+    Finished::Settled(task.lease, Settle::Unused(Duration::ZERO))
+}
+
+/// What a future makes, or `None` if it panics: a defect in a backend costs what it was at, and no more.
+pub(super) async fn surviving<T>(work: impl Future<Output = T>) -> Option<T> {
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    outcome
+        .inspect_err(|_| tracing::error!("a defect in the engine or a backend ended in a panic"))
+        .ok()
 }
 
 fn log_failed_claim(error: &Error) {
@@ -355,10 +407,25 @@ impl Pool {
         self.waiting_jobs.add_permits(waiting.len() - before);
     }
 
-    /// What was handed out and not taken up when the pool stopped.
+    /// Ends the claims of a batch that comes too late to be attempted.
+    fn give_back(&self, batch: Batch) {
+        let unused = batch.tasks.into_iter().map(unused);
+        self.finish(unused.chain(batch.ended).map(|finished| (finished, None)));
+    }
+
+    /// What is not recorded, and what was handed out and not taken up, when the pool has stopped.
     fn left_over(&self) -> Vec<Finished> {
-        let unused = |(task, _): Job| Finished::Settled(task.lease, Settle::Unused(Duration::ZERO));
-        self.jobs().drain(..).map(unused).collect()
+        let waiting = std::mem::take(&mut self.done().waiting);
+        let handed_out = self
+            .jobs()
+            .drain(..)
+            .map(|(task, _)| unused(task))
+            .collect::<Vec<_>>();
+        waiting
+            .into_iter()
+            .map(|(finished, _)| finished)
+            .chain(handed_out)
+            .collect()
     }
 
     /// The next job; `None` when the pool has stopped and nothing is left.

@@ -138,10 +138,8 @@ impl Lanes {
     /// Forgets a job, leased or not.
     pub(super) fn remove(&mut self, delivery: Uuid, now: Timestamp) {
         self.end_lease(delivery);
+        self.unwait(delivery);
         if let Some(entry) = self.jobs.remove(&delivery) {
-            if let Some(lane) = self.lanes.get_mut(&entry.lane) {
-                lane.waiting.remove(&lane.place(&entry, delivery));
-            }
             self.schedule(entry.lane, now);
             self.forget_if_idle(entry.lane, now);
         }
@@ -168,6 +166,9 @@ impl Lanes {
             return;
         };
         lane.limits = limits;
+        // What was spent at another rate does not keep the lane back longer than one turn of the new.
+        let turn = limits.rate.map_or(Duration::ZERO, interval);
+        lane.arrival = lane.arrival.min(now + turn);
         let waiting = std::mem::take(&mut lane.waiting);
         for Place(_, _, delivery) in waiting {
             self.wait(delivery);
@@ -276,9 +277,19 @@ impl Lanes {
         }
     }
 
+    /// Takes a job from among its lane's waiting, if it is there: its lease may have ended before.
+    fn unwait(&mut self, delivery: Uuid) {
+        if let Some(entry) = self.jobs.get(&delivery)
+            && let Some(lane) = self.lanes.get_mut(&entry.lane)
+        {
+            lane.waiting.remove(&lane.place(entry, delivery));
+        }
+    }
+
     /// Lets a job wait again, due at `due`, whoever leased it.
     pub(super) fn put_back(&mut self, delivery: Uuid, due: Timestamp, now: Timestamp) {
         self.end_lease(delivery);
+        self.unwait(delivery);
         let Some(entry) = self.jobs.get_mut(&delivery) else {
             return;
         };

@@ -32,7 +32,9 @@ pub(super) struct State {
     by_tenant: HashMap<Tenant, Vec<Uuid>>,
     keys: HashMap<(Tenant, String), Key>,
     keys_by_age: VecDeque<(Timestamp, Tenant, String)>,
-    finished: VecDeque<Uuid>,
+    /// Events without a live delivery, by when they lost the last.
+    finished: VecDeque<(u64, Uuid)>,
+    finishes: u64,
     history: usize,
     /// What was dropped from the history, until it is [taken](Self::take_forgotten).
     forgotten: Vec<DeliveryRow>,
@@ -44,6 +46,8 @@ pub(super) struct EventRow {
     pub(super) event: Arc<Event>,
     deliveries: Vec<Uuid>,
     live: usize,
+    /// Which of the store's finishes is its last.
+    finished: u64,
 }
 
 #[derive(Debug)]
@@ -75,6 +79,7 @@ impl State {
             keys: HashMap::new(),
             keys_by_age: VecDeque::new(),
             finished: VecDeque::new(),
+            finishes: 0,
             history,
             forgotten: Vec::new(),
             sequence: 0,
@@ -400,6 +405,7 @@ impl State {
             event: Arc::clone(&shared),
             deliveries: Vec::new(),
             live: 0,
+            finished: 0,
         };
         self.events.insert(event.id, row);
         let first = jobs.len();
@@ -520,23 +526,24 @@ impl State {
     }
 
     /// Notes that an event has no live delivery, and drops the events that have had none the longest, beyond
-    /// the history's size. One that was replayed meanwhile stays, and is noted again when that ends.
+    /// the history's size. One that was replayed since counts from its later end.
     fn finish_event(&mut self, event: Uuid) {
-        self.finished.push_back(event);
-        if self.finished.len() <= self.history {
-            return;
+        self.finishes += 1;
+        if let Some(row) = self.events.get_mut(&event) {
+            row.finished = self.finishes;
         }
-        let Some(oldest) = self.finished.pop_front() else {
-            return;
-        };
-        if self.events.get(&oldest).is_some_and(|row| row.live == 0)
-            && let Some(row) = self.events.remove(&oldest)
+        self.finished.push_back((self.finishes, event));
+        while self.finished.len() > self.history
+            && let Some((number, oldest)) = self.finished.pop_front()
         {
-            let deliveries = row
-                .deliveries
-                .iter()
-                .filter_map(|id| self.deliveries.remove(id));
-            self.forgotten.extend(deliveries);
+            let row = self.events.get(&oldest);
+            if row.is_some_and(|row| row.live == 0 && row.finished == number)
+                && let Some(row) = self.events.remove(&oldest)
+            {
+                let deliveries = row.deliveries.iter();
+                self.forgotten
+                    .extend(deliveries.filter_map(|id| self.deliveries.remove(id)));
+            }
         }
     }
 }

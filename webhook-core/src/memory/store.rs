@@ -11,7 +11,7 @@ use super::at;
 use super::state::State;
 use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::Endpoint;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, Settle};
 use crate::store::{
@@ -65,6 +65,7 @@ impl MemoryStore {
         MemoryTx {
             store: self.clone(),
             events: Vec::new(),
+            now: None,
         }
     }
 
@@ -82,18 +83,26 @@ impl MemoryStore {
 #[derive(Debug)]
 pub struct MemoryTx {
     store: MemoryStore,
-    events: Vec<(Event, Now)>,
+    events: Vec<Event>,
+    now: Now,
 }
 
 impl MemoryTx {
-    /// Makes the events exist.
-    pub fn commit(self) {
-        let mut state = self.store.state();
-        for (event, now) in self.events {
-            state.insert(&[event], OnConflict::Skip, at(now));
-        }
-        drop(state);
+    /// Makes the events exist, all or none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Rejected`] when an idempotency key was used elsewhere since.
+    pub fn commit(self) -> Result<()> {
+        let insertion = self
+            .store
+            .state()
+            .insert(&self.events, OnConflict::Abort, at(self.now));
         self.store.wake();
+        if insertion.events.iter().all(|one| *one == Inserted::New) {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::Rejected, "commit"))
+        }
     }
 }
 
@@ -297,17 +306,19 @@ impl TxStore for MemoryStore {
         now: Now,
     ) -> Result<Insertion> {
         let state = self.state();
-        let inserted = state.judge(events, at(now));
-        let new = events
+        let before = tx.events.len();
+        let together: Vec<_> = tx.events.iter().chain(events).cloned().collect();
+        let inserted = state.judge(&together, at(now)).split_off(before);
+        let mut jobs = Vec::new();
+        for (event, _) in events
             .iter()
             .zip(&inserted)
-            .filter(|(_, one)| **one == Inserted::New);
-        let new: Vec<_> = new.map(|(event, _)| event.clone()).collect();
-        let mut jobs = Vec::new();
-        for event in &new {
+            .filter(|(_, one)| **one == Inserted::New)
+        {
             state.fan_out(event, at(now), &mut jobs);
+            tx.events.push(event.clone());
         }
-        tx.events.extend(new.into_iter().map(|event| (event, now)));
+        tx.now = now;
         Ok(Insertion {
             events: inserted,
             jobs,

@@ -204,7 +204,9 @@ async fn a_paused_endpoint_gets_nothing_until_it_is_enabled() {
         .update(id, |endpoint| endpoint.state = EndpointState::Enabled)
         .await
         .unwrap();
-    world.dispatcher.step().await.unwrap();
+    fast_forward(&world.dispatcher, &world.clock, Duration::from_secs(1))
+        .await
+        .unwrap();
     assert_eq!(world.receiver.requests().len(), 2);
     assert!(
         world

@@ -261,7 +261,7 @@ async fn an_event_in_a_transaction_exists_with_its_commit() {
         .await
         .unwrap();
     assert!(deliveries(&world.dispatcher.erase()).await.is_empty());
-    committed.commit();
+    committed.commit().unwrap();
     world.dispatcher.step().await.unwrap();
     assert_eq!(world.receiver.requests().len(), 1);
 }

@@ -119,6 +119,22 @@ impl<H: Harness> Scene<H> {
         lease
     }
 
+    /// Claims all there is and answers what may be attempted; the queue learns what is too early.
+    pub(super) async fn runnable(&self, now: Now) -> Vec<Uuid> {
+        let mut runnable = Vec::new();
+        for lease in self.claim(100, now).await {
+            match self.load(lease, now).await.map(|loaded| loaded.verdict) {
+                Some(Verdict::Run(_)) => runnable.push(lease.delivery),
+                Some(Verdict::Early(by)) => {
+                    let early = [(lease, crate::queue::Settle::Unused(by))];
+                    self.queue.settle(&early, now).await.expect("settles");
+                }
+                Some(Verdict::Ended) | None => {}
+            }
+        }
+        runnable
+    }
+
     pub(super) async fn record(&self, lease: Lease, status: u16, next: Next, now: Now) -> Recorded {
         let recorded = self
             .store()

@@ -34,6 +34,8 @@ macro_rules! __queue_checks {
             stale_outcome_changes_nothing,
             stale_owner_that_records_first_is_fenced,
             record_needs_the_exact_fence,
+            late_outcome_of_a_job_nobody_took_counts_once,
+            rate_that_is_raised_holds_at_once,
         }
     };
 }
@@ -545,6 +547,70 @@ mod checks {
             .expect("reads")
             .expect("is there");
         assert_eq!(stored.status, DeliveryStatus::InProgress);
+    }
+
+    pub(super) async fn late_outcome_of_a_job_nobody_took_counts_once<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        scene.enqueue("default", 2).await;
+        let late = [scene.take(at(0)).await, scene.take(at(0)).await];
+        let again = scene.claim(1, at(61)).await[0];
+        let late = late
+            .into_iter()
+            .find(|lease| lease.delivery != again.delivery)
+            .expect("one of two");
+        scene.load(again, at(61)).await;
+        let retry = Next::RetryAfter(seconds(100));
+        assert_eq!(
+            scene.record(late, 500, retry, at(62)).await,
+            Recorded::Written
+        );
+        scene
+            .queue
+            .settle(&[(late, Settle::After(seconds(100)))], at(62))
+            .await
+            .expect("settles");
+        assert_eq!(
+            scene.record(again, 200, Next::Succeeded, at(63)).await,
+            Recorded::Written
+        );
+        scene
+            .queue
+            .settle(&[(again, Settle::Done)], at(63))
+            .await
+            .expect("settles");
+        assert!(scene.runnable(at(64)).await.is_empty(), "it is not due");
+        assert_eq!(scene.runnable(at(162)).await, [late.delivery], "once");
+        assert!(scene.runnable(at(163)).await.is_empty(), "and not twice");
+    }
+
+    pub(super) async fn rate_that_is_raised_holds_at_once<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let rate = |limit, per| {
+            Some(RateLimit {
+                limit,
+                per: seconds(per),
+            })
+        };
+        let slow = EndpointSettings {
+            rate_limit: rate(1, 86_400),
+            ..Default::default()
+        };
+        let mut endpoint = scene.endpoint("default", slow).await;
+        scene.enqueue("default", 3).await;
+        assert_eq!(scene.claim(3, at(0)).await.len(), 1);
+        endpoint.version += 1;
+        endpoint.settings.rate_limit = rate(100, 1);
+        assert!(
+            scene
+                .store()
+                .update_endpoint(&endpoint)
+                .await
+                .expect("answers")
+        );
+        // A queue beside the store hears of it with the next job.
+        scene.enqueue("default", 1).await;
+        assert_eq!(scene.claim(3, at(1)).await.len(), 3);
     }
 
     fn patterns(event_type: &str) -> Vec<crate::filter::EventPattern> {

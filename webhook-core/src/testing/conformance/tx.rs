@@ -13,6 +13,7 @@ macro_rules! __tx_checks {
             nothing_is_seen_before_the_commit,
             rollback_leaves_nothing,
             key_of_a_committed_event_is_known_in_a_transaction,
+            key_of_the_same_transaction_is_known,
         }
     };
 }
@@ -106,5 +107,29 @@ mod checks {
         let again = insert_in(&scene, &mut tx, &stamped(2)).await;
         assert_eq!(again.events, [Inserted::Existing(first[0].id)]);
         H::commit(tx).await;
+    }
+
+    pub(super) async fn key_of_the_same_transaction_is_known<H: TxHarness>(harness: H) {
+        let scene = Scene::new(harness);
+        let stamped = |id, data: &'static str| {
+            let event = NewEvent::data("a", data).and_then(|event| event.idempotency_key("k"));
+            event.expect("valid").stamp(uuid::Uuid::from_u128(id), T0)
+        };
+        let mut tx = scene.harness.begin().await;
+        let first = stamped(1, "1");
+        insert_in(&scene, &mut tx, &first).await;
+        let same = insert_in(&scene, &mut tx, &stamped(2, "1")).await;
+        assert_eq!(same.events, [Inserted::Existing(first.id)]);
+        let other = insert_in(&scene, &mut tx, &stamped(3, "2")).await;
+        assert_eq!(other.events, [Inserted::Conflict(first.id)]);
+        H::commit(tx).await;
+        assert!(
+            scene
+                .store()
+                .event(&ALL, first.id)
+                .await
+                .expect("reads")
+                .is_some()
+        );
     }
 }
