@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What stands for the value of a secret header.
 const HIDDEN: &[u8] = b"***";
@@ -78,29 +78,32 @@ impl HeaderLog {
     /// The first headers of a map, of at most `max` bytes encoded, and whether there were more.
     #[must_use]
     pub fn capped(headers: &HeaderMap, max: usize) -> (Self, bool) {
-        let shown = || {
-            let all = headers.iter().map(|(name, value)| {
-                let value = if value.is_sensitive() {
-                    HIDDEN
-                } else {
-                    value.as_bytes()
-                };
-                (name.as_str().as_bytes(), value)
-            });
-            all.scan(0, |len, (name, value)| {
-                *len += 8 + name.len() + value.len();
-                Some((*len, name, value))
-            })
-            .take_while(|(len, ..)| *len <= max)
+        let shown = |value: &HeaderValue| {
+            if value.is_sensitive() {
+                HIDDEN.len()
+            } else {
+                value.len()
+            }
         };
-        let mut log = Vec::with_capacity(shown().last().map_or(0, |(len, ..)| len));
-        let mut count = 0;
-        for (_, name, value) in shown() {
-            log.extend_from_slice(&encoded_len(name));
+        let (mut len, mut count) = (0, 0);
+        for (name, value) in headers {
+            let with_this = len + 8 + name.as_str().len() + shown(value);
+            if with_this > max {
+                break;
+            }
+            (len, count) = (with_this, count + 1);
+        }
+        let mut log = Vec::with_capacity(len);
+        for (name, value) in headers.iter().take(count) {
+            let value = if value.is_sensitive() {
+                HIDDEN
+            } else {
+                value.as_bytes()
+            };
+            log.extend_from_slice(&encoded_len(name.as_str().as_bytes()));
             log.extend_from_slice(&encoded_len(value));
-            log.extend_from_slice(name);
+            log.extend_from_slice(name.as_str().as_bytes());
             log.extend_from_slice(value);
-            count += 1;
         }
         (Self(log.into()), count < headers.len())
     }
@@ -126,8 +129,6 @@ impl fmt::Debug for HeaderLog {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn headers() -> HeaderMap {

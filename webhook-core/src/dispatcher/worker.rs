@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -166,15 +167,20 @@ impl Engine {
         let has_ended = !batch.ended.is_empty();
         pool.finish(batch.ended.into_iter().map(|finished| (finished, None)));
         if has_ended {
-            let (engine, pool) = (Arc::clone(self), Arc::clone(pool));
-            let tasks = pool.tasks.clone();
-            tasks.spawn(async move {
-                if let Some(job) = engine.record_finished(&pool).await {
-                    pool.hand_out([job]);
-                }
-            });
+            self.spawn_recording(pool);
         }
         pool.hand_out(batch.tasks.into_iter().map(|task| (task, slots.split(1))));
+    }
+
+    /// Lets a task of its own record what has finished.
+    fn spawn_recording(self: &Arc<Self>, pool: &Arc<Pool>) {
+        let (engine, pool) = (Arc::clone(self), Arc::clone(pool));
+        let tasks = pool.tasks.clone();
+        tasks.spawn(async move {
+            if let Some(job) = engine.record_finished(&pool).await {
+                pool.hand_out([job]);
+            }
+        });
     }
 
     /// Attempts deliveries until the pool stops. There is a task of these for each slot: starting one for
@@ -199,29 +205,25 @@ impl Engine {
     /// Records what has finished, batch after batch, unless another task is at it, which then does this
     /// one's too. Slots that become free are refilled at once; the last delivery is the caller's next.
     async fn record_finished(self: &Arc<Self>, pool: &Arc<Pool>) -> Option<Job> {
-        let mut turn = pool.take_turn()?;
+        let mut turn = Turn::take(self, pool)?;
         // What is about to finish joins the batch: free when idle, and the batches grow with the load.
         tokio::task::yield_now().await;
         let mut own = None;
         while let Some((finished, slots)) = turn.next_batch() {
             // It does not wait for more than one record.
             pool.hand_out(own.take());
-            match surviving(self.record(finished)).await {
-                Some(Ok(())) | None => {}
-                Some(Err(error)) => {
-                    tracing::error!(%error, "outcomes were not recorded; their leases will end");
-                }
+            if let Err(error) = self.record(finished).await {
+                tracing::error!(%error, "outcomes were not recorded; their leases will end");
             }
             let Some(mut slots) = slots.filter(|_| !pool.is_stopping()) else {
                 continue;
             };
-            match surviving(self.claim(slots.num_permits())).await {
-                Some(Ok(mut batch)) => {
+            match self.claim(slots.num_permits()).await {
+                Ok(mut batch) => {
                     own = batch.tasks.pop().map(|task| (task, slots.split(1)));
                     self.start(pool, batch, slots);
                 }
-                Some(Err(error)) => log_failed_claim(&error),
-                None => {}
+                Err(error) => log_failed_claim(&error),
             }
         }
         own
@@ -338,7 +340,7 @@ impl Engine {
     }
 }
 
-fn unused(task: Task) -> Finished {
+fn unused(task: &Task) -> Finished {
     Finished::Settled(task.lease, Settle::Unused(Duration::ZERO))
 }
 
@@ -409,7 +411,7 @@ impl Pool {
 
     /// Ends the claims of a batch that comes too late to be attempted.
     fn give_back(&self, batch: Batch) {
-        let unused = batch.tasks.into_iter().map(unused);
+        let unused = batch.tasks.iter().map(unused);
         self.finish(unused.chain(batch.ended).map(|finished| (finished, None)));
     }
 
@@ -419,7 +421,7 @@ impl Pool {
         let handed_out = self
             .jobs()
             .drain(..)
-            .map(|(task, _)| unused(task))
+            .map(|(task, _)| unused(&task))
             .collect::<Vec<_>>();
         waiting
             .into_iter()
@@ -442,15 +444,6 @@ impl Pool {
 
     fn finish(&self, finished: impl IntoIterator<Item = (Finished, Option<OwnedSemaphorePermit>)>) {
         self.done().waiting.extend(finished);
-    }
-
-    /// The turn to record, unless another task has it.
-    fn take_turn(&self) -> Option<Turn<'_>> {
-        let before = std::mem::replace(&mut self.done().recording, true);
-        (!before).then_some(Turn {
-            pool: self,
-            held: true,
-        })
     }
 
     fn stop(&self) {
@@ -477,13 +470,25 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// The turn to record: given back when nothing is left, or when its task dies.
+/// The turn to record: given back when nothing is left. If its task dies, what is left is recorded by one of
+/// its own.
 struct Turn<'a> {
-    pool: &'a Pool,
+    engine: &'a Arc<Engine>,
+    pool: &'a Arc<Pool>,
     held: bool,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    /// The turn, unless another task has it.
+    fn take(engine: &'a Arc<Engine>, pool: &'a Arc<Pool>) -> Option<Self> {
+        let taken = std::mem::replace(&mut pool.done().recording, true);
+        (!taken).then_some(Self {
+            engine,
+            pool,
+            held: true,
+        })
+    }
+
     /// What is recorded next, and the slots that it occupies; `None` gives the turn back.
     fn next_batch(&mut self) -> Option<(Vec<Finished>, Option<OwnedSemaphorePermit>)> {
         let mut done = self.pool.done();
@@ -508,8 +513,14 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if self.held {
-            self.pool.done().recording = false;
+        if !self.held {
+            return;
+        }
+        let mut done = self.pool.done();
+        done.recording = false;
+        if !done.waiting.is_empty() && Handle::try_current().is_ok() {
+            drop(done);
+            self.engine.spawn_recording(self.pool);
         }
     }
 }

@@ -413,7 +413,11 @@ impl State {
         for job in &mut jobs[first..] {
             self.insert_delivery(&shared, job, 0, now);
         }
-        if self.events.get(&event.id).is_some_and(|row| row.live == 0) {
+        if jobs.len() == first
+            && let Some(row) = self.events.get_mut(&event.id)
+        {
+            self.finishes += 1;
+            row.finished = self.finishes;
             self.finish_event(event.id);
         }
     }
@@ -501,6 +505,8 @@ impl State {
         if let Some(event) = self.events.get_mut(&event_id) {
             event.live -= 1;
             if event.live == 0 {
+                self.finishes += 1;
+                event.finished = self.finishes;
                 self.finish_event(event_id);
             }
         }
@@ -525,13 +531,9 @@ impl State {
         }
     }
 
-    /// Notes that an event has no live delivery, and drops the events that have had none the longest, beyond
+    /// Notes that an event, just numbered, has no live delivery, and drops the events that have had none the longest, beyond
     /// the history's size. One that was replayed since counts from its later end.
     fn finish_event(&mut self, event: Uuid) {
-        self.finishes += 1;
-        if let Some(row) = self.events.get_mut(&event) {
-            row.finished = self.finishes;
-        }
         self.finished.push_back((self.finishes, event));
         while self.finished.len() > self.history
             && let Some((number, oldest)) = self.finished.pop_front()
