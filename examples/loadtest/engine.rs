@@ -19,8 +19,8 @@ use crate::{Options, Result, StoreKind};
 /// As much as the largest event takes.
 static PADDING: LazyLock<String> = LazyLock::new(|| "x".repeat(200_000));
 
-/// Room for new events is given in steps, so that giving it costs nothing.
-const ROOM_STEP: u64 = 64;
+/// Room for new events is given and taken in steps, so that it costs next to nothing.
+const ROOM_STEP: u64 = 16;
 
 /// A dispatcher at work, and the count of what it has delivered.
 struct Engine {
@@ -140,14 +140,15 @@ impl Engine {
                 let (next, options) = (Arc::clone(&next), options.clone());
                 tokio::spawn(async move {
                     loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        if number >= options.events {
+                        let first = next.fetch_add(ROOM_STEP, Ordering::Relaxed);
+                        if first >= options.events {
                             return Result::Ok(());
                         }
-                        room.acquire().await?.forget();
-                        dispatcher
-                            .enqueue(NewEvent::data("load.test", data(&options, number))?)
-                            .await?;
+                        room.acquire_many(ROOM_STEP as u32).await?.forget();
+                        for number in first..options.events.min(first + ROOM_STEP) {
+                            let event = NewEvent::data("load.test", data(&options, number))?;
+                            dispatcher.enqueue(event).await?;
+                        }
                     }
                 })
             })

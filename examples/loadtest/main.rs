@@ -3,7 +3,8 @@
 //!
 //! `cargo run --release --example loadtest -- --store memory --events 200000 --payload 1024 --concurrency 64 --json`
 //!
-//! The two are interleaved, and medians and their ratio are printed: on a shared machine only the ratio
+//! Both run with one allocator (mimalloc), and events are enqueued no further ahead of their delivery than
+//! `--outstanding`. The two are interleaved, and medians and their ratio are printed: on a shared machine only the ratio
 //! means something. The receiver is a process of its own, started and stopped by this one, on loopback.
 
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
@@ -44,7 +45,7 @@ struct Options {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     concurrency: u64,
     /// Events that may be accepted and not yet delivered; producers wait beyond that.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    #[arg(long, default_value_t = 2_048, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     outstanding: u64,
     /// Rounds of each, interleaved.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
