@@ -1,5 +1,6 @@
 //! Repairs an index queue from the store, all the time: what it forgot, and what was never pushed.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -111,11 +112,11 @@ impl Engine {
         let committed = self.store.jobs(&expected).await?;
         self.queue.push(&committed, self.clock.pinned()).await?;
         let now = self.clock.now();
-        let found = |id: &Uuid| committed.iter().any(|job| job.delivery == *id);
+        let found: HashSet<Uuid> = committed.iter().map(|job| job.delivery).collect();
         self.sweeper
             .state()
             .expected
-            .retain(|(id, until)| now < *until && !found(id));
+            .retain(|(id, until)| now < *until && !found.contains(id));
         Ok(())
     }
 

@@ -141,7 +141,6 @@ impl Engine {
             let pause = match claimed {
                 Some(Ok(batch)) if batch.claimed > 0 => {
                     self.start(pool, batch, slots);
-                    quiet_polls = 0;
                     continue;
                 }
                 Some(Ok(batch)) => self.idle_time(batch.next_due, quiet_polls),

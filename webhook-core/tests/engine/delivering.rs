@@ -171,6 +171,29 @@ async fn retry_after_holds_the_whole_lane() {
 }
 
 #[tokio::test]
+async fn a_change_of_settings_does_not_end_what_the_endpoint_asked_for() {
+    let busy = Response::builder()
+        .status(503)
+        .header("retry-after", "3600");
+    let world = World::new(ScriptedTransport::new([busy
+        .body(bytes::Bytes::new())
+        .unwrap()]));
+    let id = world.endpoint(EndpointSettings::default()).await.id;
+    world.enqueue().await;
+    world.dispatcher.step().await.unwrap();
+    world.enqueue().await;
+    let endpoints = world.dispatcher.endpoints();
+    let renamed = endpoints.update(id, |endpoint| {
+        endpoint.settings.description = "b".to_owned()
+    });
+    renamed.await.unwrap();
+    fast_forward(&world.dispatcher, &world.clock, Duration::from_secs(3_500))
+        .await
+        .unwrap();
+    assert_eq!(world.receiver.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_gone_is_disabled() {
     let world = World::new(ScriptedTransport::new([410]));
     let endpoint = world.endpoint(EndpointSettings::default()).await;

@@ -94,6 +94,31 @@ async fn a_caller_that_gives_up_hands_the_turn_over() {
     dispatcher.enqueue(event()).await.unwrap();
 }
 
+#[test]
+fn a_runtime_that_ends_in_mid_insert_leaves_the_way_in_open() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let Gated {
+        dispatcher,
+        gate,
+        inserts,
+    } = gated();
+    let first = runtime();
+    first.block_on(async {
+        let calls = [(); 3].map(|()| spawn_enqueue(&dispatcher));
+        until(|| inserts.load(Ordering::SeqCst) == 1).await;
+        tokio::task::yield_now().await;
+        drop(calls);
+    });
+    drop(first);
+    gate.add_permits(10);
+    runtime().block_on(dispatcher.enqueue(event())).unwrap();
+}
+
 #[tokio::test]
 async fn a_refused_batch_fails_only_the_caller_at_fault() {
     let calls = Arc::new(AtomicUsize::new(0));
