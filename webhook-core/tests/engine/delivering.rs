@@ -183,10 +183,12 @@ async fn a_change_of_settings_does_not_end_what_the_endpoint_asked_for() {
     world.dispatcher.step().await.unwrap();
     world.enqueue().await;
     let endpoints = world.dispatcher.endpoints();
-    let renamed = endpoints.update(id, |endpoint| {
-        endpoint.settings.description = "b".to_owned()
-    });
-    renamed.await.unwrap();
+    endpoints
+        .update(id, |endpoint| {
+            endpoint.settings.description = "b".to_owned();
+        })
+        .await
+        .unwrap();
     fast_forward(&world.dispatcher, &world.clock, Duration::from_secs(3_500))
         .await
         .unwrap();
