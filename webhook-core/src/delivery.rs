@@ -143,6 +143,15 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    const ALL: [Self; 6] = [
+        Self::Exhausted,
+        Self::Permanent,
+        Self::Expired,
+        Self::Filtered,
+        Self::Requested,
+        Self::EndpointDeleted,
+    ];
+
     /// The `snake_case` word used in SQL, routes and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -154,6 +163,28 @@ impl EndReason {
             Self::Requested => "requested",
             Self::EndpointDeleted => "endpoint_deleted",
         }
+    }
+}
+
+/// A stored word is none of those that exist: a newer version wrote it, or it is damaged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a known {1}")]
+pub struct UnknownWord(String, &'static str);
+
+impl UnknownWord {
+    pub(crate) fn new(word: &str, kind: &'static str) -> Self {
+        Self(word.to_owned(), kind)
+    }
+}
+
+impl FromStr for EndReason {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == word)
+            .ok_or_else(|| UnknownWord::new(word, "end reason"))
     }
 }
 
@@ -222,6 +253,17 @@ impl fmt::Display for Failure {
     }
 }
 
+impl FromStr for Failure {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        match word.strip_prefix("http_").map(str::parse) {
+            Some(Ok(status)) => Ok(Self::Status(status)),
+            _ => word.parse().map(Self::Transport),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,6 +294,22 @@ mod tests {
                 "{from}"
             );
             assert_eq!(from.as_str().parse(), Ok(from));
+        }
+    }
+
+    #[test]
+    fn stored_words_are_read_back() {
+        for reason in EndReason::ALL {
+            assert_eq!(reason.as_str().parse(), Ok(reason));
+        }
+        for kind in TransportErrorKind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+            let failure = Failure::Transport(kind);
+            assert_eq!(failure.to_string().parse(), Ok(failure));
+        }
+        assert_eq!("http_503".parse(), Ok(Failure::Status(503)));
+        for unknown in ["", "http_", "http_x", "HTTP_503", "exhausted "] {
+            assert!(unknown.parse::<Failure>().is_err() && unknown.parse::<EndReason>().is_err());
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::delivery::UnknownWord;
 use crate::event::{Event, EventType};
 use crate::filter::{EventPattern, PayloadFilter};
 use crate::headers::CustomHeaders;
@@ -137,6 +138,28 @@ pub enum StateReason {
     Requested,
     /// It answered 410.
     Gone,
+}
+
+impl StateReason {
+    /// The `snake_case` word used in SQL, routes and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl FromStr for StateReason {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        [Self::Requested, Self::Gone]
+            .into_iter()
+            .find(|reason| reason.as_str() == word)
+            .ok_or_else(|| UnknownWord::new(word, "state reason"))
+    }
 }
 
 /// How the queue schedules one endpoint's jobs. Travels with every job, so that a queue that was erased

@@ -1,5 +1,6 @@
 //! Traits, retry, signing and scheduling of the webhook-delivery engine.
 
+pub mod backend;
 mod delivery;
 mod dispatcher;
 mod endpoint;
@@ -28,7 +29,9 @@ mod time;
 mod transport;
 mod url;
 
-pub use delivery::{Attempt, Delivery, DeliveryStatus, EndReason, Failure, InvalidStatus, Outcome};
+pub use delivery::{
+    Attempt, Delivery, DeliveryStatus, EndReason, Failure, InvalidStatus, Outcome, UnknownWord,
+};
 pub use dispatcher::{
     BatchError, BuildError, Builder, Deliveries, Dispatcher, EndpointChange, Endpoints,
     EnqueueError, Events, MAX_BATCH, ManageError, Step,

@@ -5,12 +5,14 @@ pub(crate) mod http;
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ::http::{Request, Response};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::delivery::UnknownWord;
 use crate::error::BoxError;
 use crate::url::EndpointUrl;
 
@@ -133,6 +135,17 @@ pub enum TransportErrorKind {
 }
 
 impl TransportErrorKind {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Dns,
+        Self::Blocked,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Protocol,
+        Self::Body,
+        Self::Internal,
+    ];
+
     /// The kind as a tenant may see it: nothing before an open connection is told apart, or an endpoint
     /// would be a scanner of the networks around the engine.
     #[must_use]
@@ -156,6 +169,17 @@ impl TransportErrorKind {
             Self::Body => "body",
             Self::Internal => "internal",
         }
+    }
+}
+
+impl FromStr for TransportErrorKind {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+            .ok_or_else(|| UnknownWord::new(word, "transport error"))
     }
 }
 

@@ -1,0 +1,1 @@
+//! Events, endpoints, deliveries and attempts in Postgres, where the deliveries are the queue.

@@ -1,0 +1,1 @@
+//! Lanes, leases and delays in Redis: an index beside a store, which stays the truth.
