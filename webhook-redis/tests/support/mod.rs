@@ -1,10 +1,16 @@
 //! What the tests share: servers, and queues with keys of their own.
 #![allow(dead_code, reason = "no test needs all of it")]
 
-use std::sync::Arc;
+pub(crate) mod server;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
 use webhook_core::testing::Harness;
-use webhook_core::{MemoryStore, Queue};
+use webhook_core::{
+    ClaimOptions, Job, LaneLimits, Lease, MemoryStore, Now, Queue, Tenant, Timestamp,
+};
 use webhook_redis::{RedisQueue, RedisQueueBuilder};
 
 /// A single server.
@@ -42,7 +48,7 @@ pub(crate) fn url<T: Topology>() -> String {
 
 /// A name that nobody else uses.
 pub(crate) fn prefix() -> String {
-    uuid::Uuid::from_u128(rand::random()).to_string()
+    Uuid::from_u128(rand::random()).to_string()
 }
 
 /// A queue with keys of its own.
@@ -77,4 +83,33 @@ impl<T: Topology> Harness for Beside<T> {
     fn queue(&self) -> Arc<dyn Queue> {
         Arc::new(self.queue.clone())
     }
+}
+
+/// `count` jobs of a lane, due at `due`, in the order of their sequences.
+pub(crate) fn jobs(lane: Uuid, count: usize, due: Timestamp) -> Vec<Job> {
+    let job = |sequence| Job {
+        delivery: Uuid::from_u128(rand::random()),
+        lane,
+        tenant: Tenant::default(),
+        due,
+        fence: 0,
+        sequence,
+        limits: LaneLimits {
+            max_in_flight: 10_000,
+            ..LaneLimits::default()
+        },
+    };
+    (0..).take(count).map(job).collect()
+}
+
+/// A new lane.
+pub(crate) fn lane() -> Uuid {
+    Uuid::from_u128(rand::random())
+}
+
+/// Claims at most `limit` jobs for a minute.
+pub(crate) async fn claim(queue: &RedisQueue, limit: usize, now: Now) -> Vec<Lease> {
+    let options = ClaimOptions::new(limit, Duration::from_secs(60));
+    let claimed = queue.claim(options, now).await;
+    claimed.expect("the server answers").leases
 }
