@@ -140,16 +140,19 @@ pub enum EndReason {
     Requested,
     /// Its endpoint was deleted.
     EndpointDeleted,
+    /// What is stored of it, its event or its endpoint cannot be read back.
+    Corrupt,
 }
 
 impl EndReason {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Exhausted,
         Self::Permanent,
         Self::Expired,
         Self::Filtered,
         Self::Requested,
         Self::EndpointDeleted,
+        Self::Corrupt,
     ];
 
     /// The `snake_case` word used in SQL, routes and metrics.
@@ -162,6 +165,7 @@ impl EndReason {
             Self::Filtered => "filtered",
             Self::Requested => "requested",
             Self::EndpointDeleted => "endpoint_deleted",
+            Self::Corrupt => "corrupt",
         }
     }
 }

@@ -1,1 +1,47 @@
 //! Events, endpoints, deliveries and attempts in Postgres, where the deliveries are the queue.
+//!
+//! [`PgStore`] is a [`Store`](webhook_core::Store) and a [`TxStore`](webhook_core::TxStore): an event that is
+//! enqueued in the host's own transaction exists once that commits, and never if it does not.
+//!
+//! ```no_run
+//! use webhook_core::{Dispatcher, NewEvent};
+//! use webhook_postgres::PgStore;
+//!
+//! # async fn example(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+//! let store = PgStore::connect("postgres://app@db.internal/app").await?;
+//! let dispatcher = Dispatcher::builder(store).build()?;
+//!
+//! let mut tx = pool.begin().await?;
+//! sqlx::query("UPDATE orders SET paid = true WHERE id = 7").execute(&mut *tx).await?;
+//! dispatcher.enqueue_in(&mut tx, NewEvent::data("order.paid", r#"{"order":7}"#)?).await?;
+//! tx.commit().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything lives in a schema of its own, `webhook` unless said. An accepted event is as durable as a
+//! commit of your server: keep `fsync` and `synchronous_commit` on. After a failover to an asynchronous
+//! replica, what had not reached the replica is lost, as everywhere.
+//!
+//! - `migrate.rs`: the tables, and how they came to be; `maintain.rs`: room ahead, and retention.
+//! - `insert.rs`, `queue.rs`, `load.rs`, `record.rs`: the way of an event; `manage.rs`, `read.rs`: for people.
+//! - `../sql/`: every statement, one file each, named as the method that runs it.
+
+mod column;
+mod connect;
+mod endpoints;
+mod error;
+mod insert;
+mod job;
+mod load;
+mod maintain;
+mod manage;
+mod migrate;
+mod queue;
+mod read;
+mod record;
+mod statements;
+mod store;
+
+pub use connect::{ConnectError, PgStoreBuilder};
+pub use store::PgStore;

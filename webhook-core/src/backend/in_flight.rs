@@ -50,6 +50,18 @@ impl InFlight {
         full
     }
 
+    /// The lanes with leases, and how many more each may have below `cap`.
+    pub fn room(&mut self, cap: usize, now: Timestamp) -> Vec<(Uuid, usize)> {
+        self.lanes.retain(|_, lane| {
+            if lane.len() >= cap {
+                lane.retain(|_, until| now < *until);
+            }
+            !lane.is_empty()
+        });
+        let room = |(id, lane): (&Uuid, &HashMap<_, _>)| (*id, cap.saturating_sub(lane.len()));
+        self.lanes.iter().map(room).collect()
+    }
+
     /// How many leases of a lane count.
     #[must_use]
     pub fn count(&self, lane: Uuid) -> usize {

@@ -1,0 +1,242 @@
+-- The tables of the store. `webhook` stands for the schema that the host chose.
+
+CREATE TABLE webhook.endpoints (
+    id uuid PRIMARY KEY,
+    tenant text COLLATE "C" NOT NULL,
+    url text NOT NULL,
+    -- JSON without anything secret.
+    settings text NOT NULL,
+    -- Signing secrets and secret headers; opaque.
+    secrets bytea NOT NULL,
+    -- What the settings say of event types, for the fan-out: both empty means all.
+    exact_types text[] NOT NULL,
+    type_prefixes text[] NOT NULL,
+    state text NOT NULL CHECK (state IN ('enabled', 'paused', 'disabled')),
+    state_reason text,
+    version bigint NOT NULL,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL
+);
+CREATE INDEX endpoints_tenant ON webhook.endpoints (tenant, id);
+
+-- Partitioned by id, whose first bytes are the time: what ends a partition is a time.
+CREATE TABLE webhook.events (
+    id uuid NOT NULL,
+    tenant text COLLATE "C" NOT NULL,
+    event_type text NOT NULL,
+    -- The bytes that are signed and sent. No SQL looks into them.
+    body bytea NOT NULL,
+    created_at timestamptz NOT NULL,
+    deliver_at timestamptz,
+    PRIMARY KEY (id)
+) PARTITION BY RANGE (id);
+CREATE INDEX events_tenant ON webhook.events (tenant, id);
+CREATE TABLE webhook.events_default PARTITION OF webhook.events DEFAULT;
+
+-- No two events of a tenant have one key within a day.
+CREATE TABLE webhook.idempotency_keys (
+    tenant text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    event_id uuid NOT NULL,
+    fingerprint bytea NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant, key)
+);
+CREATE INDEX idempotency_keys_age ON webhook.idempotency_keys (created_at);
+
+-- The unfinished ones: this is the queue. What has ended moves to the history.
+CREATE TABLE webhook.deliveries (
+    id uuid PRIMARY KEY,
+    event_id uuid NOT NULL,
+    endpoint_id uuid NOT NULL,
+    replay_no integer NOT NULL,
+    tenant text COLLATE "C" NOT NULL,
+    event_type text NOT NULL,
+    status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'in_progress')),
+    attempts integer NOT NULL DEFAULT 0,
+    -- May be claimed now. If not, `due_at` says when it may.
+    ready boolean NOT NULL,
+    -- Of a pending delivery: when it is due. Of one in progress: when its lease ends.
+    due_at timestamptz NOT NULL,
+    first_due timestamptz NOT NULL,
+    last_error text,
+    fence bigint NOT NULL DEFAULT 0,
+    -- The order of acceptance.
+    sequence bigint NOT NULL,
+    -- Its lane has a cap, or is ordered.
+    capped boolean NOT NULL,
+    ordered boolean NOT NULL,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL
+) WITH (
+    fillfactor = 80,
+    autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0.2,
+    autovacuum_vacuum_cost_delay = 1
+);
+CREATE INDEX deliveries_ready ON webhook.deliveries (tenant, endpoint_id, due_at) WHERE ready;
+CREATE INDEX deliveries_waiting ON webhook.deliveries (due_at) WHERE NOT ready;
+CREATE INDEX deliveries_capped ON webhook.deliveries (endpoint_id)
+    WHERE capped AND status = 'in_progress';
+CREATE INDEX deliveries_ordered ON webhook.deliveries (endpoint_id, sequence) WHERE ordered;
+CREATE INDEX deliveries_replays ON webhook.deliveries (event_id) WHERE replay_no > 0;
+CREATE SEQUENCE webhook.delivery_sequence;
+
+CREATE TABLE webhook.deliveries_history (
+    id uuid NOT NULL,
+    event_id uuid NOT NULL,
+    endpoint_id uuid NOT NULL,
+    replay_no integer NOT NULL,
+    tenant text COLLATE "C" NOT NULL,
+    event_type text NOT NULL,
+    status text NOT NULL CHECK (status IN ('succeeded', 'failed', 'cancelled')),
+    end_reason text,
+    attempts integer NOT NULL,
+    last_error text,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (id)
+) PARTITION BY RANGE (id);
+CREATE INDEX deliveries_history_endpoint ON webhook.deliveries_history (endpoint_id, id);
+CREATE INDEX deliveries_history_tenant ON webhook.deliveries_history (tenant, id);
+CREATE INDEX deliveries_history_replays ON webhook.deliveries_history (event_id)
+    WHERE replay_no > 0;
+CREATE INDEX deliveries_history_failed ON webhook.deliveries_history (id) WHERE status = 'failed';
+CREATE TABLE webhook.deliveries_history_default PARTITION OF webhook.deliveries_history DEFAULT;
+
+-- Append-only.
+CREATE TABLE webhook.attempts (
+    delivery_id uuid NOT NULL,
+    number integer NOT NULL,
+    started_at timestamptz NOT NULL,
+    -- In µs.
+    duration bigint NOT NULL,
+    first_byte bigint,
+    request_headers bytea NOT NULL,
+    status smallint,
+    error_kind text,
+    response_headers bytea,
+    response_body bytea,
+    truncated boolean NOT NULL,
+    PRIMARY KEY (delivery_id, number)
+) PARTITION BY RANGE (delivery_id);
+CREATE TABLE webhook.attempts_default PARTITION OF webhook.attempts DEFAULT;
+
+-- Only of lanes that are limited, ordered or held.
+CREATE TABLE webhook.lane_state (
+    endpoint_id uuid PRIMARY KEY,
+    max_in_flight integer,
+    -- At most so many jobs in so many µs.
+    rate_limit integer,
+    rate_per bigint,
+    ordered boolean NOT NULL DEFAULT false,
+    held_until timestamptz NOT NULL DEFAULT '-infinity',
+    -- When the next job would arrive at the full rate.
+    arrival timestamptz NOT NULL DEFAULT '-infinity',
+    -- Grows with each claim, so that a claim knows whether another was faster.
+    version bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+
+-- UUIDv7-shaped: the time in ms, then a hash of what it is the delivery of.
+CREATE FUNCTION webhook.delivery_id(made_at timestamptz, event uuid, endpoint uuid, replay_no integer)
+    RETURNS uuid LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+    SELECT encode(
+        substring(int8send(floor(extract(epoch FROM made_at) * 1000)::bigint) FROM 3)
+            || set_byte(
+                set_byte(hash.tail, 0, (get_byte(hash.tail, 0) & 15) | 112),
+                2, (get_byte(hash.tail, 2) & 63) | 128
+            ),
+        'hex'
+    )::uuid
+    FROM (
+        SELECT substring(
+            sha256(uuid_send(event) || uuid_send(endpoint) || int4send(replay_no)) FROM 7 FOR 10
+        ) AS tail
+        OFFSET 0
+    ) AS hash
+$$;
+
+-- All deliveries, for people.
+CREATE VIEW webhook.all_deliveries AS
+SELECT id, event_id, endpoint_id, replay_no, tenant, event_type, status, NULL::text AS end_reason,
+    attempts, CASE status WHEN 'pending' THEN due_at END AS next_retry_at, last_error, created_at,
+    updated_at
+FROM webhook.deliveries
+UNION ALL
+SELECT id, event_id, endpoint_id, replay_no, tenant, event_type, status, end_reason,
+    attempts, NULL, last_error, created_at, updated_at
+FROM webhook.deliveries_history;
+
+-- The first id of a time, in UUIDv7's order.
+CREATE FUNCTION webhook.first_id(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT
+AS $$
+    SELECT (
+        lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20)
+    )::uuid
+$$;
+
+-- Makes the partitions of the days from `at` on that are not there, and answers how many. A day whose rows
+-- went to the default partition before stays there.
+CREATE FUNCTION webhook.make_partitions(at timestamptz, days integer) RETURNS integer LANGUAGE plpgsql
+AS $$
+DECLARE
+    parent text;
+    day timestamptz;
+    partition text;
+    made integer := 0;
+BEGIN
+    FOREACH parent IN ARRAY ARRAY['events', 'deliveries_history', 'attempts'] LOOP
+        FOR ahead IN 0 .. days - 1 LOOP
+            day := (date_trunc('day', at AT TIME ZONE 'UTC') + ahead * interval '1 day') AT TIME ZONE 'UTC';
+            partition := parent || to_char(day AT TIME ZONE 'UTC', '_YYYYMMDD');
+            CONTINUE WHEN to_regclass('webhook.' || quote_ident(partition)) IS NOT NULL;
+            BEGIN
+                -- Attached rather than created in place: that would lock out all who read the parent.
+                EXECUTE format('CREATE TABLE webhook.%I (LIKE webhook.%I INCLUDING ALL)', partition, parent);
+                EXECUTE format(
+                    'ALTER TABLE webhook.%I ATTACH PARTITION webhook.%I FOR VALUES FROM (%L) TO (%L)',
+                    parent, partition, webhook.first_id(day), webhook.first_id(day + interval '1 day')
+                );
+                made := made + 1;
+            EXCEPTION WHEN check_violation THEN
+                RAISE WARNING 'rows of % are in the default partition of %', day, parent;
+            END;
+        END LOOP;
+    END LOOP;
+    RETURN made;
+END
+$$;
+
+-- Drops the partitions of days before `before`, and answers how many. Events that a live delivery needs
+-- stay, with their whole day.
+CREATE FUNCTION webhook.drop_partitions(before timestamptz) RETURNS integer LANGUAGE plpgsql
+AS $$
+DECLARE
+    partition record;
+    dropped integer := 0;
+BEGIN
+    FOR partition IN
+        SELECT child.relname AS name, parent.relname AS parent,
+            to_timestamp(right(child.relname, 8), 'YYYYMMDD')::date::timestamp AT TIME ZONE 'UTC'
+                + interval '1 day' AS until
+        FROM pg_inherits
+        JOIN pg_class AS child ON child.oid = inhrelid
+        JOIN pg_class AS parent ON parent.oid = inhparent
+        WHERE inhparent IN (
+            'webhook.events'::regclass, 'webhook.deliveries_history'::regclass,
+            'webhook.attempts'::regclass
+        ) AND child.relname ~ '_[0-9]{8}$'
+    LOOP
+        CONTINUE WHEN partition.until > before;
+        CONTINUE WHEN partition.parent <> 'deliveries_history' AND EXISTS (
+            SELECT FROM webhook.deliveries
+            WHERE event_id < webhook.first_id(partition.until) OR id < webhook.first_id(partition.until)
+        );
+        EXECUTE format('DROP TABLE webhook.%I', partition.name);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END
+$$;

@@ -1,0 +1,167 @@
+//! How a store is opened.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use webhook_core::BoxError;
+
+use crate::migrate;
+use crate::store::PgStore;
+
+/// How long a caller waits for a connection before it hears that the store is away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_CONNECTIONS: u32 = 10;
+
+/// Opens a [`PgStore`]; every setting has a default.
+#[derive(Clone, Debug)]
+pub struct PgStoreBuilder {
+    schema: String,
+    max_connections: u32,
+    migrate: bool,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Not a Postgres URL.
+    #[error("not a Postgres URL")]
+    Url(#[source] BoxError),
+    /// The schema's name is not 1 to 48 of `a-z 0-9 _`, beginning with a letter.
+    #[error("a schema's name is 1 to 48 of the characters a-z 0-9 _, and begins with a letter")]
+    Schema,
+    /// The server did not answer, or refused.
+    #[error("Postgres did not answer")]
+    Server(#[source] BoxError),
+    /// A newer version of this library has changed the schema in a way that this one does not know.
+    #[error("the schema is at version {found}, this library knows {known}: update it")]
+    TooNew {
+        /// What the schema is at.
+        found: i32,
+        /// The newest that this library knows.
+        known: i32,
+    },
+    /// The schema lacks migrations, and this builder was told not to run them.
+    #[error("the schema is at version {found}, and needs {needed}: run the migrations")]
+    TooOld {
+        /// What the schema is at; 0 if it is not there.
+        found: i32,
+        /// What this library needs.
+        needed: i32,
+    },
+}
+
+impl Default for PgStoreBuilder {
+    fn default() -> Self {
+        Self {
+            schema: "webhook".to_owned(),
+            max_connections: DEFAULT_CONNECTIONS,
+            migrate: true,
+        }
+    }
+}
+
+impl PgStoreBuilder {
+    /// The schema that everything lives in; `webhook` unless said.
+    #[must_use]
+    pub fn schema(mut self, name: impl Into<String>) -> Self {
+        self.schema = name.into();
+        self
+    }
+
+    /// The most connections of the store's own pool; 10 unless said.
+    #[must_use]
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.max_connections = connections.max(1);
+        self
+    }
+
+    /// Does not migrate: for roles that may not change tables. [`PgStore::migrations`] is what to run.
+    #[must_use]
+    pub fn without_migrations(mut self) -> Self {
+        self.migrate = false;
+        self
+    }
+
+    /// Opens the store with a pool of its own.
+    ///
+    /// Warns when what is sent to another machine is not encrypted.
+    ///
+    /// # Errors
+    /// When the server does not answer, or the schema does not fit.
+    pub async fn connect(self, url: &str) -> Result<PgStore, ConnectError> {
+        let options = PgConnectOptions::from_str(url).map_err(|it| ConnectError::Url(it.into()))?;
+        warn_of_plaintext(&options);
+        // Compiling a plan to machine code takes longer than any statement of ours.
+        let options = options
+            .application_name("webhook-delivery")
+            .options([("jit", "off")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(self.max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options)
+            .await
+            .map_err(|it| ConnectError::Server(it.into()))?;
+        self.open(pool).await
+    }
+
+    /// Opens the store on a pool of the host. The engine needs a few connections at any time.
+    ///
+    /// # Errors
+    /// When the server does not answer, or the schema does not fit.
+    pub async fn open(self, pool: PgPool) -> Result<PgStore, ConnectError> {
+        if !is_name(&self.schema) {
+            return Err(ConnectError::Schema);
+        }
+        if self.migrate {
+            migrate::run(&pool, &self.schema).await?;
+        } else {
+            migrate::check(&pool, &self.schema).await?;
+        }
+        Ok(PgStore::new(pool, &self.schema))
+    }
+}
+
+/// Postgres would take more, but then every statement had to quote it differently.
+fn is_name(schema: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (1..=48).contains(&schema.len())
+        && schema.starts_with(|c: char| c.is_ascii_lowercase())
+        && schema.chars().all(allowed)
+}
+
+fn warn_of_plaintext(options: &PgConnectOptions) {
+    let host = options.get_host();
+    let is_local = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host
+            .parse()
+            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    let may_be_plain = matches!(
+        options.get_ssl_mode(),
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer
+    );
+    if !is_local && may_be_plain {
+        tracing::warn!(
+            host,
+            "payloads and secrets may go to Postgres unencrypted: add sslmode=verify-full"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemas_have_plain_names() {
+        for good in ["webhook", "w", "app_2"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", "2app", "_a", "a b", "a\"b", "Webhook", &"x".repeat(49)] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Endpoints.
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+use webhook_core::backend::EndpointRow;
+use webhook_core::{
+    Endpoint, EventPattern, LaneLimits, Now, Page, PageRequest, Result, Scope, Timestamp,
+};
+
+use crate::column::{At, at, count, micros, tenant};
+use crate::error::failed;
+use crate::load::corrupt;
+use crate::read::page_of;
+use crate::store::Shared;
+
+impl Shared {
+    pub(crate) async fn insert_endpoint(&self, endpoint: &Endpoint) -> sqlx::Result<()> {
+        let row = EndpointRow::from(endpoint);
+        let (exact_types, type_prefixes) = types(endpoint);
+        let mut tx = self.pool.begin().await?;
+        let query = self
+            .sql
+            .insert_endpoint
+            .query()
+            .bind(row.id)
+            .bind(row.tenant);
+        let query = query.bind(row.url).bind(row.settings).bind(row.secrets);
+        let query = query.bind(exact_types).bind(type_prefixes);
+        let query = query
+            .bind(row.state)
+            .bind(row.state_reason)
+            .bind(row.version);
+        let query = query.bind(At(row.created_at)).bind(At(row.updated_at));
+        query.execute(&mut *tx).await?;
+        if endpoint.is_limited() {
+            self.set_limits(&mut tx, endpoint, row.updated_at).await?;
+        }
+        tx.commit().await
+    }
+
+    pub(crate) async fn update_endpoint(&self, endpoint: &Endpoint) -> sqlx::Result<bool> {
+        let row = EndpointRow::from(endpoint);
+        let (exact_types, type_prefixes) = types(endpoint);
+        let mut tx = self.pool.begin().await?;
+        let query = self
+            .sql
+            .update_endpoint
+            .query()
+            .bind(row.id)
+            .bind(row.tenant);
+        let query = query.bind(row.url).bind(row.settings).bind(row.secrets);
+        let query = query.bind(exact_types).bind(type_prefixes);
+        let query = query
+            .bind(row.state)
+            .bind(row.state_reason)
+            .bind(row.version);
+        let updated = query.bind(At(row.updated_at)).execute(&mut *tx).await?;
+        if updated.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.set_limits(&mut tx, endpoint, row.updated_at).await?;
+        let mark = self.sql.mark_lane.query().bind(endpoint.id);
+        let mark = mark
+            .bind(cap(endpoint).is_some())
+            .bind(endpoint.settings.ordered);
+        mark.execute(&mut *tx).await?;
+        tx.commit().await?;
+        self.known_endpoints().remove(&endpoint.id);
+        self.wake();
+        Ok(true)
+    }
+
+    async fn set_limits(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        endpoint: &Endpoint,
+        now: Timestamp,
+    ) -> sqlx::Result<()> {
+        let LaneLimits { rate, ordered, .. } = endpoint.lane_limits();
+        let query = self
+            .sql
+            .set_limits
+            .query()
+            .bind(endpoint.id)
+            .bind(cap(endpoint));
+        let query = query.bind(rate.and_then(|rate| i32::try_from(rate.limit).ok()));
+        let query = query.bind(rate.map(|rate| micros(rate.per)));
+        let query = query.bind(ordered).bind(At(now));
+        query.execute(connection).await.map(drop)
+    }
+
+    pub(crate) async fn delete_endpoint(
+        &self,
+        scope: &Scope,
+        id: Uuid,
+        now: Now,
+    ) -> sqlx::Result<bool> {
+        let query = self.sql.delete_endpoint.query().bind(at(now));
+        let query = query.bind(id).bind(tenant(scope));
+        query.fetch_one(&self.pool).await?.try_get(0)
+    }
+
+    pub(crate) async fn endpoints(&self, scope: &Scope, ids: &[Uuid]) -> Result<Vec<Endpoint>> {
+        let query = self.sql.endpoint.query().bind(ids).bind(tenant(scope));
+        let rows = query
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("endpoint"))?;
+        rows.iter().map(|row| endpoint(row, "endpoint")).collect()
+    }
+
+    /// As [`endpoints`](Self::endpoints), without those that cannot be read.
+    pub(crate) async fn readable_endpoints(
+        &self,
+        scope: &Scope,
+        ids: &[Uuid],
+    ) -> Result<Vec<Endpoint>> {
+        let query = self.sql.endpoint.query().bind(ids).bind(tenant(scope));
+        let rows = query.fetch_all(&self.pool).await.map_err(failed("load"))?;
+        let readable = rows.iter().filter_map(|row| {
+            let read = endpoint(row, "load");
+            read.inspect_err(|error| tracing::error!(%error, "an endpoint cannot be read"))
+                .ok()
+        });
+        Ok(readable.collect())
+    }
+
+    pub(crate) async fn endpoints_page(
+        &self,
+        scope: &Scope,
+        page: PageRequest,
+    ) -> Result<Page<Endpoint>> {
+        let query = self.sql.endpoints.query_once().bind(tenant(scope));
+        let query = query
+            .bind(page.before)
+            .bind(count(page.limit).saturating_add(1));
+        let rows = query
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("endpoints"))?;
+        let endpoints = rows.iter().map(|row| endpoint(row, "endpoints"));
+        let endpoints = endpoints.collect::<Result<Vec<_>>>()?;
+        Ok(page_of(endpoints, page, |endpoint| endpoint.id))
+    }
+}
+
+/// The cap that holds over all processes: only where the owner set one.
+fn cap(endpoint: &Endpoint) -> Option<i32> {
+    let is_capped = endpoint.settings.max_in_flight.is_some() || endpoint.settings.ordered;
+    let cap = endpoint.lane_limits().max_in_flight;
+    is_capped.then(|| i32::try_from(cap).unwrap_or(i32::MAX))
+}
+
+trait Limited {
+    fn is_limited(&self) -> bool;
+}
+
+impl Limited for Endpoint {
+    fn is_limited(&self) -> bool {
+        cap(self).is_some() || self.settings.rate_limit.is_some()
+    }
+}
+
+/// The patterns of an endpoint as the fan-out reads them.
+fn types(endpoint: &Endpoint) -> (Vec<String>, Vec<String>) {
+    let (mut exact, mut prefixes) = (Vec::new(), Vec::new());
+    for pattern in &endpoint.settings.event_types {
+        match pattern {
+            EventPattern::Any => prefixes.push(String::new()),
+            EventPattern::Below(prefix) => prefixes.push(prefix.to_string()),
+            EventPattern::Exactly(event_type) => exact.push(event_type.to_string()),
+        }
+    }
+    (exact, prefixes)
+}
+
+pub(crate) fn endpoint(row: &PgRow, operation: &'static str) -> Result<Endpoint> {
+    let columns = columns(row).map_err(failed(operation))?;
+    Endpoint::try_from(columns).map_err(corrupt(operation))
+}
+
+fn columns(row: &PgRow) -> sqlx::Result<EndpointRow> {
+    let At(created_at) = row.try_get("created_at")?;
+    let At(updated_at) = row.try_get("updated_at")?;
+    Ok(EndpointRow {
+        id: row.try_get("id")?,
+        tenant: row.try_get("tenant")?,
+        url: row.try_get("url")?,
+        settings: row.try_get("settings")?,
+        secrets: row.try_get("secrets")?,
+        state: row.try_get("state")?,
+        state_reason: row.try_get("state_reason")?,
+        version: row.try_get("version")?,
+        created_at,
+        updated_at,
+    })
+}

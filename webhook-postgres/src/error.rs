@@ -1,0 +1,34 @@
+//! What an error of sqlx means for the engine.
+
+use webhook_core::{Error, ErrorKind};
+
+/// Classes of SQLSTATE that pass: connection, rollback (deadlock, serialization), resources, operator
+/// intervention, system and lock trouble; and 25006, a server that is, or has become, a replica.
+const PASSING: [&str; 7] = ["08", "40", "53", "55", "57", "58", "25006"];
+/// Classes of SQLSTATE for which the input is to blame.
+const INPUT: [&str; 3] = ["22", "23", "54"];
+
+/// The engine's error for one of sqlx in `operation`.
+pub(crate) fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> Error {
+    move |error| Error::new(kind(&error), operation).with_source(error)
+}
+
+fn kind(error: &sqlx::Error) -> ErrorKind {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => ErrorKind::Unavailable,
+        sqlx::Error::Database(error) => match error.code() {
+            Some(code) if PASSING.iter().any(|class| code.starts_with(class)) => {
+                ErrorKind::Unavailable
+            }
+            Some(code) if INPUT.iter().any(|class| code.starts_with(class)) => ErrorKind::Rejected,
+            _ => ErrorKind::Internal,
+        },
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => ErrorKind::Corrupt,
+        _ => ErrorKind::Internal,
+    }
+}

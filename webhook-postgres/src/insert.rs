@@ -1,0 +1,138 @@
+//! Events come in: one statement stores them with all their deliveries.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres, Row};
+use uuid::Uuid;
+use webhook_core::{Event, Inserted, Insertion, Now, OnConflict};
+
+use crate::column::{At, at, id_prefix, micros};
+use crate::job::job;
+use crate::store::Shared;
+
+/// How long an idempotency key stands for its event.
+pub(crate) const KEY_WINDOW: Duration = Duration::from_secs(24 * 3_600);
+
+/// Where the columns of a job begin in what `insert_events_keyed` answers.
+const FIRST_OF_JOB: usize = 3;
+
+impl Shared {
+    pub(crate) async fn insert_events(
+        &self,
+        events: &[Event],
+        on_conflict: OnConflict,
+        now: Now,
+    ) -> sqlx::Result<Insertion> {
+        let insertion = match on_conflict {
+            OnConflict::Abort if has_keys(events) => self.insert_together(events, now).await?,
+            // One statement is its own transaction, without the round trips of another.
+            OnConflict::Abort | OnConflict::Skip => {
+                let mut connection = self.pool.acquire().await?;
+                self.insert_events_in(&mut connection, events, now).await?
+            }
+        };
+        self.wake();
+        Ok(insertion)
+    }
+
+    /// All of the events, or none if the key of one stands for something else.
+    async fn insert_together(&self, events: &[Event], now: Now) -> sqlx::Result<Insertion> {
+        let mut tx = self.pool.begin().await?;
+        let mut insertion = self.insert_events_in(&mut tx, events, now).await?;
+        let is_conflict = |one: &Inserted| matches!(one, Inserted::Conflict(_));
+        if insertion.events.iter().any(is_conflict) {
+            insertion.jobs.clear();
+            tx.rollback().await?;
+        } else {
+            tx.commit().await?;
+        }
+        Ok(insertion)
+    }
+
+    pub(crate) async fn insert_events_in(
+        &self,
+        connection: &mut PgConnection,
+        events: &[Event],
+        now: Now,
+    ) -> sqlx::Result<Insertion> {
+        if has_keys(events) {
+            return self.insert_keyed(connection, events, now).await;
+        }
+        let query = bind(self.sql.insert_events.query(), events, now);
+        let rows = query.fetch_all(connection).await?;
+        Ok(Insertion {
+            events: vec![Inserted::New; events.len()],
+            jobs: rows
+                .iter()
+                .map(|row| job(row, 0))
+                .collect::<sqlx::Result<_>>()?,
+        })
+    }
+
+    async fn insert_keyed(
+        &self,
+        connection: &mut PgConnection,
+        events: &[Event],
+        now: Now,
+    ) -> sqlx::Result<Insertion> {
+        let keys = events.iter().map(|event| event.idempotency.as_ref());
+        let (names, fingerprints): (Vec<_>, Vec<_>) = keys
+            .map(|key| key.map(|it| (it.key.as_str(), &it.fingerprint[..])).unzip())
+            .unzip();
+        let query = bind(self.sql.insert_events_keyed.query(), events, now);
+        let query = query
+            .bind(names)
+            .bind(fingerprints)
+            .bind(micros(KEY_WINDOW));
+        let rows = query.fetch_all(connection).await?;
+        let mut insertion = Insertion {
+            events: vec![Inserted::New; events.len()],
+            jobs: Vec::new(),
+        };
+        for row in &rows {
+            let place = usize::try_from(row.try_get::<i64, _>(0)? - 1).unwrap_or(usize::MAX);
+            if let (Some(one), Some(event)) = (insertion.events.get_mut(place), events.get(place)) {
+                *one = judge(row, event.id)?;
+            }
+            if row.try_get::<Option<Uuid>, _>(FIRST_OF_JOB)?.is_some() {
+                insertion.jobs.push(job(row, FIRST_OF_JOB)?);
+            }
+        }
+        Ok(insertion)
+    }
+}
+
+/// What an event's key stands for.
+fn judge(row: &PgRow, id: Uuid) -> sqlx::Result<Inserted> {
+    let stands_for: Uuid = row.try_get(1)?;
+    Ok(if stands_for == id {
+        Inserted::New
+    } else if row.try_get(2)? {
+        Inserted::Existing(stands_for)
+    } else {
+        Inserted::Conflict(stands_for)
+    })
+}
+
+fn has_keys(events: &[Event]) -> bool {
+    events.iter().any(|event| event.idempotency.is_some())
+}
+
+type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
+
+fn bind<'q>(query: PgQuery<'q>, events: &'q [Event], now: Now) -> PgQuery<'q> {
+    fn column<'q, T>(events: &'q [Event], of: impl Fn(&'q Event) -> T) -> Vec<T> {
+        events.iter().map(of).collect()
+    }
+    query
+        .bind(at(now))
+        .bind(column(events, |event| event.id))
+        .bind(column(events, |event| event.tenant.as_str()))
+        .bind(column(events, |event| event.event_type.as_str()))
+        .bind(column(events, |event| &event.body[..]))
+        .bind(column(events, |event| At(event.created_at)))
+        .bind(column(events, |event| event.deliver_at.map(At)))
+        .bind(column(events, |event| id_prefix(event.created_at).to_vec()))
+}

@@ -1,0 +1,221 @@
+//! What claims need to be attempted.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+use webhook_core::{
+    EndReason, Endpoint, Error, Event, EventType, Lease, Loaded, Now, Result, Scope, Tenant,
+    Verdict, Work,
+};
+
+use crate::column::{At, at};
+use crate::error::failed;
+use crate::store::Shared;
+
+/// A claim's row, before its endpoint is there.
+enum Found {
+    /// Someone else owns it.
+    Lost,
+    Early(Duration),
+    Ended,
+    /// The endpoint or the event is gone, or cannot be read: no attempt will ever be possible.
+    Dead(EndReason),
+    Live(Live),
+}
+
+struct Live {
+    attempts: u32,
+    first_due: webhook_core::Timestamp,
+    event: Arc<Event>,
+    endpoint: (Uuid, i64),
+}
+
+impl Shared {
+    pub(crate) async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
+        let found = self.find(leases, now).await.map_err(failed("load"))?;
+        let wanted = found.iter().filter_map(|one| match one {
+            Found::Live(live) => Some(live.endpoint),
+            _ => None,
+        });
+        let endpoints = self.current_endpoints(wanted.collect()).await?;
+        let mut dead: HashMap<EndReason, Vec<Uuid>> = HashMap::new();
+        let mut loaded = Vec::with_capacity(leases.len());
+        for (lease, found) in leases.iter().zip(found) {
+            let verdict = match found {
+                Found::Lost => continue,
+                Found::Early(by) => Verdict::Early(by),
+                Found::Ended => Verdict::Ended,
+                Found::Dead(reason) => {
+                    dead.entry(reason).or_default().push(lease.delivery);
+                    Verdict::Ended
+                }
+                Found::Live(live) => match endpoints.get(&live.endpoint.0) {
+                    Some(endpoint) => Verdict::Run(live.with(Arc::clone(endpoint))),
+                    None => {
+                        dead.entry(EndReason::Corrupt)
+                            .or_default()
+                            .push(lease.delivery);
+                        Verdict::Ended
+                    }
+                },
+            };
+            loaded.push(Loaded {
+                lease: *lease,
+                verdict,
+            });
+        }
+        for (reason, deliveries) in dead {
+            self.quarantine(&deliveries, reason, now)
+                .await
+                .map_err(failed("load"))?;
+        }
+        Ok(loaded)
+    }
+
+    async fn find(&self, leases: &[Lease], now: Now) -> sqlx::Result<Vec<Found>> {
+        let query = self.sql.load.query().bind(at(now));
+        let query = query
+            .bind(
+                leases
+                    .iter()
+                    .map(|lease| lease.delivery)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(leases.iter().map(|lease| lease.fence).collect::<Vec<_>>())
+            .bind(
+                leases
+                    .iter()
+                    .map(|lease| At(lease.until))
+                    .collect::<Vec<_>>(),
+            );
+        let rows = query.fetch_all(&self.pool).await?;
+        let found = rows
+            .iter()
+            .zip(leases)
+            .map(|(row, lease)| found(row, lease));
+        found.collect()
+    }
+
+    /// Endpoints in their current versions, by id: those that are not known yet are read.
+    async fn current_endpoints(
+        &self,
+        wanted: Vec<(Uuid, i64)>,
+    ) -> Result<HashMap<Uuid, Arc<Endpoint>>> {
+        let mut current = HashMap::with_capacity(wanted.len());
+        let mut missing = Vec::new();
+        {
+            let known = self.known_endpoints();
+            for (id, version) in wanted {
+                match known
+                    .get(&id)
+                    .filter(|endpoint| endpoint.version >= version)
+                {
+                    Some(endpoint) => drop(current.insert(id, Arc::clone(endpoint))),
+                    None => missing.push(id),
+                }
+            }
+        }
+        if !missing.is_empty() {
+            missing.sort_unstable();
+            missing.dedup();
+            let read = self.readable_endpoints(&Scope::All, &missing).await?;
+            self.remember(read);
+            let known = self.known_endpoints();
+            let read = missing
+                .iter()
+                .filter_map(|id| Some((*id, Arc::clone(known.get(id)?))));
+            current.extend(read);
+        }
+        Ok(current)
+    }
+
+    /// Ends deliveries that no attempt can help: they would come back for ever.
+    async fn quarantine(
+        &self,
+        deliveries: &[Uuid],
+        reason: EndReason,
+        now: Now,
+    ) -> sqlx::Result<()> {
+        let status = match reason {
+            EndReason::EndpointDeleted => "cancelled",
+            _ => "failed",
+        };
+        tracing::error!(
+            ?deliveries,
+            reason = reason.as_str(),
+            "deliveries that cannot be attempted"
+        );
+        let query = self
+            .sql
+            .end_deliveries
+            .query()
+            .bind(at(now))
+            .bind(deliveries);
+        let query = query.bind(None::<&str>).bind(status).bind(reason.as_str());
+        query.execute(&self.pool).await.map(drop)
+    }
+}
+
+impl Live {
+    fn with(self, endpoint: Arc<Endpoint>) -> Work {
+        Work {
+            attempts: self.attempts,
+            first_due: self.first_due,
+            event: self.event,
+            endpoint,
+        }
+    }
+}
+
+fn found(row: &PgRow, lease: &Lease) -> sqlx::Result<Found> {
+    let Some(fence) = row.try_get::<Option<i64>, _>("fence")? else {
+        return Ok(Found::Ended);
+    };
+    if fence > lease.fence {
+        return Ok(Found::Lost);
+    }
+    if row.try_get("is_early")? {
+        let by: i64 = row.try_get("early_by")?;
+        return Ok(Found::Early(Duration::from_micros(by.unsigned_abs())));
+    }
+    let Some(version) = row.try_get("endpoint_version")? else {
+        return Ok(Found::Dead(EndReason::EndpointDeleted));
+    };
+    let Ok(event) = event(row, "event_id") else {
+        return Ok(Found::Dead(EndReason::Corrupt));
+    };
+    let At(first_due) = row.try_get("first_due")?;
+    Ok(Found::Live(Live {
+        attempts: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(0),
+        first_due,
+        event: Arc::new(event),
+        endpoint: (row.try_get("endpoint_id")?, version),
+    }))
+}
+
+/// An event from its columns.
+pub(crate) fn event(row: &PgRow, id: &str) -> Result<Event, sqlx::Error> {
+    let invalid = |error: webhook_core::BoxError| sqlx::Error::Decode(error);
+    let At(created_at) = row.try_get("created_at")?;
+    let deliver_at: Option<At> = row.try_get("deliver_at")?;
+    let tenant = Tenant::new(row.try_get("tenant")?).map_err(|error| invalid(error.into()))?;
+    let event_type = EventType::new(row.try_get("event_type")?);
+    Ok(Event {
+        id: row.try_get(id)?,
+        tenant,
+        event_type: event_type.map_err(|error| invalid(error.into()))?,
+        body: row.try_get::<Vec<u8>, _>("body")?.into(),
+        created_at,
+        deliver_at: deliver_at.map(|At(time)| time),
+        idempotency: None,
+    })
+}
+
+/// For the errors of those who read rows one by one.
+pub(crate) fn corrupt(operation: &'static str) -> impl Fn(Error) -> Error {
+    move |error| Error::new(error.kind(), operation).with_source(error)
+}

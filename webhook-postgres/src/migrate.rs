@@ -1,0 +1,104 @@
+//! The tables, and how they came to be: forward only, each step runs beside the version before it.
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Row};
+
+use crate::connect::ConnectError;
+use crate::statements::Statement;
+
+/// Every migration, in order; the first is version 1.
+pub(crate) const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_init.sql")];
+
+/// The version that this library needs, and the newest that it knows.
+fn known() -> i32 {
+    i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
+}
+
+/// Brings the schema to the known version, one process at a time.
+pub(crate) async fn run(pool: &PgPool, schema: &str) -> Result<(), ConnectError> {
+    let mut connection = pool.acquire().await.map_err(server)?;
+    if version(&mut connection, schema).await? < known() {
+        migrate(&mut connection, schema).await?;
+    }
+    check_version(version(&mut connection, schema).await?)
+}
+
+/// Sees to it that the schema fits.
+pub(crate) async fn check(pool: &PgPool, schema: &str) -> Result<(), ConnectError> {
+    let mut connection = pool.acquire().await.map_err(server)?;
+    check_version(version(&mut connection, schema).await?)
+}
+
+fn check_version(found: i32) -> Result<(), ConnectError> {
+    let known = known();
+    match found {
+        _ if found > known => Err(ConnectError::TooNew { found, known }),
+        _ if found < known => Err(ConnectError::TooOld {
+            found,
+            needed: known,
+        }),
+        _ => Ok(()),
+    }
+}
+
+async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<(), ConnectError> {
+    let mut tx = connection.begin().await.map_err(server)?;
+    // Whoever comes second waits here, and finds the work done.
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(format!("webhook.migrations {schema}"))
+        .execute(&mut *tx)
+        .await
+        .map_err(server)?;
+    let done = version(&mut tx, schema).await?;
+    for text in preamble(schema).into_iter().chain(missing(schema, done)) {
+        tx.execute(sqlx::raw_sql(AssertSqlSafe(text)))
+            .await
+            .map_err(server)?;
+    }
+    tx.commit().await.map_err(server)
+}
+
+fn preamble(schema: &str) -> Option<String> {
+    let text = "CREATE TABLE IF NOT EXISTS webhook.migrations (
+        version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now()
+    )";
+    let table = Statement::new(text, schema);
+    Some(format!(
+        "CREATE SCHEMA IF NOT EXISTS \"{schema}\"; {}",
+        table.text()
+    ))
+}
+
+fn missing(schema: &str, done: i32) -> impl Iterator<Item = String> {
+    let all = MIGRATIONS
+        .iter()
+        .zip(1..)
+        .filter(move |(_, version)| *version > done);
+    all.map(move |(text, version)| {
+        let note = format!("INSERT INTO webhook.migrations (version) VALUES ({version})");
+        let (text, note) = (Statement::new(text, schema), Statement::new(&note, schema));
+        format!("{};\n{}", text.text(), note.text())
+    })
+}
+
+/// What the schema is at; 0 if it is not there.
+async fn version(connection: &mut PgConnection, schema: &str) -> Result<i32, ConnectError> {
+    let table = format!("\"{schema}\".migrations");
+    let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(&table)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(server)?;
+    if !there {
+        return Ok(0);
+    }
+    let text = format!("SELECT coalesce(max(version), 0) FROM {table}");
+    let row = sqlx::query(AssertSqlSafe(text))
+        .fetch_one(connection)
+        .await
+        .map_err(server)?;
+    row.try_get(0).map_err(server)
+}
+
+pub(crate) fn server(error: sqlx::Error) -> ConnectError {
+    ConnectError::Server(error.into())
+}

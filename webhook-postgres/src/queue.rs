@@ -1,0 +1,348 @@
+//! The queue that a store's deliveries are. Only its store hands it out.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+use webhook_core::backend::InFlight;
+use webhook_core::{
+    ClaimOptions, Claimed, DEFAULT_MAX_IN_FLIGHT, Depth, Job, Lease, Now, Queue, Result, Settle,
+    Timestamp,
+};
+
+use crate::column::{At, at, micros};
+use crate::error::failed;
+use crate::store::Shared;
+
+/// How many deliveries whose time has come a claim makes ready.
+const MAX_WOKEN: i64 = 1_000;
+/// While there is always something ready: how often to look for what has become due.
+const WAKE_EVERY: Duration = Duration::from_millis(500);
+/// How many parts of a round a claim looks at to find something. What it does not find then, the next does.
+const MAX_PARTS: usize = 64;
+
+pub(crate) struct PgQueue(Arc<Shared>);
+
+/// Where a process's claims stand.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    /// Jobs under way in this process, for the cap of lanes that have none of their own.
+    in_flight: InFlight,
+    /// The tenant after which the round goes on; the first if empty.
+    tenant: String,
+    /// Where it goes on in tenants with many lanes.
+    lanes: Vec<(String, Uuid)>,
+    /// The last claim found nothing.
+    is_idle: bool,
+    /// By the server's clock.
+    last_wake: Option<Timestamp>,
+    last_claim: Option<Timestamp>,
+}
+
+/// What `wake.sql` answers.
+struct Woken {
+    now: Timestamp,
+    count: i64,
+    has_ready: bool,
+    next_due: Option<Timestamp>,
+}
+
+/// What one part of a round brought.
+struct Part {
+    leases: Vec<Lease>,
+    next_eligible: Option<Timestamp>,
+    is_last: bool,
+}
+
+impl PgQueue {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    fn round(&self) -> MutexGuard<'_, Round> {
+        self.0.round.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn claim_or_wake(&self, options: ClaimOptions, now: Now) -> sqlx::Result<Claimed> {
+        let mut woken = None;
+        if self.round().is_idle {
+            // One statement tells that there is still nothing.
+            let found = self.wake(now).await?;
+            if found.count == 0 && !found.has_ready {
+                return Ok(Claimed {
+                    next_due: found.next_due,
+                    ..Claimed::default()
+                });
+            }
+            woken = Some(found);
+        }
+        let (mut leases, mut next_eligible) = self.claim_round(options, now).await?;
+        if leases.is_empty() && woken.is_none() || self.round().wake_is_due() {
+            let found = self.wake(now).await?;
+            if leases.is_empty() && found.count > 0 {
+                (leases, next_eligible) = self.claim_round(options, now).await?;
+            }
+            woken = Some(found);
+        }
+        self.round().is_idle = leases.is_empty();
+        let next_due = woken.and_then(|woken| woken.next_due);
+        let next_due = [next_due, next_eligible].into_iter().flatten().min();
+        Ok(Claimed {
+            next_due: next_due.filter(|_| leases.is_empty()),
+            leases,
+        })
+    }
+
+    /// Claims part after part of the round, until there is something or it is complete.
+    async fn claim_round(
+        &self,
+        options: ClaimOptions,
+        now: Now,
+    ) -> sqlx::Result<(Vec<Lease>, Option<Timestamp>)> {
+        let starts_at_first = self.round().is_at_first();
+        let mut next_eligible: Option<Timestamp> = None;
+        let mut laps = usize::from(starts_at_first);
+        for _ in 0..MAX_PARTS {
+            let part = self.claim_part(options, now).await?;
+            if !part.leases.is_empty() {
+                return Ok((part.leases, None));
+            }
+            next_eligible = [next_eligible, part.next_eligible]
+                .into_iter()
+                .flatten()
+                .min();
+            laps += usize::from(part.is_last);
+            if laps > 1 {
+                break;
+            }
+        }
+        Ok((Vec::new(), next_eligible))
+    }
+
+    async fn claim_part(&self, options: ClaimOptions, now: Now) -> sqlx::Result<Part> {
+        let shared = &self.0;
+        let query = {
+            let mut round = self.round();
+            let (busy, room) = round.busy(now);
+            let (tenants, lanes): (Vec<_>, Vec<_>) = round.lanes.iter().cloned().unzip();
+            let limit = i32::try_from(options.limit).unwrap_or(i32::MAX);
+            let cap = i32::try_from(DEFAULT_MAX_IN_FLIGHT).unwrap_or(i32::MAX);
+            let query = shared.sql.claim.query();
+            let query = query.bind(at(now)).bind(limit).bind(micros(options.lease));
+            let query = query.bind(round.tenant.clone()).bind(tenants).bind(lanes);
+            query.bind(busy).bind(room).bind(cap)
+        };
+        let row = query.fetch_one(&shared.pool).await?;
+        let mut round = self.round();
+        let is_last = round.go_on(&row)?;
+        let leases = leases(&row)?;
+        let At(now) = row.try_get("now")?;
+        round.last_claim = Some(now);
+        round.in_flight.begin(&leases, options.lease, now);
+        let next_eligible: Option<At> = row.try_get("next_eligible")?;
+        Ok(Part {
+            leases,
+            next_eligible: next_eligible.map(|At(time)| time),
+            is_last,
+        })
+    }
+
+    async fn wake(&self, now: Now) -> sqlx::Result<Woken> {
+        let query = self.0.sql.wake.query().bind(at(now)).bind(MAX_WOKEN);
+        let row = query.fetch_one(&self.0.pool).await?;
+        let At(now) = row.try_get("now")?;
+        let next_due: Option<At> = row.try_get("next_due")?;
+        self.round().last_wake = Some(now);
+        Ok(Woken {
+            now,
+            count: row.try_get("woken")?,
+            has_ready: row.try_get("has_ready")?,
+            next_due: next_due.map(|At(time)| time),
+        })
+    }
+
+    async fn give_back(&self, unused: &[(Lease, Duration)], now: Now) -> sqlx::Result<()> {
+        let query = self.0.sql.settle.query().bind(at(now));
+        let query = query
+            .bind(
+                unused
+                    .iter()
+                    .map(|(lease, _)| lease.delivery)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                unused
+                    .iter()
+                    .map(|(lease, _)| lease.fence)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(unused.iter().map(|(_, by)| micros(*by)).collect::<Vec<_>>());
+        query.execute(&self.0.pool).await?;
+        self.0.wake();
+        Ok(())
+    }
+}
+
+impl Round {
+    fn is_at_first(&self) -> bool {
+        self.tenant.is_empty() && self.lanes.is_empty()
+    }
+
+    fn wake_is_due(&self) -> bool {
+        match (self.last_wake, self.last_claim) {
+            (Some(wake), Some(claim)) => claim.since(wake) >= WAKE_EVERY,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        }
+    }
+
+    /// The lanes with jobs under way here, and how many more of each are wanted.
+    fn busy(&mut self, now: Now) -> (Vec<Uuid>, Vec<i32>) {
+        let now = now.or(self.last_claim).unwrap_or(Timestamp::EPOCH);
+        let cap = usize::try_from(DEFAULT_MAX_IN_FLIGHT).unwrap_or(usize::MAX);
+        let room = self.in_flight.room(cap, now).into_iter();
+        room.map(|(lane, room)| (lane, i32::try_from(room).unwrap_or(i32::MAX)))
+            .unzip()
+    }
+
+    /// Moves on to the next part; answers whether this was the last.
+    fn go_on(&mut self, row: &PgRow) -> sqlx::Result<bool> {
+        let tenant: Option<String> = row.try_get("tenant_cursor")?;
+        let tenants: Option<Vec<String>> = row.try_get("cursor_tenants")?;
+        let lanes: Option<Vec<Uuid>> = row.try_get("cursor_lanes")?;
+        self.tenant = tenant.unwrap_or_default();
+        let lanes = lanes.unwrap_or_default();
+        self.lanes = tenants.unwrap_or_default().into_iter().zip(lanes).collect();
+        Ok(self.is_at_first())
+    }
+}
+
+fn leases(row: &PgRow) -> sqlx::Result<Vec<Lease>> {
+    let At(until) = row.try_get("until")?;
+    let deliveries: Option<Vec<Uuid>> = row.try_get("deliveries")?;
+    let lanes: Option<Vec<Uuid>> = row.try_get("lanes")?;
+    let fences: Option<Vec<i64>> = row.try_get("fences")?;
+    let claims = deliveries.unwrap_or_default().into_iter();
+    let claims = claims
+        .zip(lanes.unwrap_or_default())
+        .zip(fences.unwrap_or_default());
+    let lease = |((delivery, lane), fence)| Lease {
+        delivery,
+        lane,
+        fence,
+        until,
+    };
+    Ok(claims.map(lease).collect())
+}
+
+#[async_trait]
+impl Queue for PgQueue {
+    /// The rows are the jobs.
+    async fn push(&self, _jobs: &[Job], _now: Now) -> Result<()> {
+        self.0.wake();
+        Ok(())
+    }
+
+    async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed> {
+        self.claim_or_wake(options, now)
+            .await
+            .map_err(failed("claim"))
+    }
+
+    async fn extend(&self, leases: &[Lease], by: Duration, now: Now) -> Result<Vec<Lease>> {
+        let query = self.0.sql.extend.query().bind(at(now));
+        let query = query
+            .bind(
+                leases
+                    .iter()
+                    .map(|lease| lease.delivery)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(leases.iter().map(|lease| lease.fence).collect::<Vec<_>>())
+            .bind(micros(by));
+        let rows = query
+            .fetch_all(&self.0.pool)
+            .await
+            .map_err(failed("extend"))?;
+        let mut kept = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let id: Uuid = row.try_get(0).map_err(failed("extend"))?;
+            let At(until) = row.try_get(1).map_err(failed("extend"))?;
+            let own = leases.iter().filter(|lease| lease.delivery == id);
+            kept.extend(
+                own.max_by_key(|lease| lease.fence)
+                    .map(|lease| Lease { until, ..*lease }),
+            );
+        }
+        Ok(kept)
+    }
+
+    /// What was recorded is settled with it: only unused claims take a statement.
+    async fn settle(&self, settled: &[(Lease, Settle)], now: Now) -> Result<()> {
+        let mut unused = Vec::new();
+        {
+            let mut round = self.round();
+            for (lease, settle) in settled {
+                round.in_flight.end(lease);
+                if let Settle::Unused(by) = settle {
+                    unused.push((*lease, *by));
+                }
+            }
+        }
+        if unused.is_empty() {
+            return Ok(());
+        }
+        self.give_back(&unused, now).await.map_err(failed("settle"))
+    }
+
+    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<()> {
+        let query = self
+            .0
+            .sql
+            .hold
+            .query()
+            .bind(at(now))
+            .bind(lane)
+            .bind(micros(by));
+        let held = query.execute(&self.0.pool).await;
+        held.map(drop).map_err(failed("hold"))
+    }
+
+    async fn release(&self, lane: Uuid) -> Result<()> {
+        let query = self.0.sql.release.query().bind(lane);
+        let released = query.execute(&self.0.pool).await;
+        self.0.wake();
+        released.map(drop).map_err(failed("release"))
+    }
+
+    async fn ready(&self) {
+        self.0.ready.notified().await;
+    }
+
+    /// The rows cannot be lost without the store.
+    async fn epoch(&self) -> Result<u64> {
+        Ok(0)
+    }
+
+    async fn depth(&self, now: Now) -> Result<Depth> {
+        let query = self.0.sql.depth.query().bind(at(now));
+        let row = query
+            .fetch_one(&self.0.pool)
+            .await
+            .map_err(failed("depth"))?;
+        let count = |column: &str| -> Result<u64> {
+            let count: i64 = row.try_get(column).map_err(failed("depth"))?;
+            Ok(u64::try_from(count).unwrap_or(0))
+        };
+        let oldest_due: Option<At> = row.try_get("oldest_due").map_err(failed("depth"))?;
+        Ok(Depth {
+            ready: count("ready")?,
+            parked: count("parked")?,
+            leased: count("leased")?,
+            oldest_due: oldest_due.map(|At(time)| time),
+        })
+    }
+}

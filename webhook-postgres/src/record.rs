@@ -1,0 +1,105 @@
+//! Outcomes: one statement for all that have gathered.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use sqlx::Row;
+use uuid::Uuid;
+use webhook_core::backend::AttemptRow;
+use webhook_core::{Next, Now, Record, Recorded, Timestamp};
+
+use crate::column::{At, at, micros};
+use crate::store::Shared;
+
+impl Shared {
+    pub(crate) async fn record(&self, records: &[Record], now: Now) -> sqlx::Result<Vec<Recorded>> {
+        let attempts: Vec<Option<AttemptRow<'_>>> = records
+            .iter()
+            .map(|record| record.attempt.as_deref().map(AttemptRow::from))
+            .collect();
+        let query = self.sql.record.query().bind(at(now));
+        let query = query
+            .bind(of(records, |it| it.lease.delivery))
+            .bind(of(records, |it| it.lease.fence))
+            .bind(of(records, |it| status(it.next)))
+            .bind(of(records, |it| reason(it.next)))
+            .bind(of(records, |it| retry_after(it.next)))
+            .bind(of(records, last_error))
+            .bind(of(records, |it| it.disable.map(|reason| reason.as_str())))
+            .bind(of(&attempts, |it| {
+                it.as_ref()
+                    .map(|it| At(Timestamp::from_micros(it.started_at)))
+            }))
+            .bind(of(&attempts, |it| it.as_ref().map(|it| it.duration)))
+            .bind(of(&attempts, |it| it.as_ref().and_then(|it| it.first_byte)))
+            .bind(of(&attempts, |it| {
+                it.as_ref().map(|it| &*it.request_headers)
+            }))
+            .bind(of(&attempts, |it| it.as_ref().and_then(|it| it.status)))
+            .bind(of(&attempts, |it| {
+                it.as_ref().and_then(|it| it.error_kind.as_deref())
+            }))
+            .bind(of(&attempts, |it| {
+                bytes(it, |it| it.response_headers.as_ref())
+            }))
+            .bind(of(&attempts, |it| {
+                bytes(it, |it| it.response_body.as_ref())
+            }))
+            .bind(of(&attempts, |it| it.as_ref().map(|it| it.truncated)));
+        let rows = query.fetch_all(&self.pool).await?;
+        let written = rows.iter().map(|row| row.try_get(0));
+        let written: HashSet<Uuid> = written.collect::<sqlx::Result<_>>()?;
+        if records
+            .iter()
+            .any(|it| matches!(it.next, Next::RetryAfter(_)))
+        {
+            self.wake();
+        }
+        Ok(of(records, |it| {
+            if written.contains(&it.lease.delivery) {
+                Recorded::Written
+            } else {
+                Recorded::Fenced
+            }
+        }))
+    }
+}
+
+fn of<'a, T, C>(rows: &'a [T], column: impl Fn(&'a T) -> C) -> Vec<C> {
+    rows.iter().map(column).collect()
+}
+
+fn bytes<'a>(
+    attempt: &'a Option<AttemptRow<'a>>,
+    column: impl Fn(&'a AttemptRow<'a>) -> Option<&'a Cow<'a, [u8]>>,
+) -> Option<&'a [u8]> {
+    attempt.as_ref().and_then(column).map(|bytes| &**bytes)
+}
+
+fn status(next: Next) -> &'static str {
+    match next {
+        Next::Succeeded => "succeeded",
+        Next::RetryAfter(_) => "pending",
+        Next::Failed(_) => "failed",
+        Next::Cancelled(_) => "cancelled",
+    }
+}
+
+fn reason(next: Next) -> Option<&'static str> {
+    match next {
+        Next::Succeeded | Next::RetryAfter(_) => None,
+        Next::Failed(reason) | Next::Cancelled(reason) => Some(reason.as_str()),
+    }
+}
+
+fn retry_after(next: Next) -> Option<i64> {
+    match next {
+        Next::RetryAfter(by) => Some(micros(by)),
+        _ => None,
+    }
+}
+
+fn last_error(record: &Record) -> Option<String> {
+    let failure = record.attempt.as_ref()?.outcome.failure();
+    failure.map(|failure| failure.to_string())
+}

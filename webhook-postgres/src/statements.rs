@@ -1,0 +1,93 @@
+//! The statements of `../sql/`, in the schema of a store.
+
+use std::sync::Arc;
+
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Postgres};
+
+/// The schema that the files name.
+const WRITTEN: &str = "webhook.";
+
+/// A statement: its text, cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Statement(Arc<str>);
+
+impl Statement {
+    pub(crate) fn new(text: &str, schema: &str) -> Self {
+        Self(text.replace(WRITTEN, &format!("\"{schema}\".")).into())
+    }
+
+    /// To be prepared once for each connection, and kept.
+    pub(crate) fn query(&self) -> Query<'_, Postgres, PgArguments> {
+        sqlx::query(AssertSqlSafe(Arc::clone(&self.0)))
+    }
+
+    /// To be planned each time for its parameters: for those whose filters may be absent.
+    pub(crate) fn query_once(&self) -> Query<'_, Postgres, PgArguments> {
+        self.query().persistent(false)
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+macro_rules! statements {
+    ($($name:ident),* $(,)?) => {
+        /// Every statement, by the name of its file.
+        #[derive(Debug)]
+        pub(crate) struct Statements {
+            $(pub(crate) $name: Statement,)*
+        }
+
+        impl Statements {
+            pub(crate) fn new(schema: &str) -> Self {
+                Self {
+                    $($name: Statement::new(
+                        include_str!(concat!("../sql/", stringify!($name), ".sql")),
+                        schema,
+                    ),)*
+                }
+            }
+
+            #[cfg(test)]
+            pub(crate) fn all(&self) -> Vec<(&'static str, &Statement)> {
+                vec![$((stringify!($name), &self.$name)),*]
+            }
+        }
+    };
+}
+
+statements! {
+    attempts,
+    claim,
+    delete_endpoint,
+    deliveries,
+    delivery,
+    depth,
+    end_deliveries,
+    endpoint,
+    endpoints,
+    endpoints_of_tenant,
+    event,
+    events,
+    extend,
+    hold,
+    insert_endpoint,
+    insert_events,
+    insert_events_keyed,
+    jobs,
+    load,
+    lock_event,
+    maintain,
+    mark_lane,
+    record,
+    release,
+    replay,
+    set_limits,
+    settle,
+    unqueued,
+    update_endpoint,
+    wake,
+}

@@ -1,0 +1,239 @@
+//! [`PgStore`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::Notify;
+use uuid::Uuid;
+use webhook_core::{
+    Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Insertion, Job,
+    Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded, Result, Scope,
+    Store, TxStore,
+};
+
+use crate::connect::{ConnectError, PgStoreBuilder};
+use crate::error::failed;
+use crate::queue::{PgQueue, Round};
+use crate::statements::Statements;
+
+/// A store in Postgres, whose deliveries are its queue. Cheap to clone; clones are the same store.
+#[derive(Clone)]
+pub struct PgStore(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) pool: PgPool,
+    pub(crate) sql: Statements,
+    /// Wakes this process's claimer.
+    pub(crate) ready: Notify,
+    /// Where this process's claims stand.
+    pub(crate) round: Mutex<Round>,
+    /// Endpoints as they were read last, by id: parsing one costs more than an attempt's bookkeeping.
+    endpoints: Mutex<HashMap<Uuid, Arc<Endpoint>>>,
+}
+
+/// The most endpoints that are kept parsed.
+const MAX_ENDPOINTS: usize = 10_000;
+
+impl PgStore {
+    /// Opens the store at `url`, with its tables in the schema `webhook`, which it makes or brings up to
+    /// date.
+    ///
+    /// # Errors
+    /// When the server does not answer, or the schema does not fit.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::builder().connect(url).await
+    }
+
+    /// Other settings.
+    #[must_use]
+    pub fn builder() -> PgStoreBuilder {
+        PgStoreBuilder::default()
+    }
+
+    /// The pool that the store uses: for the host's own statements and transactions, if it has none.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.0.pool
+    }
+
+    pub(crate) fn new(pool: PgPool, schema: &str) -> Self {
+        Self(Arc::new(Shared {
+            pool,
+            sql: Statements::new(schema),
+            ready: Notify::new(),
+            round: Mutex::default(),
+            endpoints: Mutex::default(),
+        }))
+    }
+}
+
+impl std::fmt::Debug for PgStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgStore").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn wake(&self) {
+        self.ready.notify_one();
+    }
+
+    pub(crate) fn known_endpoints(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Endpoint>>> {
+        self.endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn remember(&self, endpoints: impl IntoIterator<Item = Endpoint>) {
+        let mut known = self.known_endpoints();
+        for endpoint in endpoints {
+            if known.len() >= MAX_ENDPOINTS {
+                known.clear();
+            }
+            known.insert(endpoint.id, Arc::new(endpoint));
+        }
+    }
+}
+
+#[async_trait]
+impl Store for PgStore {
+    async fn insert_events(
+        &self,
+        events: &[Event],
+        on_conflict: OnConflict,
+        now: Now,
+    ) -> Result<Insertion> {
+        let inserted = self.0.insert_events(events, on_conflict, now).await;
+        inserted.map_err(failed("insert_events"))
+    }
+
+    async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
+        self.0.load(leases, now).await
+    }
+
+    async fn record(&self, records: &[Record], now: Now) -> Result<Vec<Recorded>> {
+        self.0.record(records, now).await.map_err(failed("record"))
+    }
+
+    async fn jobs(&self, deliveries: &[Uuid]) -> Result<Vec<Job>> {
+        self.0.jobs(deliveries).await.map_err(failed("jobs"))
+    }
+
+    async fn unqueued(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Job>> {
+        self.0
+            .unqueued(after, limit)
+            .await
+            .map_err(failed("unqueued"))
+    }
+
+    fn queue(&self) -> Option<Arc<dyn Queue>> {
+        Some(Arc::new(PgQueue::new(Arc::clone(&self.0))))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let answer = sqlx::query("SELECT 1").execute(&self.0.pool).await;
+        answer.map(drop).map_err(failed("ping"))
+    }
+
+    async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
+        let inserted = self.0.insert_endpoint(endpoint).await;
+        inserted.map_err(failed("insert_endpoint"))
+    }
+
+    async fn update_endpoint(&self, endpoint: &Endpoint) -> Result<bool> {
+        let updated = self.0.update_endpoint(endpoint).await;
+        updated.map_err(failed("update_endpoint"))
+    }
+
+    async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool> {
+        let deleted = self.0.delete_endpoint(scope, id, now).await;
+        deleted.map_err(failed("delete_endpoint"))
+    }
+
+    async fn endpoint(&self, scope: &Scope, id: Uuid) -> Result<Option<Endpoint>> {
+        Ok(self.0.endpoints(scope, &[id]).await?.pop())
+    }
+
+    async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>> {
+        self.0.endpoints_page(scope, page).await
+    }
+
+    async fn event(&self, scope: &Scope, id: Uuid) -> Result<Option<Event>> {
+        self.0.event(scope, id).await.map_err(failed("event"))
+    }
+
+    async fn events(
+        &self,
+        scope: &Scope,
+        filter: &EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<Event>> {
+        let found = self.0.events(scope, filter, page).await;
+        found.map_err(failed("events"))
+    }
+
+    async fn delivery(&self, scope: &Scope, id: Uuid) -> Result<Option<Delivery>> {
+        self.0.delivery(scope, id).await.map_err(failed("delivery"))
+    }
+
+    async fn deliveries(
+        &self,
+        scope: &Scope,
+        filter: &DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Page<Delivery>> {
+        let found = self.0.deliveries(scope, filter, page).await;
+        found.map_err(failed("deliveries"))
+    }
+
+    async fn attempts(&self, scope: &Scope, delivery: Uuid) -> Result<Vec<Attempt>> {
+        self.0.attempts(scope, delivery).await
+    }
+
+    async fn replay_delivery(
+        &self,
+        scope: &Scope,
+        delivery: Uuid,
+        now: Now,
+    ) -> Result<Changed<Job>> {
+        let replayed = self.0.replay_delivery(scope, delivery, now).await;
+        replayed.map_err(failed("replay_delivery"))
+    }
+
+    async fn replay_event(
+        &self,
+        scope: &Scope,
+        event: Uuid,
+        now: Now,
+    ) -> Result<Changed<Vec<Job>>> {
+        self.0.replay_event(scope, event, now).await
+    }
+
+    async fn cancel_delivery(
+        &self,
+        scope: &Scope,
+        delivery: Uuid,
+        now: Now,
+    ) -> Result<Changed<()>> {
+        let cancelled = self.0.cancel_delivery(scope, delivery, now).await;
+        cancelled.map_err(failed("cancel_delivery"))
+    }
+}
+
+#[async_trait]
+impl TxStore for PgStore {
+    type Connection = PgConnection;
+
+    async fn insert_events_in(
+        &self,
+        tx: &mut PgConnection,
+        events: &[Event],
+        now: Now,
+    ) -> Result<Insertion> {
+        let inserted = self.0.insert_events_in(tx, events, now).await;
+        inserted.map_err(failed("insert_events_in"))
+    }
+}
