@@ -15,7 +15,7 @@ const PACKAGES: [&str; 2] = ["postgresql", "redis-server"];
 /// While it is there, Debian's package of Postgres makes and starts no server of its own.
 const NO_MAIN_CLUSTER: (&str, &str) = (
     "/etc/postgresql-common/createcluster.d/webhook-tests.conf",
-    "create_main_cluster = false\n",
+    "create_main_cluster = false",
 );
 
 /// Where the programs are.
@@ -100,7 +100,7 @@ fn versions(home: &Path) -> Vec<PathBuf> {
 /// Installs the packages, and sees to it that they start nothing.
 fn install(how: How) -> Result {
     let (file, text) = NO_MAIN_CLUSTER;
-    let script = format!("mkdir -p \"$(dirname {file})\" && printf '{text}' > {file}");
+    let script = format!("mkdir -p \"$(dirname {file})\" && echo '{text}' > {file}");
     quietly(&mut how.command("sh", &["-c", &script]))?;
     let installed = update_and_install(how);
     quietly(&mut how.command("rm", &["-f", file]))?;
