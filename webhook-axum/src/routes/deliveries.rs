@@ -269,6 +269,7 @@ fn ended(reason: Option<EndReason>) -> &'static str {
         Some(EndReason::Filtered) => "cancelled: the endpoint's filter does not match the event",
         Some(EndReason::Requested) => "cancelled on request",
         Some(EndReason::EndpointDeleted) => "cancelled: the endpoint was deleted",
+        Some(EndReason::Corrupt) => "given up: what is stored of it cannot be read",
         Some(_) | None => "it has ended",
     }
 }

@@ -790,7 +790,7 @@ mod checks {
         let event = event_for("default", "a", "1", T0);
         let wanted = scene.insert(std::slice::from_ref(&event), at(100)).await[0].delivery;
         scene
-            .attempt(503, Next::RetryAfter(seconds(5)), at(100))
+            .attempt(503, Next::RetryAfter(seconds(500)), at(100))
             .await;
         scene
             .insert(

@@ -1,0 +1,1 @@
+SELECT sequence, endpoint_id, attempts, last_error FROM webhook_deliveries WHERE id = ?1

@@ -1,0 +1,51 @@
+-- The lanes whose turn it is: of the tenants after ?1, each one's longest unserved; about ?2 in all.
+-- Hops from tenant to tenant by the index of ready lanes, and never looks at others.
+WITH RECURSIVE
+later (tenant) AS (
+    SELECT min(tenant) FROM webhook_lanes WHERE state = 'ready' AND tenant > ?1
+    UNION ALL
+    SELECT (SELECT min(lane.tenant) FROM webhook_lanes AS lane WHERE lane.state = 'ready' AND lane.tenant > later.tenant)
+    FROM later
+    WHERE later.tenant IS NOT NULL
+    LIMIT ?2
+),
+earlier (tenant) AS (
+    SELECT min(tenant) FROM webhook_lanes WHERE state = 'ready' AND tenant <= ?1
+    UNION ALL
+    SELECT (
+        SELECT min(lane.tenant)
+        FROM webhook_lanes AS lane
+        WHERE lane.state = 'ready' AND lane.tenant > earlier.tenant AND lane.tenant <= ?1
+    )
+    FROM earlier
+    WHERE earlier.tenant IS NOT NULL
+    LIMIT ?2
+),
+turns (tenant) AS MATERIALIZED (
+    SELECT tenant
+    FROM (SELECT tenant FROM later UNION ALL SELECT tenant FROM earlier)
+    WHERE tenant IS NOT NULL
+    LIMIT ?2
+)
+SELECT
+    lane.endpoint_id, lane.tenant, lane.turn, lane.held_until, lane.arrival,
+    endpoint.max_in_flight, endpoint.rate_limit, endpoint.rate_per, endpoint.ordered,
+    (
+        SELECT count(*) FROM webhook_deliveries AS job WHERE job.endpoint_id = lane.endpoint_id AND job.leased = 1
+    ) AS in_flight,
+    (
+        SELECT job.due
+        FROM webhook_deliveries AS job
+        WHERE job.endpoint_id = lane.endpoint_id AND job.leased = 0
+        ORDER BY job.place, job.sequence
+        LIMIT 1
+    ) AS head_due
+FROM turns
+CROSS JOIN webhook_lanes AS lane ON lane.endpoint_id IN (
+    SELECT own.endpoint_id
+    FROM webhook_lanes AS own
+    WHERE own.state = 'ready' AND own.tenant = turns.tenant
+    ORDER BY own.turn
+    LIMIT max(1, ?2 / (SELECT count(*) FROM turns))
+)
+CROSS JOIN webhook_endpoints AS endpoint ON endpoint.id = lane.endpoint_id

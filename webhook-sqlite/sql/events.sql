@@ -1,0 +1,3 @@
+SELECT id, tenant, event_type, body, created_at, deliver_at, idempotency_key, fingerprint
+FROM webhook_events
+WHERE TRUE

@@ -1,0 +1,1 @@
+INSERT INTO webhook_lanes (endpoint_id, tenant) VALUES (?1, ?2)

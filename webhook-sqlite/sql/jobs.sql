@@ -1,0 +1,7 @@
+WITH wanted (id) AS (VALUES (?))
+SELECT
+    delivery.id, delivery.endpoint_id, delivery.tenant, coalesce(delivery.lease_until, delivery.due) AS due,
+    delivery.fence, delivery.sequence, endpoint.max_in_flight, endpoint.rate_limit, endpoint.rate_per, endpoint.ordered
+FROM wanted
+CROSS JOIN webhook_deliveries AS delivery ON delivery.id = wanted.id
+CROSS JOIN webhook_endpoints AS endpoint ON endpoint.id = delivery.endpoint_id

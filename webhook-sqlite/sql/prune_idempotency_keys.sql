@@ -1,0 +1,1 @@
+DELETE FROM webhook_idempotency_keys WHERE since <= ?1

@@ -1,0 +1,167 @@
+//! How a store is opened.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+use crate::database::Database;
+use crate::migrate::migrate;
+use crate::sql::Sql;
+use crate::store::SqliteStore;
+
+/// How long a statement waits for another process that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call waits for a connection: for the writers before it in this process.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+const READERS: u32 = 4;
+/// More than there are statements, in all their sizes.
+const CACHED_STATEMENTS: usize = 256;
+/// Rows that SQLite's thread hands over at a time.
+const ROW_BUFFER: usize = 256;
+
+/// Opens a [`SqliteStore`].
+///
+/// ```
+/// # async fn host(pool: sqlx::SqlitePool) -> Result<(), webhook_sqlite::OpenError> {
+/// use webhook_sqlite::SqliteStore;
+///
+/// let beside_our_tables = SqliteStore::builder().table_prefix("hooks_").open_in(pool).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct SqliteStoreBuilder {
+    prefix: String,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The prefix cannot be part of a table's name.
+    #[error(transparent)]
+    Prefix(#[from] InvalidPrefix),
+    /// A newer version of this crate has migrated the file. Run that one, or restore a backup.
+    #[error("the schema has version {found}, and this build knows {known}: run a newer build")]
+    NewerSchema {
+        /// The version of the file.
+        found: i64,
+        /// The newest that this build knows.
+        known: i64,
+    },
+    /// SQLite cannot open or migrate the file.
+    #[error("SQLite cannot open or migrate the file")]
+    Sqlite(#[from] sqlx::Error),
+}
+
+/// The text cannot be the prefix of tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a table prefix is 1 to 32 of a-z 0-9 _, and does not begin with a digit or with sqlite_")]
+pub struct InvalidPrefix;
+
+impl Default for SqliteStoreBuilder {
+    fn default() -> Self {
+        Self {
+            prefix: "webhook_".to_owned(),
+        }
+    }
+}
+
+impl SqliteStoreBuilder {
+    /// What the names of the tables begin with; `webhook_` unless said. Two stores in one file need two.
+    #[must_use]
+    pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Opens a file of the store's own, and creates it if it is not there.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or migrated.
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, OpenError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .statement_cache_capacity(CACHED_STATEMENTS)
+            .row_buffer_size(ROW_BUFFER)
+            .disable_statement_logging();
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .test_before_acquire(false)
+        };
+        let writer = pool(1).connect_with(options.clone()).await?;
+        let readers = pool(READERS).connect_lazy_with(options.pragma("query_only", "on"));
+        self.build(writer, readers).await
+    }
+
+    /// Opens the store in a host's own database, so that `enqueue_in` can join its transactions.
+    ///
+    /// How durable it is, the pool's connections say: use WAL, `synchronous=FULL` and a busy timeout.
+    ///
+    /// # Errors
+    /// When the tables cannot be migrated.
+    pub async fn open_in(self, pool: SqlitePool) -> Result<SqliteStore, OpenError> {
+        self.build(pool.clone(), pool).await
+    }
+
+    async fn build(
+        self,
+        writer: SqlitePool,
+        readers: SqlitePool,
+    ) -> Result<SqliteStore, OpenError> {
+        check_prefix(&self.prefix)?;
+        migrate(&writer, &self.prefix).await?;
+        Ok(SqliteStore::new(Database {
+            writer,
+            readers,
+            sql: Sql::new(&self.prefix),
+        }))
+    }
+}
+
+/// The prefix goes into statements as it is.
+fn check_prefix(prefix: &str) -> Result<(), InvalidPrefix> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    let fits = (1..=32).contains(&prefix.len()) && prefix.bytes().all(allowed);
+    if fits && !prefix.starts_with(|c: char| c.is_ascii_digit()) && !prefix.starts_with("sqlite_") {
+        Ok(())
+    } else {
+        Err(InvalidPrefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_part_of_a_name_and_nothing_else() {
+        for good in ["webhook_", "_", "a1"] {
+            assert_eq!(check_prefix(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "1a",
+            "A",
+            "a-b",
+            "a b",
+            "a;",
+            "a\"",
+            "ä",
+            "sqlite_x",
+            &"x".repeat(33),
+        ] {
+            assert_eq!(check_prefix(bad), Err(InvalidPrefix), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Claiming: fair over tenants and lanes, at a cost that follows what is claimed and not what waits.
+//!
+//! A claim looks only at lanes that are *ready*, of which each may be eligible. One that proves not to be is
+//! put where it belongs until something happens to it; see the table of lanes. Everything that could make a
+//! lane eligible marks it ready, and need not be sure.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use uuid::Uuid;
+use webhook_core::{ClaimOptions, Claimed, Lease, Now, Timestamp};
+
+use crate::lanes::{Lane, Standing, share};
+use crate::rows::{self, count, optional_time, time};
+use crate::sql::Bound;
+use crate::store::Shared;
+
+/// How many lanes a claim looks at, at first, then twice as many again.
+const FIRST_LOOK: usize = 16;
+const LARGEST_LOOK: usize = 512;
+/// The most lanes that one claim looks at before it lets other writers in.
+const MOST_LANES: usize = 4_096;
+
+impl Shared {
+    pub(crate) async fn claim(&self, options: ClaimOptions, now: Now) -> sqlx::Result<Claimed> {
+        let mut tx = self.database.write().await?;
+        let now = self.database.now(&mut tx, now).await?;
+        self.expire(&mut tx, now).await?;
+        let mut leases = Vec::new();
+        let (mut look, mut seen) = (FIRST_LOOK, 0);
+        while leases.len() < options.limit && seen < MOST_LANES {
+            self.wake_due(&mut tx, look, now).await?;
+            let lanes = self.ready_lanes(&mut tx, look).await?;
+            if lanes.is_empty() {
+                break;
+            }
+            seen += lanes.len();
+            look = (look * 2).min(LARGEST_LOOK);
+            let limit = options.limit - leases.len();
+            let until = now + options.lease;
+            leases.extend(self.claim_from(&mut tx, lanes, limit, until, now).await?);
+        }
+        let next_due = if leases.is_empty() {
+            let next = sqlx::query(self.database.sql.next_due.clone());
+            optional_time(&next.fetch_one(&mut *tx).await?, "at")?
+        } else {
+            None
+        };
+        tx.commit().await?;
+        Ok(Claimed { leases, next_due })
+    }
+
+    /// Lets the leases that have passed no longer count.
+    async fn expire(&self, tx: &mut SqliteConnection, now: Timestamp) -> sqlx::Result<()> {
+        let expired = sqlx::query(self.database.sql.expire.clone())
+            .bind(now.as_micros())
+            .fetch_all(&mut *tx)
+            .await?;
+        let lanes: Vec<Uuid> = expired
+            .iter()
+            .map(|row| row.try_get("endpoint_id"))
+            .collect::<Result<_, _>>()?;
+        self.wake(tx, lanes, now).await
+    }
+
+    async fn wake_due(
+        &self,
+        tx: &mut SqliteConnection,
+        most: usize,
+        now: Timestamp,
+    ) -> sqlx::Result<()> {
+        let query = sqlx::query(self.database.sql.wake_due.clone());
+        let query = query.bind(now.as_micros()).bind(most as i64);
+        query.execute(tx).await?;
+        Ok(())
+    }
+
+    /// The lanes whose turn it is, tenant by tenant.
+    async fn ready_lanes(&self, tx: &mut SqliteConnection, most: usize) -> sqlx::Result<Vec<Lane>> {
+        let last = self.last_tenant().clone();
+        let rows = sqlx::query(self.database.sql.claim_lanes.clone())
+            .bind(&last)
+            .bind(most as i64)
+            .fetch_all(tx)
+            .await?;
+        let mut lanes: Vec<_> = rows.iter().map(lane).collect::<Result<_, _>>()?;
+        // Round the tenants, beginning after the one that was served last.
+        let place = |lane: &Lane| (lane.tenant <= last, lane.tenant.clone(), lane.turn);
+        lanes.sort_by_cached_key(place);
+        Ok(lanes)
+    }
+
+    /// Claims at most `limit` jobs of these lanes, and puts the lanes where they belong.
+    async fn claim_from(
+        &self,
+        tx: &mut SqliteConnection,
+        lanes: Vec<Lane>,
+        limit: usize,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> sqlx::Result<Vec<Lease>> {
+        let (mut eligible, mut turns) = (Vec::new(), Vec::new());
+        for lane in lanes {
+            match lane.standing(now) {
+                Standing::Ready(room) => eligible.push((lane, room)),
+                standing => turns.push((lane, standing)),
+            }
+        }
+        let rooms: Vec<_> = eligible
+            .iter()
+            .map(|(lane, room)| (&*lane.tenant, *room))
+            .collect();
+        let (shares, last) = share(&rooms, limit);
+        if let Some(last) = last {
+            *self.last_tenant() = last.to_owned();
+        }
+        let quotas: Vec<_> = eligible
+            .iter()
+            .zip(shares)
+            .filter(|(_, share)| *share > 0)
+            .map(|((lane, _), share)| (lane.endpoint_id, share))
+            .collect();
+        let leases = self.claim_jobs(tx, &quotas, until, now).await?;
+        let mut taken: HashMap<Uuid, usize> = HashMap::new();
+        for lease in &leases {
+            *taken.entry(lease.lane).or_default() += 1;
+        }
+        for (mut lane, room) in eligible {
+            if let Some(taken) = taken.get(&lane.endpoint_id) {
+                lane.spend(*taken, now);
+                lane.turn = now.max(lane.turn + Duration::from_micros(1));
+                turns.push((lane, Standing::Ready(room)));
+            }
+        }
+        self.put(tx, &turns).await?;
+        Ok(leases)
+    }
+
+    /// Leases the first jobs of lanes, of each as many as its quota says.
+    async fn claim_jobs(
+        &self,
+        tx: &mut SqliteConnection,
+        quotas: &[(Uuid, usize)],
+        until: Timestamp,
+        now: Timestamp,
+    ) -> sqlx::Result<Vec<Lease>> {
+        let bind =
+            |query: Bound, (lane, quota): &(Uuid, usize)| query.bind(*lane).bind(*quota as i64);
+        let (now, until_micros) = (now.as_micros(), until.as_micros());
+        let rows = self
+            .database
+            .sql
+            .claim_jobs
+            .run(tx, quotas, bind, |query| {
+                query.bind(now).bind(until_micros).bind(now)
+            })
+            .await?;
+        let mut jobs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let lease = Lease {
+                delivery: row.try_get("id")?,
+                lane: row.try_get("endpoint_id")?,
+                fence: row.try_get("fence")?,
+                until,
+            };
+            let place: (i64, i64) = (row.try_get("place")?, row.try_get("sequence")?);
+            jobs.push((place, lease));
+        }
+        jobs.sort_unstable_by_key(|(place, _)| *place);
+        Ok(jobs.into_iter().map(|(_, lease)| lease).collect())
+    }
+
+    async fn put(&self, tx: &mut SqliteConnection, turns: &[(Lane, Standing)]) -> sqlx::Result<()> {
+        let bind = |query: Bound, (lane, standing): &(Lane, Standing)| {
+            let (state, wake_at) = match standing {
+                Standing::Ready(_) => ("ready", None),
+                Standing::Waiting(at) => ("waiting", Some(at.as_micros())),
+                Standing::Full => ("full", None),
+                Standing::Empty => ("empty", None),
+            };
+            query
+                .bind(lane.endpoint_id)
+                .bind(state)
+                .bind(lane.turn.as_micros())
+                .bind(wake_at)
+                .bind(lane.arrival.as_micros())
+        };
+        self.database
+            .sql
+            .claim_turns
+            .run(tx, turns, bind, |query| query)
+            .await?;
+        Ok(())
+    }
+}
+
+fn lane(row: &SqliteRow) -> sqlx::Result<Lane> {
+    Ok(Lane {
+        endpoint_id: row.try_get("endpoint_id")?,
+        tenant: row.try_get("tenant")?,
+        turn: time(row, "turn")?,
+        held_until: time(row, "held_until")?,
+        arrival: time(row, "arrival")?,
+        limits: rows::limits(row)?,
+        in_flight: count(row, "in_flight")? as usize,
+        head_due: optional_time(row, "head_due")?,
+    })
+}

@@ -1,0 +1,105 @@
+//! The connections to the file, and transactions on them.
+
+use std::ops::{Deref, DerefMut};
+
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::{SqlStr, Sqlite};
+use webhook_core::{Now, Timestamp};
+
+use crate::sql::Sql;
+
+/// The file, and the statements that run on it.
+pub(crate) struct Database {
+    /// Of one connection, unless the pool is the host's: writers would only wait for each other.
+    pub(crate) writer: SqlitePool,
+    pub(crate) readers: SqlitePool,
+    pub(crate) sql: Sql,
+}
+
+impl Database {
+    pub(crate) async fn read(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
+        self.readers.acquire().await
+    }
+
+    pub(crate) async fn write(&self) -> sqlx::Result<Write> {
+        Write::begin(&self.writer).await
+    }
+
+    /// The pinned time, or SQLite's.
+    pub(crate) async fn now(
+        &self,
+        connection: &mut SqliteConnection,
+        now: Now,
+    ) -> sqlx::Result<Timestamp> {
+        if let Some(now) = now {
+            return Ok(now);
+        }
+        let now = sqlx::query_scalar(self.sql.now.clone())
+            .bind(None::<i64>)
+            .fetch_one(connection)
+            .await?;
+        Ok(Timestamp::from_micros(now))
+    }
+}
+
+/// A transaction that writes, from its beginning on, so that it cannot fail half-way because another writes.
+///
+/// If it is only dropped its connection is closed, which rolls back: after an error SQLite may have ended the
+/// transaction by itself, as when the disk is full, and sqlx would go on to count one.
+pub(crate) struct Write {
+    connection: PoolConnection<Sqlite>,
+    ended: bool,
+}
+
+impl Write {
+    pub(crate) async fn begin(pool: &SqlitePool) -> sqlx::Result<Self> {
+        let mut write = Self {
+            connection: pool.acquire().await?,
+            ended: false,
+        };
+        write
+            .execute(SqlStr::from_static("BEGIN IMMEDIATE"))
+            .await?;
+        Ok(write)
+    }
+
+    pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
+        self.execute(SqlStr::from_static("COMMIT")).await?;
+        self.ended = true;
+        Ok(())
+    }
+
+    pub(crate) async fn rollback(mut self) -> sqlx::Result<()> {
+        self.execute(SqlStr::from_static("ROLLBACK")).await?;
+        self.ended = true;
+        Ok(())
+    }
+
+    async fn execute(&mut self, sql: SqlStr) -> sqlx::Result<()> {
+        sqlx::query(sql).execute(&mut *self.connection).await?;
+        Ok(())
+    }
+}
+
+impl Deref for Write {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Write {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.connection.close_on_drop();
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Storing events with their deliveries.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, Row, SqlStr};
+use uuid::Uuid;
+use webhook_core::{
+    Endpoint, Event, Idempotency, Inserted, Insertion, Job, LaneLimits, Now, OnConflict, Timestamp,
+    delivery_id,
+};
+
+use crate::error::corrupt;
+use crate::rows::time;
+use crate::sql::Bound;
+use crate::store::Shared;
+
+/// How long an idempotency key stands for its event.
+pub(crate) const KEY_WINDOW: Duration = Duration::from_secs(24 * 3_600);
+
+/// An endpoint that may accept an event.
+pub(crate) struct Taker {
+    id: Uuid,
+    /// `None` if it cannot be read: what it accepts is unknown, so it gets every event. Each becomes a dead
+    /// letter that can be replayed; events that were never fanned out could not.
+    pub(crate) endpoint: Option<Arc<Endpoint>>,
+}
+
+/// A delivery to be stored.
+pub(crate) struct NewDelivery<'a> {
+    pub(crate) event: &'a Event,
+    pub(crate) replay_no: u32,
+    pub(crate) job: Job,
+}
+
+/// What an idempotency key stands for.
+#[derive(Clone, Copy)]
+struct Key {
+    event: Uuid,
+    fingerprint: [u8; 32],
+}
+
+impl Shared {
+    pub(crate) async fn insert_events(
+        &self,
+        events: &[Event],
+        on_conflict: OnConflict,
+        now: Now,
+    ) -> sqlx::Result<Insertion> {
+        let mut tx = self.database.write().await?;
+        let insertion = self.insert(&mut tx, events, on_conflict, now).await?;
+        tx.commit().await?;
+        Ok(insertion)
+    }
+
+    /// In a savepoint of the host's transaction, so that a failure leaves it as it was.
+    pub(crate) async fn insert_events_in(
+        &self,
+        host: &mut SqliteConnection,
+        events: &[Event],
+        now: Now,
+    ) -> sqlx::Result<Insertion> {
+        if host.is_in_transaction() {
+            // Unlike our own, sqlx's savepoint also ends when this future is dropped.
+            let mut tx = host.begin().await?;
+            let insertion = self.insert(&mut tx, events, OnConflict::Skip, now).await?;
+            tx.commit().await?;
+            return Ok(insertion);
+        }
+        // A transaction that sqlx did not begin.
+        run(host, "SAVEPOINT webhook_insert").await?;
+        let inserted = self.insert(host, events, OnConflict::Skip, now).await;
+        if inserted.is_err() {
+            run(host, "ROLLBACK TO webhook_insert").await?;
+        }
+        run(host, "RELEASE webhook_insert").await?;
+        inserted
+    }
+
+    async fn insert(
+        &self,
+        tx: &mut SqliteConnection,
+        events: &[Event],
+        on_conflict: OnConflict,
+        now: Now,
+    ) -> sqlx::Result<Insertion> {
+        let now = self.database.now(tx, now).await?;
+        let inserted = self.judge(tx, events, now).await?;
+        let is_conflict = |one: &Inserted| matches!(one, Inserted::Conflict(_));
+        if on_conflict == OnConflict::Abort && inserted.iter().any(is_conflict) {
+            return Ok(Insertion {
+                events: inserted,
+                jobs: Vec::new(),
+            });
+        }
+        let accepted = events
+            .iter()
+            .zip(&inserted)
+            .filter(|(_, one)| **one == Inserted::New);
+        let accepted: Vec<_> = accepted.map(|(event, _)| event).collect();
+        let new = self.insert_new(tx, &accepted, now).await?;
+        let deliveries = self.fan_out(tx, &new, now).await?;
+        let jobs = self.insert_deliveries(tx, deliveries, now).await?;
+        Ok(Insertion {
+            events: inserted,
+            jobs,
+        })
+    }
+
+    /// What each event of an insert is, given what is stored and what stands before it.
+    async fn judge(
+        &self,
+        tx: &mut SqliteConnection,
+        events: &[Event],
+        now: Timestamp,
+    ) -> sqlx::Result<Vec<Inserted>> {
+        let mut known = self.known_keys(tx, events, now).await?;
+        let judge = |event: &Event| {
+            let Some(Idempotency { key, fingerprint }) = &event.idempotency else {
+                return Inserted::New;
+            };
+            let own = Key {
+                event: event.id,
+                fingerprint: *fingerprint,
+            };
+            let name = (event.tenant.as_str().to_owned(), key.clone());
+            match *known.entry(name).or_insert(own) {
+                known if known.event == event.id => Inserted::New,
+                known if known.fingerprint == *fingerprint => Inserted::Existing(known.event),
+                known => Inserted::Conflict(known.event),
+            }
+        };
+        Ok(events.iter().map(judge).collect())
+    }
+
+    /// What the events' keys stand for, by tenant and key.
+    async fn known_keys(
+        &self,
+        tx: &mut SqliteConnection,
+        events: &[Event],
+        now: Timestamp,
+    ) -> sqlx::Result<HashMap<(String, String), Key>> {
+        let keyed = events.iter().filter_map(|event| {
+            Some((
+                event.tenant.as_str(),
+                event.idempotency.as_ref()?.key.as_str(),
+            ))
+        });
+        let keyed: Vec<_> = keyed.collect();
+        let batch = &self.database.sql.idempotency_keys;
+        let bind = |query: Bound, (tenant, key): &(&str, &str)| query.bind(*tenant).bind(*key);
+        let mut known = HashMap::new();
+        for row in batch.run(tx, &keyed, bind, |query| query).await? {
+            if now < time(&row, "since")? + KEY_WINDOW {
+                let fingerprint: &[u8] = row.try_get("fingerprint")?;
+                let key = Key {
+                    event: row.try_get("event_id")?,
+                    fingerprint: fingerprint.try_into().map_err(corrupt)?,
+                };
+                known.insert((row.try_get("tenant")?, row.try_get("key")?), key);
+            }
+        }
+        Ok(known)
+    }
+
+    /// Stores events and their keys, and answers those that were not there before.
+    async fn insert_new<'a>(
+        &self,
+        tx: &mut SqliteConnection,
+        events: &[&'a Event],
+        now: Timestamp,
+    ) -> sqlx::Result<Vec<&'a Event>> {
+        let sql = &self.database.sql;
+        let inserted = sql
+            .insert_events
+            .run(tx, events, bind_event, |query| query)
+            .await?;
+        let inserted: HashSet<Uuid> = inserted
+            .iter()
+            .map(|row| row.try_get("id"))
+            .collect::<Result<_, _>>()?;
+        let mut new = events.to_vec();
+        new.retain(|event| inserted.contains(&event.id));
+        let keyed = new
+            .iter()
+            .filter_map(|event| Some((*event, event.idempotency.as_ref()?)));
+        let keyed: Vec<_> = keyed.collect();
+        let bind = |query: Bound, (event, idempotency): &(&Event, &Idempotency)| {
+            query
+                .bind(event.tenant.as_str())
+                .bind(&idempotency.key)
+                .bind(event.id)
+                .bind(&idempotency.fingerprint[..])
+                .bind(now.as_micros())
+        };
+        sql.insert_idempotency_keys
+            .run(tx, &keyed, bind, |query| query)
+            .await?;
+        Ok(new)
+    }
+
+    /// The deliveries that events make.
+    async fn fan_out<'a>(
+        &self,
+        tx: &mut SqliteConnection,
+        events: &[&'a Event],
+        now: Timestamp,
+    ) -> sqlx::Result<Vec<NewDelivery<'a>>> {
+        let takers = self.takers(tx, events).await?;
+        let mut deliveries = Vec::new();
+        for event in events {
+            let due = event.deliver_at.map_or(now, |at| at.max(now));
+            for taker in takers.get(event.tenant.as_str()).into_iter().flatten() {
+                if taker
+                    .endpoint
+                    .as_ref()
+                    .is_none_or(|it| it.accepts(&event.event_type))
+                {
+                    let id = delivery_id(event.created_at, event.id, taker.id, 0);
+                    let job = taker.job(id, event, due);
+                    deliveries.push(NewDelivery {
+                        event,
+                        replay_no: 0,
+                        job,
+                    });
+                }
+            }
+        }
+        Ok(deliveries)
+    }
+
+    /// The endpoints that may accept these events, by tenant.
+    pub(crate) async fn takers(
+        &self,
+        tx: &mut SqliteConnection,
+        events: &[&Event],
+    ) -> sqlx::Result<HashMap<String, Vec<Taker>>> {
+        let tenants: HashSet<_> = events.iter().map(|event| event.tenant.as_str()).collect();
+        let tenants: Vec<_> = tenants.into_iter().collect();
+        let batch = &self.database.sql.takers;
+        let rows = batch
+            .run(
+                tx,
+                &tenants,
+                |query, tenant| query.bind(*tenant),
+                |query| query,
+            )
+            .await?;
+        let mut takers = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let id_and_version: (Uuid, i64) = (row.try_get("id")?, row.try_get("version")?);
+            takers.push((row.try_get::<String, _>("tenant")?, id_and_version));
+        }
+        let wanted: Vec<_> = takers
+            .iter()
+            .map(|(_, id_and_version)| *id_and_version)
+            .collect();
+        let endpoints = self.endpoints_by_id(tx, &wanted).await?;
+        let mut by_tenant: HashMap<_, Vec<_>> = HashMap::new();
+        for (tenant, (id, _)) in takers {
+            let endpoint = endpoints.get(&id).cloned().flatten();
+            by_tenant
+                .entry(tenant)
+                .or_default()
+                .push(Taker { id, endpoint });
+        }
+        Ok(by_tenant)
+    }
+
+    /// Stores deliveries, wakes their lanes, and answers the jobs of those that were not there before.
+    pub(crate) async fn insert_deliveries(
+        &self,
+        tx: &mut SqliteConnection,
+        deliveries: Vec<NewDelivery<'_>>,
+        now: Timestamp,
+    ) -> sqlx::Result<Vec<Job>> {
+        let bind = |query: Bound, new: &NewDelivery<'_>| bind_delivery(query, new, now);
+        let batch = &self.database.sql.insert_deliveries;
+        let rows = batch.run(tx, &deliveries, bind, |query| query).await?;
+        let mut sequences: HashMap<Uuid, i64> = HashMap::new();
+        for row in &rows {
+            sequences.insert(row.try_get("id")?, row.try_get("sequence")?);
+        }
+        let lanes = deliveries.iter().map(|new| new.job.lane).collect();
+        self.wake(tx, lanes, now).await?;
+        let jobs = deliveries
+            .into_iter()
+            .filter_map(|NewDelivery { job, .. }| {
+                let sequence = *sequences.get(&job.delivery)?;
+                Some(Job { sequence, ..job })
+            });
+        Ok(jobs.collect())
+    }
+}
+
+impl Taker {
+    fn job(&self, delivery: Uuid, event: &Event, due: Timestamp) -> Job {
+        let limits = self
+            .endpoint
+            .as_ref()
+            .map_or_else(LaneLimits::default, |it| it.lane_limits());
+        Job {
+            delivery,
+            lane: self.id,
+            tenant: event.tenant.clone(),
+            due,
+            fence: 0,
+            sequence: 0,
+            limits,
+        }
+    }
+}
+
+fn bind_event(query: Bound, event: &&Event) -> Bound {
+    let idempotency = event.idempotency.as_ref();
+    query
+        .bind(event.id)
+        .bind(event.tenant.as_str())
+        .bind(event.event_type.as_str())
+        .bind(event.created_at.as_micros())
+        .bind(event.deliver_at.map(Timestamp::as_micros))
+        .bind(idempotency.map(|it| it.key.as_str()))
+        .bind(idempotency.map(|it| &it.fingerprint[..]))
+        .bind(&event.body[..])
+}
+
+fn bind_delivery(query: Bound, new: &NewDelivery<'_>, now: Timestamp) -> Bound {
+    let NewDelivery {
+        event,
+        replay_no,
+        job,
+    } = new;
+    let due = job.due.as_micros();
+    let place = if job.limits.ordered { 0 } else { due };
+    query
+        .bind(job.delivery)
+        .bind(event.id)
+        .bind(job.lane)
+        .bind(i64::from(*replay_no))
+        .bind(event.tenant.as_str())
+        .bind(event.event_type.as_str())
+        .bind(due)
+        .bind(due)
+        .bind(place)
+        .bind(now.as_micros())
+        .bind(now.as_micros())
+}
+
+async fn run(connection: &mut SqliteConnection, sql: &'static str) -> sqlx::Result<()> {
+    sqlx::query(SqlStr::from_static(sql))
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! What the attempts of claimed deliveries need.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+use uuid::Uuid;
+use webhook_core::{Event, Job, Lease, Loaded, Now, Timestamp, Verdict, Work};
+
+use crate::endpoints::Endpoints;
+use crate::rows::{self, count, time};
+use crate::sql::Bound;
+use crate::store::Shared;
+
+/// A claimed delivery that is live.
+struct Live {
+    fence: i64,
+    due: Timestamp,
+    first_due: Timestamp,
+    attempts: u32,
+    event_id: Uuid,
+    endpoint_id: Uuid,
+    /// The endpoint's; `None` if it is not there.
+    endpoint_version: Option<i64>,
+}
+
+/// What claimed deliveries need of other tables, as far as it can be read.
+struct Needs {
+    events: HashMap<Uuid, Arc<Event>>,
+    endpoints: Endpoints,
+}
+
+impl Shared {
+    /// Where the deliveries are the queue, the claim has raised the fences, and this only reads.
+    ///
+    /// A delivery that cannot be read back ends here: it would come up again for ever.
+    pub(crate) async fn load(&self, leases: &[Lease], now: Now) -> sqlx::Result<Vec<Loaded>> {
+        let mut reader = self.database.read().await?;
+        let mut live = self.live(&mut reader, leases).await?;
+        let mut loaded_at = Timestamp::EPOCH;
+        if leases.iter().any(|lease| {
+            live.get(&lease.delivery)
+                .is_some_and(|it| it.fence < lease.fence)
+        }) {
+            (live, loaded_at) = self.begin(leases, now).await?;
+        }
+        let needs = self.needs(&mut reader, &live).await?;
+        drop(reader);
+        let (mut loaded, mut unreadable) = (Vec::with_capacity(leases.len()), Vec::new());
+        for lease in leases {
+            let verdict = match live.get(&lease.delivery) {
+                None => Verdict::Ended,
+                Some(row) if row.fence > lease.fence => continue,
+                Some(row) if row.is_early(lease, loaded_at) => {
+                    Verdict::Early(row.due.since(loaded_at))
+                }
+                Some(row) => needs.work(row).map_or(Verdict::Ended, Verdict::Run),
+            };
+            if matches!(verdict, Verdict::Ended) && live.contains_key(&lease.delivery) {
+                unreadable.push(*lease);
+            }
+            loaded.push(Loaded {
+                lease: *lease,
+                verdict,
+            });
+        }
+        if !unreadable.is_empty() {
+            self.end_unreadable(&unreadable, now).await?;
+        }
+        Ok(loaded)
+    }
+
+    /// Gives deliveries to the owners of an index queue's leases. Answers the rows as they were, and when.
+    async fn begin(
+        &self,
+        leases: &[Lease],
+        now: Now,
+    ) -> sqlx::Result<(HashMap<Uuid, Live>, Timestamp)> {
+        let mut tx = self.database.write().await?;
+        let now = self.database.now(&mut tx, now).await?;
+        let live = self.live(&mut tx, leases).await?;
+        let is_due = |lease: &&Lease| {
+            live.get(&lease.delivery)
+                .is_some_and(|row| row.fence < lease.fence && !row.is_early(lease, now))
+        };
+        let due: Vec<_> = leases.iter().filter(is_due).copied().collect();
+        let bind = |query: Bound, lease: &Lease| {
+            query
+                .bind(lease.delivery)
+                .bind(lease.fence)
+                .bind(lease.until.as_micros())
+        };
+        let bind_rest = |query: Bound| query.bind(now.as_micros());
+        self.database
+            .sql
+            .load_begin
+            .run(&mut tx, &due, bind, bind_rest)
+            .await?;
+        tx.commit().await?;
+        Ok((live, now))
+    }
+
+    async fn live(
+        &self,
+        connection: &mut SqliteConnection,
+        leases: &[Lease],
+    ) -> sqlx::Result<HashMap<Uuid, Live>> {
+        let bind = |query: Bound, lease: &Lease| query.bind(lease.delivery);
+        let rows = self
+            .database
+            .sql
+            .load
+            .run(connection, leases, bind, |query| query)
+            .await?;
+        let mut live = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let delivery = Live {
+                fence: row.try_get("fence")?,
+                due: time(row, "due")?,
+                first_due: time(row, "first_due")?,
+                attempts: count(row, "attempts")?,
+                event_id: row.try_get("event_id")?,
+                endpoint_id: row.try_get("endpoint_id")?,
+                endpoint_version: row.try_get("version")?,
+            };
+            live.insert(row.try_get("id")?, delivery);
+        }
+        Ok(live)
+    }
+
+    async fn needs(
+        &self,
+        connection: &mut SqliteConnection,
+        live: &HashMap<Uuid, Live>,
+    ) -> sqlx::Result<Needs> {
+        let endpoints: HashSet<_> = live
+            .values()
+            .filter_map(|row| Some((row.endpoint_id, row.endpoint_version?)))
+            .collect();
+        let endpoints: Vec<_> = endpoints.into_iter().collect();
+        let endpoints = self.endpoints_by_id(connection, &endpoints).await?;
+        let wanted: HashSet<_> = live.values().map(|row| row.event_id).collect();
+        let wanted: Vec<_> = wanted.into_iter().collect();
+        let bind = |query: Bound, id: &Uuid| query.bind(*id);
+        let batch = &self.database.sql.events_by_id;
+        let mut events = HashMap::with_capacity(wanted.len());
+        for row in batch.run(connection, &wanted, bind, |query| query).await? {
+            match rows::event(&row) {
+                Ok(event) => drop(events.insert(event.id, Arc::new(event))),
+                Err(error) => tracing::error!(%error, "an event cannot be read"),
+            }
+        }
+        Ok(Needs { events, endpoints })
+    }
+
+    pub(crate) async fn jobs(&self, deliveries: &[Uuid]) -> sqlx::Result<Vec<Job>> {
+        let mut reader = self.database.read().await?;
+        let bind = |query: Bound, id: &Uuid| query.bind(*id);
+        let batch = &self.database.sql.jobs;
+        let rows = batch
+            .run(&mut reader, deliveries, bind, |query| query)
+            .await?;
+        rows.iter().map(rows::job).collect()
+    }
+
+    pub(crate) async fn unqueued(
+        &self,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> sqlx::Result<Vec<Job>> {
+        let rows = sqlx::query(self.database.sql.unqueued.clone())
+            .bind(after.unwrap_or_default())
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(&mut *self.database.read().await?)
+            .await?;
+        rows.iter().map(rows::job).collect()
+    }
+}
+
+impl Live {
+    fn is_early(&self, lease: &Lease, now: Timestamp) -> bool {
+        self.fence < lease.fence && self.due > now
+    }
+}
+
+impl Needs {
+    /// All that an attempt needs; `None` if some of it cannot be read.
+    fn work(&self, row: &Live) -> Option<Work> {
+        Some(Work {
+            attempts: row.attempts,
+            first_due: row.first_due,
+            event: Arc::clone(self.events.get(&row.event_id)?),
+            endpoint: self.endpoints.get(&row.endpoint_id)?.clone()?,
+        })
+    }
+}

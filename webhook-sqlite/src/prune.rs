@@ -1,0 +1,73 @@
+//! Deleting what has ended long ago.
+
+use sqlx::Row;
+use uuid::Uuid;
+use webhook_core::Timestamp;
+
+use crate::insert::KEY_WINDOW;
+use crate::sql::Bound;
+use crate::store::Shared;
+
+/// Events that are looked at in a transaction.
+const BATCH: i64 = 512;
+
+impl Shared {
+    pub(crate) async fn prune(&self, older_than: Timestamp) -> sqlx::Result<u64> {
+        self.prune_keys().await?;
+        let (mut pruned, mut after) = (0, Some(0));
+        while let Some(sequence) = after {
+            let batch;
+            (batch, after) = self.prune_batch(sequence, older_than).await?;
+            pruned += batch;
+        }
+        Ok(pruned)
+    }
+
+    async fn prune_keys(&self) -> sqlx::Result<()> {
+        let mut tx = self.database.write().await?;
+        let now = self.database.now(&mut tx, None).await?;
+        let keys = sqlx::query(self.database.sql.prune_idempotency_keys.clone());
+        keys.bind((now - KEY_WINDOW).as_micros())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await
+    }
+
+    /// Looks at the events after a sequence. Answers how many it deleted, and where to go on.
+    async fn prune_batch(
+        &self,
+        after: i64,
+        older_than: Timestamp,
+    ) -> sqlx::Result<(u64, Option<i64>)> {
+        let sql = &self.database.sql;
+        let mut tx = self.database.write().await?;
+        let rows = sqlx::query(sql.prune.clone())
+            .bind(after)
+            .bind(older_than.as_micros())
+            .bind(BATCH)
+            .fetch_all(&mut *tx)
+            .await?;
+        let (mut events, mut last) = (Vec::<Uuid>::new(), None);
+        for row in &rows {
+            // In the order of acceptance: what follows is younger.
+            if !row.try_get::<bool, _>("old")? {
+                last = None;
+                break;
+            }
+            last = Some(row.try_get("sequence")?);
+            if row.try_get("done")? {
+                events.push(row.try_get("id")?);
+            }
+        }
+        let bind = |query: Bound, id: &Uuid| query.bind(*id);
+        for statement in [
+            &sql.prune_attempts,
+            &sql.prune_deliveries,
+            &sql.prune_events,
+        ] {
+            statement.run(&mut tx, &events, bind, |query| query).await?;
+        }
+        tx.commit().await?;
+        Ok((events.len() as u64, last))
+    }
+}

@@ -1,0 +1,208 @@
+//! What people and hosts look at.
+
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{QueryBuilder, Row, SqlStr, Sqlite};
+use uuid::Uuid;
+use webhook_core::{
+    Attempt, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, Event, EventFilter, EventType,
+    Page, PageRequest, Scope, Timestamp,
+};
+
+use crate::endpoints::tenant_of;
+use crate::rows;
+use crate::store::Shared;
+
+impl Shared {
+    pub(crate) async fn ping(&self) -> sqlx::Result<()> {
+        let ping = sqlx::query(self.database.sql.ping.clone());
+        ping.fetch_one(&mut *self.database.read().await?).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn endpoint(&self, scope: &Scope, id: Uuid) -> sqlx::Result<Option<Endpoint>> {
+        let mut reader = self.database.read().await?;
+        self.endpoint_on(&mut reader, scope, id).await
+    }
+
+    pub(crate) async fn endpoint_on(
+        &self,
+        connection: &mut SqliteConnection,
+        scope: &Scope,
+        id: Uuid,
+    ) -> sqlx::Result<Option<Endpoint>> {
+        Select::new(&self.database.sql.endpoints, scope)
+            .one(connection, id, rows::endpoint)
+            .await
+    }
+
+    pub(crate) async fn endpoints(
+        &self,
+        scope: &Scope,
+        page: PageRequest,
+    ) -> sqlx::Result<Page<Endpoint>> {
+        let mut reader = self.database.read().await?;
+        Select::new(&self.database.sql.endpoints, scope)
+            .page(&mut reader, page, rows::endpoint)
+            .await
+    }
+
+    pub(crate) async fn event(&self, scope: &Scope, id: Uuid) -> sqlx::Result<Option<Event>> {
+        let mut reader = self.database.read().await?;
+        self.event_on(&mut reader, scope, id).await
+    }
+
+    pub(crate) async fn event_on(
+        &self,
+        connection: &mut SqliteConnection,
+        scope: &Scope,
+        id: Uuid,
+    ) -> sqlx::Result<Option<Event>> {
+        Select::new(&self.database.sql.events, scope)
+            .one(connection, id, rows::event)
+            .await
+    }
+
+    pub(crate) async fn events(
+        &self,
+        scope: &Scope,
+        filter: &EventFilter,
+        page: PageRequest,
+    ) -> sqlx::Result<Page<Event>> {
+        let mut reader = self.database.read().await?;
+        Select::new(&self.database.sql.events, scope)
+            .and(
+                "event_type =",
+                filter.event_type.as_ref().map(EventType::as_str),
+            )
+            .and("created_at >=", filter.since.map(Timestamp::as_micros))
+            .and("created_at <", filter.until.map(Timestamp::as_micros))
+            .and("0 < instr(body,", filter.text.as_deref().map(str::as_bytes))
+            .page(&mut reader, page, rows::event)
+            .await
+    }
+
+    pub(crate) async fn delivery(&self, scope: &Scope, id: Uuid) -> sqlx::Result<Option<Delivery>> {
+        let mut reader = self.database.read().await?;
+        self.delivery_on(&mut reader, scope, id).await
+    }
+
+    pub(crate) async fn delivery_on(
+        &self,
+        connection: &mut SqliteConnection,
+        scope: &Scope,
+        id: Uuid,
+    ) -> sqlx::Result<Option<Delivery>> {
+        Select::new(&self.database.sql.deliveries, scope)
+            .one(connection, id, rows::delivery)
+            .await
+    }
+
+    pub(crate) async fn deliveries(
+        &self,
+        scope: &Scope,
+        filter: &DeliveryFilter,
+        page: PageRequest,
+    ) -> sqlx::Result<Page<Delivery>> {
+        let mut reader = self.database.read().await?;
+        Select::new(&self.database.sql.deliveries, scope)
+            .and("endpoint_id =", filter.endpoint_id)
+            .and("event_id =", filter.event_id)
+            .and(
+                "event_type =",
+                filter.event_type.as_ref().map(EventType::as_str),
+            )
+            .and("last_error =", filter.error_kind.as_deref())
+            .and("created_at >=", filter.since.map(Timestamp::as_micros))
+            .and("created_at <", filter.until.map(Timestamp::as_micros))
+            .status(filter.status)
+            .page(&mut reader, page, rows::delivery)
+            .await
+    }
+
+    pub(crate) async fn attempts(&self, scope: &Scope, id: Uuid) -> sqlx::Result<Vec<Attempt>> {
+        let mut reader = self.database.read().await?;
+        if self.delivery_on(&mut reader, scope, id).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let attempts = sqlx::query(self.database.sql.attempts.clone()).bind(id);
+        attempts
+            .fetch_all(&mut *reader)
+            .await?
+            .iter()
+            .map(rows::attempt)
+            .collect()
+    }
+}
+
+/// A statement that ends in `WHERE TRUE`, and the conditions that are added to it.
+struct Select(QueryBuilder<Sqlite>);
+
+impl Select {
+    fn new(sql: &SqlStr, scope: &Scope) -> Self {
+        Self(QueryBuilder::new(sql.as_str())).and("tenant =", tenant_of(scope))
+    }
+
+    /// Adds a condition, if there is a value.
+    fn and<'t, T>(mut self, condition: &str, value: Option<T>) -> Self
+    where
+        T: sqlx::Encode<'t, Sqlite> + sqlx::Type<Sqlite>,
+    {
+        if let Some(value) = value {
+            self.0
+                .push(" AND ")
+                .push(condition)
+                .push(" ")
+                .push_bind(value);
+            if condition.contains('(') {
+                self.0.push(")");
+            }
+        }
+        self
+    }
+
+    /// As a literal: a bound value would miss the index of the dead letters.
+    fn status(mut self, status: Option<DeliveryStatus>) -> Self {
+        if let Some(status) = status {
+            self.0
+                .push(" AND status = '")
+                .push(status.as_str())
+                .push("'");
+        }
+        self
+    }
+
+    async fn one<T>(
+        self,
+        connection: &mut SqliteConnection,
+        id: Uuid,
+        decode: impl Fn(&SqliteRow) -> sqlx::Result<T>,
+    ) -> sqlx::Result<Option<T>> {
+        let mut select = self.and("id =", Some(id));
+        let row = select.0.build().fetch_optional(connection).await?;
+        row.as_ref().map(decode).transpose()
+    }
+
+    /// Newest first.
+    async fn page<T>(
+        self,
+        connection: &mut SqliteConnection,
+        page: PageRequest,
+        decode: impl Fn(&SqliteRow) -> sqlx::Result<T>,
+    ) -> sqlx::Result<Page<T>> {
+        let one_more = i64::try_from(page.limit)
+            .unwrap_or(i64::MAX)
+            .saturating_add(1);
+        let mut select = self.and("id <", page.before);
+        select
+            .0
+            .push(" ORDER BY id DESC LIMIT ")
+            .push_bind(one_more);
+        let mut rows = select.0.build().fetch_all(connection).await?;
+        let has_more = rows.len() > page.limit;
+        rows.truncate(page.limit);
+        let last = rows.last().filter(|_| has_more);
+        let next = last.map(|row| row.try_get("id")).transpose()?;
+        let items = rows.iter().map(decode).collect::<Result<_, _>>()?;
+        Ok(Page { items, next })
+    }
+}

@@ -1,0 +1,121 @@
+//! Sending again on request.
+
+use std::collections::HashMap;
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+use uuid::Uuid;
+use webhook_core::{Changed, Endpoint, Event, Job, Now, Scope, Timestamp, delivery_id};
+
+use crate::error::corrupt;
+use crate::insert::NewDelivery;
+use crate::rows::count;
+use crate::store::Shared;
+
+/// What an endpoint has had of an event.
+struct Replays {
+    last: u32,
+    is_live: bool,
+}
+
+impl Shared {
+    pub(crate) async fn replay_delivery(
+        &self,
+        scope: &Scope,
+        id: Uuid,
+        now: Now,
+    ) -> sqlx::Result<Changed<Job>> {
+        let mut tx = self.database.write().await?;
+        let now = self.database.now(&mut tx, now).await?;
+        let Some(delivery) = self.delivery_on(&mut tx, scope, id).await? else {
+            tx.rollback().await?;
+            return Ok(Changed::NotFound);
+        };
+        let replays = self.replays(&mut tx, delivery.event_id).await?;
+        let is_live = replays
+            .get(&delivery.endpoint_id)
+            .is_some_and(|it| it.is_live);
+        let endpoint = self
+            .endpoint_on(&mut tx, scope, delivery.endpoint_id)
+            .await?;
+        let Some(endpoint) = endpoint.filter(|_| !is_live) else {
+            tx.rollback().await?;
+            return Ok(Changed::Refused);
+        };
+        let event = self.event_on(&mut tx, scope, delivery.event_id).await?;
+        let event = event.ok_or_else(|| corrupt("the delivery's event is not there"))?;
+        let replay = replay(&event, &endpoint, &replays, now);
+        let jobs = self.insert_deliveries(&mut tx, vec![replay], now).await?;
+        tx.commit().await?;
+        let job = jobs.into_iter().next();
+        job.map(Changed::Done)
+            .ok_or_else(|| corrupt("the replay is there already"))
+    }
+
+    pub(crate) async fn replay_event(
+        &self,
+        scope: &Scope,
+        id: Uuid,
+        now: Now,
+    ) -> sqlx::Result<Changed<Vec<Job>>> {
+        let mut tx = self.database.write().await?;
+        let now = self.database.now(&mut tx, now).await?;
+        let Some(event) = self.event_on(&mut tx, scope, id).await? else {
+            tx.rollback().await?;
+            return Ok(Changed::NotFound);
+        };
+        let replays = self.replays(&mut tx, id).await?;
+        let mut takers = self.takers(&mut tx, &[&event]).await?;
+        let takers = takers.remove(event.tenant.as_str()).unwrap_or_default();
+        let wanted = takers
+            .iter()
+            .filter_map(|taker| taker.endpoint.as_ref())
+            .filter(|endpoint| {
+                endpoint.accepts(&event.event_type)
+                    && endpoint.lets_through(&event)
+                    && !replays.get(&endpoint.id).is_some_and(|it| it.is_live)
+            });
+        let wanted = wanted
+            .map(|endpoint| replay(&event, endpoint, &replays, now))
+            .collect();
+        let jobs = self.insert_deliveries(&mut tx, wanted, now).await?;
+        tx.commit().await?;
+        Ok(Changed::Done(jobs))
+    }
+
+    /// What each endpoint has had of an event.
+    async fn replays(
+        &self,
+        tx: &mut SqliteConnection,
+        event: Uuid,
+    ) -> sqlx::Result<HashMap<Uuid, Replays>> {
+        let replays = sqlx::query(self.database.sql.replays.clone()).bind(event);
+        let mut by_endpoint = HashMap::new();
+        for row in replays.fetch_all(tx).await? {
+            let replays = Replays {
+                last: count(&row, "replay_no")?,
+                is_live: row.try_get("live")?,
+            };
+            by_endpoint.insert(row.try_get("endpoint_id")?, replays);
+        }
+        Ok(by_endpoint)
+    }
+}
+
+/// The next delivery of an event to an endpoint.
+fn replay<'a>(
+    event: &'a Event,
+    endpoint: &Endpoint,
+    replays: &HashMap<Uuid, Replays>,
+    now: Timestamp,
+) -> NewDelivery<'a> {
+    let replay_no = replays
+        .get(&endpoint.id)
+        .map_or(0, |replays| replays.last + 1);
+    let id = delivery_id(now, event.id, endpoint.id, replay_no);
+    NewDelivery {
+        event,
+        replay_no,
+        job: Job::new(id, endpoint, now, 0),
+    }
+}

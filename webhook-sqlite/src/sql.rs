@@ -1,0 +1,189 @@
+//! The statements, one file each.
+
+use std::sync::Arc;
+
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite};
+
+/// The prefix of tables as the files spell it.
+const PLACEHOLDER: &str = "webhook_";
+
+pub(crate) type Bound = Query<'static, Sqlite, SqliteArguments>;
+
+/// A statement with the store's prefix.
+pub(crate) fn with_prefix(text: &str, prefix: &str) -> SqlStr {
+    let text: Arc<str> = text.replace(PLACEHOLDER, prefix).into();
+    AssertSqlSafe(text).into_sql_str()
+}
+
+/// A statement over many rows: its file has one tuple after `VALUES`, which is repeated for each row.
+///
+/// There is a text for 1, 2, 4, … rows, and a list is cut into these sizes. So each is prepared once on a
+/// connection, and a list costs few statements: sqlx takes longer to start one than SQLite for a row.
+pub(crate) struct Batch([SqlStr; SIZES]);
+
+const SIZES: usize = 7;
+
+impl Batch {
+    fn new(text: &str, prefix: &str) -> Self {
+        let (start, end) = tuple(text).unwrap_or_default();
+        Self(std::array::from_fn(|size| {
+            let tuples = vec![&text[start..end]; 1 << size].join(", ");
+            with_prefix(&[&text[..start], &tuples, &text[end..]].concat(), prefix)
+        }))
+    }
+
+    /// Runs it over `rows`. `bind` binds a row's tuple, `bind_rest` what stands after the tuples. Returns
+    /// what it selects or returns.
+    pub(crate) async fn run<T>(
+        &self,
+        connection: &mut SqliteConnection,
+        rows: &[T],
+        bind: impl Fn(Bound, &T) -> Bound,
+        bind_rest: impl Fn(Bound) -> Bound,
+    ) -> sqlx::Result<Vec<SqliteRow>> {
+        let mut results = Vec::new();
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let size = (rest.len().ilog2() as usize).min(SIZES - 1);
+            let (chunk, after) = rest.split_at(1 << size);
+            let query = chunk.iter().fold(sqlx::query(self.0[size].clone()), &bind);
+            results.extend(bind_rest(query).fetch_all(&mut *connection).await?);
+            rest = after;
+        }
+        Ok(results)
+    }
+}
+
+/// Where the first tuple after `VALUES` begins and ends.
+fn tuple(text: &str) -> Option<(usize, usize)> {
+    const KEYWORD: &str = "VALUES ";
+    let start = text.find(KEYWORD)? + KEYWORD.len();
+    Some((start, start + text[start..].find(')')? + 1))
+}
+
+macro_rules! statements {
+    (one: { $($one:ident: $one_file:literal,)* } many: { $($many:ident: $many_file:literal,)* }) => {
+        /// Every statement of a store, named as its file.
+        pub(crate) struct Sql {
+            $(pub(crate) $one: SqlStr,)*
+            $(pub(crate) $many: Batch,)*
+        }
+
+        impl Sql {
+            pub(crate) fn new(prefix: &str) -> Self {
+                Self {
+                    $($one: with_prefix(include_str!($one_file), prefix),)*
+                    $($many: Batch::new(include_str!($many_file), prefix),)*
+                }
+            }
+
+            #[cfg(test)]
+            fn all(&self) -> Vec<(&'static str, SqlStr)> {
+                let one = [$(($one_file, self.$one.clone()),)*];
+                let many = [$(($many_file, &self.$many.0),)*];
+                let many = many.iter().flat_map(|(file, sizes)| sizes.iter().map(|it| (*file, it.clone())));
+                one.into_iter().chain(many).collect()
+            }
+        }
+    };
+}
+
+statements! {
+    one: {
+        now: "../sql/now.sql",
+        expire: "../sql/expire.sql",
+        wake_due: "../sql/wake_due.sql",
+        claim_lanes: "../sql/claim_lanes.sql",
+        next_due: "../sql/next_due.sql",
+        unqueued: "../sql/unqueued.sql",
+        ping: "../sql/ping.sql",
+        insert_endpoint: "../sql/insert_endpoint.sql",
+        insert_lane: "../sql/insert_lane.sql",
+        update_endpoint: "../sql/update_endpoint.sql",
+        update_lane: "../sql/update_lane.sql",
+        update_places: "../sql/update_places.sql",
+        delete_endpoint: "../sql/delete_endpoint.sql",
+        delete_lane: "../sql/delete_lane.sql",
+        end_lane: "../sql/end_lane.sql",
+        remove_lane: "../sql/remove_lane.sql",
+        endpoints: "../sql/endpoints.sql",
+        events: "../sql/events.sql",
+        deliveries: "../sql/deliveries.sql",
+        attempts: "../sql/attempts.sql",
+        replays: "../sql/replays.sql",
+        cancel_delivery: "../sql/cancel_delivery.sql",
+        refund: "../sql/refund.sql",
+        hold: "../sql/hold.sql",
+        release: "../sql/release.sql",
+        depth: "../sql/depth.sql",
+        prune: "../sql/prune.sql",
+        prune_idempotency_keys: "../sql/prune_idempotency_keys.sql",
+    }
+    many: {
+        idempotency_keys: "../sql/idempotency_keys.sql",
+        insert_idempotency_keys: "../sql/insert_idempotency_keys.sql",
+        insert_events: "../sql/insert_events.sql",
+        insert_deliveries: "../sql/insert_deliveries.sql",
+        takers: "../sql/takers.sql",
+        endpoints_by_id: "../sql/endpoints_by_id.sql",
+        events_by_id: "../sql/events_by_id.sql",
+        wake: "../sql/wake.sql",
+        wake_full: "../sql/wake_full.sql",
+        claim_jobs: "../sql/claim_jobs.sql",
+        claim_turns: "../sql/claim_turns.sql",
+        load: "../sql/load.sql",
+        load_begin: "../sql/load_begin.sql",
+        record: "../sql/record.sql",
+        record_attempts: "../sql/record_attempts.sql",
+        record_retry: "../sql/record_retry.sql",
+        end: "../sql/end.sql",
+        remove: "../sql/remove.sql",
+        disable_endpoints: "../sql/disable_endpoints.sql",
+        jobs: "../sql/jobs.sql",
+        extend: "../sql/extend.sql",
+        settle: "../sql/settle.sql",
+        prune_attempts: "../sql/prune_attempts.sql",
+        prune_deliveries: "../sql/prune_deliveries.sql",
+        prune_events: "../sql/prune_events.sql",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection, Executor};
+
+    use super::*;
+
+    #[test]
+    fn each_row_gets_a_tuple() {
+        let batch = Batch::new("WITH a (b) AS (VALUES (?, ?)) SELECT max(b, ?)", "x_");
+        assert_eq!(batch.0[0], "WITH a (b) AS (VALUES (?, ?)) SELECT max(b, ?)");
+        assert_eq!(
+            batch.0[1],
+            "WITH a (b) AS (VALUES (?, ?), (?, ?)) SELECT max(b, ?)"
+        );
+    }
+
+    #[test]
+    fn every_statement_can_be_prepared_with_any_prefix() {
+        webhook_core::testing::run(async {
+            for prefix in ["webhook_", "a_"] {
+                let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+                let schema = include_str!("../migrations/0001_init.sql").to_owned()
+                    + "CREATE TABLE webhook_migrations (version);";
+                sqlx::raw_sql(with_prefix(&schema, prefix))
+                    .execute(&mut connection)
+                    .await
+                    .unwrap();
+                for (file, sql) in Sql::new(prefix).all() {
+                    assert!(prefix == PLACEHOLDER || !sql.as_str().contains(PLACEHOLDER));
+                    if let Err(error) = connection.prepare(sql).await {
+                        panic!("{file}: {error}");
+                    }
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,268 @@
+//! [`SqliteStore`]: each method of the seam, and the name under which it fails.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::Notify;
+use uuid::Uuid;
+use webhook_core::{
+    Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Insertion, Job,
+    Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded, Result, Scope,
+    Store, Timestamp, TxStore,
+};
+
+use crate::builder::{OpenError, SqliteStoreBuilder};
+use crate::database::Database;
+use crate::endpoints::EndpointCache;
+use crate::error::failed;
+use crate::queue::OwnQueue;
+
+/// A store in one SQLite file, whose deliveries are its queue.
+///
+/// Clones are the same store. Open a file once in a process: another store on it works, and learns of new
+/// jobs only by asking.
+///
+/// A host's transaction that [`enqueue_in`](webhook_core::Dispatcher::enqueue_in) joins should begin with
+/// `BEGIN IMMEDIATE`: one that reads first may be refused when it comes to write. An event that is refused
+/// leaves the transaction as it was.
+#[derive(Clone)]
+pub struct SqliteStore(Arc<Shared>);
+
+/// What the clones of a store share.
+pub(crate) struct Shared {
+    pub(crate) database: Database,
+    pub(crate) endpoints: EndpointCache,
+    /// The tenant that a claim served last: the next begins after it.
+    last_tenant: Mutex<String>,
+    wake: Notify,
+}
+
+impl Shared {
+    pub(crate) fn last_tenant(&self) -> MutexGuard<'_, String> {
+        self.last_tenant
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells who waits for jobs that there may be some.
+    pub(crate) fn notify(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(crate) async fn notified(&self) {
+        self.wake.notified().await;
+    }
+}
+
+impl SqliteStore {
+    /// Opens a file of the store's own, and creates it if it is not there.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or migrated.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::builder().open(path).await
+    }
+
+    /// A store with another table prefix, or in a host's own database.
+    #[must_use]
+    pub fn builder() -> SqliteStoreBuilder {
+        SqliteStoreBuilder::default()
+    }
+
+    pub(crate) fn new(database: Database) -> Self {
+        Self(Arc::new(Shared {
+            database,
+            endpoints: EndpointCache::default(),
+            last_tenant: Mutex::default(),
+            wake: Notify::new(),
+        }))
+    }
+
+    /// Deletes the events that were accepted before `older_than`, with their deliveries and attempts, unless
+    /// one of the deliveries is unfinished or ended later. Returns how many events it deleted.
+    ///
+    /// Call it now and then: nothing else deletes. It works in batches, between which others can write. The
+    /// file does not shrink; what is freed is used again.
+    ///
+    /// # Errors
+    /// When the backend fails. What was deleted before stays deleted.
+    pub async fn prune(&self, older_than: Timestamp) -> Result<u64> {
+        self.0.prune(older_than).await.map_err(failed("prune"))
+    }
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn insert_events(
+        &self,
+        events: &[Event],
+        on_conflict: OnConflict,
+        now: Now,
+    ) -> Result<Insertion> {
+        let insertion = self.0.insert_events(events, on_conflict, now).await;
+        let insertion = insertion.map_err(failed("insert_events"))?;
+        self.0.notify();
+        Ok(insertion)
+    }
+
+    async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
+        self.0.load(leases, now).await.map_err(failed("load"))
+    }
+
+    async fn record(&self, records: &[Record], now: Now) -> Result<Vec<Recorded>> {
+        let recorded = self
+            .0
+            .record(records, now)
+            .await
+            .map_err(failed("record"))?;
+        self.0.notify();
+        Ok(recorded)
+    }
+
+    async fn jobs(&self, deliveries: &[Uuid]) -> Result<Vec<Job>> {
+        self.0.jobs(deliveries).await.map_err(failed("jobs"))
+    }
+
+    async fn unqueued(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Job>> {
+        self.0
+            .unqueued(after, limit)
+            .await
+            .map_err(failed("unqueued"))
+    }
+
+    fn queue(&self) -> Option<Arc<dyn Queue>> {
+        Some(Arc::new(OwnQueue(Arc::clone(&self.0))))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.0.ping().await.map_err(failed("ping"))
+    }
+
+    async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
+        self.0
+            .insert_endpoint(endpoint)
+            .await
+            .map_err(failed("insert_endpoint"))
+    }
+
+    async fn update_endpoint(&self, endpoint: &Endpoint) -> Result<bool> {
+        let updated = self.0.update_endpoint(endpoint).await;
+        let updated = updated.map_err(failed("update_endpoint"))?;
+        self.0.notify();
+        Ok(updated)
+    }
+
+    async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool> {
+        let deleted = self.0.delete_endpoint(scope, id, now).await;
+        deleted.map_err(failed("delete_endpoint"))
+    }
+
+    async fn endpoint(&self, scope: &Scope, id: Uuid) -> Result<Option<Endpoint>> {
+        self.0.endpoint(scope, id).await.map_err(failed("endpoint"))
+    }
+
+    async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>> {
+        self.0
+            .endpoints(scope, page)
+            .await
+            .map_err(failed("endpoints"))
+    }
+
+    async fn event(&self, scope: &Scope, id: Uuid) -> Result<Option<Event>> {
+        self.0.event(scope, id).await.map_err(failed("event"))
+    }
+
+    async fn events(
+        &self,
+        scope: &Scope,
+        filter: &EventFilter,
+        page: PageRequest,
+    ) -> Result<Page<Event>> {
+        self.0
+            .events(scope, filter, page)
+            .await
+            .map_err(failed("events"))
+    }
+
+    async fn delivery(&self, scope: &Scope, id: Uuid) -> Result<Option<Delivery>> {
+        self.0.delivery(scope, id).await.map_err(failed("delivery"))
+    }
+
+    async fn deliveries(
+        &self,
+        scope: &Scope,
+        filter: &DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Page<Delivery>> {
+        self.0
+            .deliveries(scope, filter, page)
+            .await
+            .map_err(failed("deliveries"))
+    }
+
+    async fn attempts(&self, scope: &Scope, delivery: Uuid) -> Result<Vec<Attempt>> {
+        self.0
+            .attempts(scope, delivery)
+            .await
+            .map_err(failed("attempts"))
+    }
+
+    async fn replay_delivery(
+        &self,
+        scope: &Scope,
+        delivery: Uuid,
+        now: Now,
+    ) -> Result<Changed<Job>> {
+        let changed = self.0.replay_delivery(scope, delivery, now).await;
+        let changed = changed.map_err(failed("replay_delivery"))?;
+        self.0.notify();
+        Ok(changed)
+    }
+
+    async fn replay_event(
+        &self,
+        scope: &Scope,
+        event: Uuid,
+        now: Now,
+    ) -> Result<Changed<Vec<Job>>> {
+        let changed = self.0.replay_event(scope, event, now).await;
+        let changed = changed.map_err(failed("replay_event"))?;
+        self.0.notify();
+        Ok(changed)
+    }
+
+    async fn cancel_delivery(
+        &self,
+        scope: &Scope,
+        delivery: Uuid,
+        now: Now,
+    ) -> Result<Changed<()>> {
+        let changed = self.0.cancel_delivery(scope, delivery, now).await;
+        changed.map_err(failed("cancel_delivery"))
+    }
+}
+
+#[async_trait]
+impl TxStore for SqliteStore {
+    type Connection = SqliteConnection;
+
+    async fn insert_events_in(
+        &self,
+        tx: &mut SqliteConnection,
+        events: &[Event],
+        now: Now,
+    ) -> Result<Insertion> {
+        self.0
+            .insert_events_in(tx, events, now)
+            .await
+            .map_err(failed("insert_events_in"))
+    }
+}
