@@ -106,21 +106,35 @@ pub(crate) fn run_within(mut command: Command, limit: Duration) -> io::Result<Fi
     })
 }
 
+/// The process is the first of a group of its own: signals to ours do not reach it, and it can be killed
+/// with all that it starts.
 #[cfg(unix)]
-fn lead_a_group(command: &mut Command) {
+pub(crate) fn lead_a_group(command: &mut Command) {
     std::os::unix::process::CommandExt::process_group(command, 0);
 }
 
 #[cfg(not(unix))]
-fn lead_a_group(_command: &mut Command) {}
+pub(crate) fn lead_a_group(_command: &mut Command) {}
 
-/// The shell's own `kill`, as small systems have no other.
-fn kill_group(child: &mut Child) -> io::Result<()> {
-    let script = format!("kill -9 -{}", child.id());
-    if !works(Command::new("sh").args(["-c", &script])) {
+/// Kills a group by its first process.
+pub(crate) fn kill_group(child: &mut Child) -> io::Result<()> {
+    if send("KILL", &format!("-{}", child.id())).is_err() {
         child.kill()?;
     }
     child.wait().map(drop)
+}
+
+/// Sends a signal to a process, or a group if there is a `-` before its number. The shell's own `kill`
+/// does it, as small systems have no other.
+pub(crate) fn send(signal: &str, target: &str) -> io::Result<()> {
+    let mut kill = Command::new("sh");
+    kill.args(["-c", "kill -s \"$0\" -- \"$1\"", signal, target]);
+    if works(&mut kill) {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "no process {target} for {signal}"
+    )))
 }
 
 /// The one place that reads the time.

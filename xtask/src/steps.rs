@@ -3,30 +3,42 @@
 //! The steps share the target folder, and the tests one set of features, so that little is compiled
 //! twice. None changes `RUSTFLAGS`, which would compile everything again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use crate::packages::{Package, packages};
 use crate::process::{Stopwatch, cargo, git, line, succeed, works};
+use crate::services::Services;
 use crate::{Result, lint, mutants};
 
 struct Step {
     name: &'static str,
-    run: fn(&Path) -> Result,
+    run: fn(&mut Run) -> Result,
+}
+
+/// What the steps share.
+struct Run {
+    root: PathBuf,
+    /// None before their step.
+    services: Services,
 }
 
 const STEPS: &[Step] = &[
     Step {
         name: "format",
-        run: format,
+        run: |it| format(&it.root),
     },
     Step {
         name: "clippy",
-        run: clippy,
+        run: |it| clippy(&it.root),
     },
     Step {
         name: "features",
-        run: features,
+        run: |it| features(&it.root),
+    },
+    Step {
+        name: "services",
+        run: services,
     },
     Step {
         name: "tests",
@@ -34,23 +46,23 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "doc tests",
-        run: doc_tests,
+        run: |it| doc_tests(&it.root),
     },
     Step {
         name: "docs",
-        run: docs,
+        run: |it| docs(&it.root),
     },
     Step {
         name: "quickstart",
-        run: quickstart,
+        run: |it| quickstart(&it.root),
     },
     Step {
         name: "mutants",
-        run: |root| mutants::run(root, &[]),
+        run: |it| mutants::run(&it.root, &[], &it.services.environment()),
     },
     Step {
         name: "lint",
-        run: lint::run,
+        run: |it| lint::run(&it.root),
     },
 ];
 
@@ -60,7 +72,11 @@ const TESTED: [&str; 3] = ["--lib", "--bins", "--tests"];
 /// Tells of a failed step itself, so that the count is the last line of the log.
 pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     preflight(root)?;
-    let summary = run_all(root, &STEPS.iter().collect::<Vec<_>>());
+    let run = Run {
+        root: root.to_owned(),
+        services: Services::default(),
+    };
+    let summary = run_all(run, &STEPS.iter().collect::<Vec<_>>());
     println!(
         "\n{}\n{} passed, {} failed",
         summary.table, summary.passed, summary.failed
@@ -105,7 +121,7 @@ struct Summary {
 }
 
 /// Runs the steps up to the first that fails.
-fn run_all(root: &Path, steps: &[&Step]) -> Summary {
+fn run_all(mut run: Run, steps: &[&Step]) -> Summary {
     let mut summary = Summary::default();
     for step in steps {
         if summary.failed > 0 {
@@ -114,7 +130,7 @@ fn run_all(root: &Path, steps: &[&Step]) -> Summary {
         }
         println!("\n==> {}", step.name);
         let watch = Stopwatch::start();
-        let result = (step.run)(root);
+        let result = (step.run)(&mut run);
         let time = watch.read();
         if let Err(error) = result {
             summary.failed += 1;
@@ -167,7 +183,17 @@ fn choices(package: &Package) -> Vec<Vec<&str>> {
     choices
 }
 
-fn unit_and_integration_tests(root: &Path) -> Result {
+/// They run until the last step has ended.
+fn services(run: &mut Run) -> Result {
+    run.services = Services::start()?;
+    for (name, url) in run.services.environment() {
+        println!("{name}={url}");
+    }
+    Ok(())
+}
+
+fn unit_and_integration_tests(run: &mut Run) -> Result {
+    let root = &run.root;
     show(everything(cargo(root).args(["build", "--examples"])))?;
     let mut test = cargo(root);
     if works(cargo(root).args(["nextest", "--version"])) {
@@ -175,6 +201,7 @@ fn unit_and_integration_tests(root: &Path) -> Result {
     } else {
         test.arg("test");
     }
+    test.envs(run.services.environment());
     show(everything(&mut test).args(TESTED))
 }
 
@@ -220,7 +247,11 @@ mod tests {
 
     #[test]
     fn the_first_failure_is_the_last_step() {
-        let summary = run_all(Path::new("."), &[&GOOD, &BAD, &NEVER]);
+        let run = Run {
+            root: PathBuf::new(),
+            services: Services::default(),
+        };
+        let summary = run_all(run, &[&GOOD, &BAD, &NEVER]);
         assert_eq!((summary.passed, summary.failed), (1, 1));
         let states = summary.table.lines().map(|row| &row[..21]);
         let expected = [

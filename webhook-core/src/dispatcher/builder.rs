@@ -38,6 +38,7 @@ pub struct Builder<S> {
 pub(super) struct Config {
     pub(super) max_in_flight: usize,
     pub(super) request_timeout: Duration,
+    pub(super) lease_margin: Duration,
     pub(super) max_payload: usize,
     pub(super) max_response_body: usize,
     pub(super) max_age: Duration,
@@ -48,12 +49,11 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Beyond the request timeout: room for loading before an attempt and recording after it.
-    const LEASE_MARGIN: Duration = Duration::from_secs(15);
+    const MIN_LEASE_MARGIN: Duration = Duration::from_secs(1);
 
     /// How long an attempt of this length owns its delivery.
-    pub(super) fn lease(timeout: Duration) -> Duration {
-        timeout + Self::LEASE_MARGIN
+    pub(super) fn lease(&self, timeout: Duration) -> Duration {
+        timeout + self.lease_margin
     }
 }
 
@@ -62,6 +62,7 @@ impl Default for Config {
         Self {
             max_in_flight: 256,
             request_timeout: Duration::from_secs(15),
+            lease_margin: Duration::from_secs(15),
             max_payload: 256 * 1024,
             max_response_body: 16 * 1024,
             max_age: Duration::from_secs(7 * 86_400),
@@ -169,6 +170,15 @@ impl<S: Store + 'static> Builder<S> {
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.config.request_timeout = timeout;
+        self
+    }
+
+    /// How much longer than its attempt a claim lasts: for loading before it, and for recording after it; 15 s
+    /// unless said, and never less than 1 s. What a process held when it died is tried again after the request
+    /// timeout and this. Too short, and a store that is slow for a moment makes duplicates.
+    #[must_use]
+    pub fn lease_margin(mut self, margin: Duration) -> Self {
+        self.config.lease_margin = margin.max(Config::MIN_LEASE_MARGIN);
         self
     }
 

@@ -15,7 +15,6 @@ use tokio_util::task::TaskTracker;
 
 use super::Engine;
 use super::attempt::{Finished, Task};
-use super::builder::Config;
 use crate::error::{Error, Result};
 use crate::queue::{ClaimOptions, Lease, Settle};
 use crate::store::{Loaded, Verdict};
@@ -278,7 +277,7 @@ impl Engine {
     }
 
     async fn claim(&self, limit: usize) -> Result<Batch> {
-        let lease = Config::lease(self.config.request_timeout);
+        let lease = self.config.lease(self.config.request_timeout);
         let now = self.clock.pinned();
         let claimed_at = self.clock.now();
         let claimed = self
@@ -351,7 +350,7 @@ impl Engine {
             .filter(|task| is_slow(task))
             .map(|task| task.lease)
             .collect();
-        let by = Config::lease(longest);
+        let by = self.config.lease(longest);
         let extended_at = self.clock.now();
         let kept = self.queue.extend(&slow, by, now).await?;
         tasks.retain_mut(|task| {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Result;
 use crate::process::{Stopwatch, git};
+use crate::services::{Environment, Services};
 use crate::tree::Tree;
 
 mod mutant;
@@ -22,11 +23,25 @@ use trial::Trial;
 /// Where the mutants are, below the workspace's folder.
 const PATCHES: &str = "tests/mutants";
 
-/// Plants the mutants of these names, or all, each on its own.
-pub(crate) fn run(root: &Path, names: &[&str]) -> Result {
+/// The packages whose tests need servers.
+const SERVED: [&str; 2] = ["webhook-postgres", "webhook-redis"];
+
+/// Plants the mutants of these names, or all, each on its own. Starts servers if their tests need them.
+pub(crate) fn run_alone(root: &Path, names: &[&str]) -> Result {
+    let mutants = mutant::load(&root.join(PATCHES), names)?;
+    let mut checks = mutants.iter().flat_map(|it| &it.caught_by);
+    let services = match checks.any(|check| SERVED.contains(&check.package.as_str())) {
+        true => Services::start()?,
+        false => Services::default(),
+    };
+    run(root, names, &services.environment())
+}
+
+/// The same, with servers that run already.
+pub(crate) fn run(root: &Path, names: &[&str], environment: &Environment) -> Result {
     let mutants = mutant::load(&root.join(PATCHES), names)?;
     let home = root.join("target/mutants");
-    let copy = Copy::of(&Tree::of(root)?, &home)?;
+    let copy = Copy::of(&Tree::of(root)?, &home, environment)?;
     passes_unpatched(&copy, &mutants)?;
 
     let width = mutants.iter().map(|it| it.name.len()).max().unwrap_or(0);
@@ -72,7 +87,7 @@ fn passes_unpatched(copy: &Copy, mutants: &[Mutant]) -> Result {
         .flat_map(|it| it.caught_by.iter().map(|check| (check, it.may_hang)))
         .collect();
     for (check, may_hang) in &checks {
-        match trial::run(&copy.tree, &copy.target, check, *may_hang)? {
+        match trial::run(copy, check, *may_hang)? {
             Trial::Passed { tests: 1.. } => {}
             other => return Err(format!("without any patch, {check}: {}", other.told())),
         }
@@ -92,7 +107,7 @@ fn try_mutant(copy: &Copy, mutant: &Mutant) -> Result<std::result::Result<(), St
     }
     let mut verdict = Ok(());
     for check in &mutant.caught_by {
-        verdict = match trial::run(&copy.tree, &copy.target, check, mutant.may_hang)? {
+        verdict = match trial::run(copy, check, mutant.may_hang)? {
             Trial::Failed => continue,
             Trial::Hung { .. } if mutant.may_hang => continue,
             other => Err(format!("{check}: {}", other.told())),
@@ -107,11 +122,12 @@ fn try_mutant(copy: &Copy, mutant: &Mutant) -> Result<std::result::Result<(), St
 struct Copy {
     tree: PathBuf,
     target: PathBuf,
+    environment: Environment,
     _lock: File,
 }
 
 impl Copy {
-    fn of(tree: &Tree, home: &Path) -> Result<Self> {
+    fn of(tree: &Tree, home: &Path, environment: &Environment) -> Result<Self> {
         let failed = |error| format!("{}: {error}", home.display());
         fs::create_dir_all(home).map_err(failed)?;
         let lock = File::create(home.join("lock")).map_err(failed)?;
@@ -119,6 +135,7 @@ impl Copy {
         let copy = Self {
             tree: home.join("tree"),
             target: home.to_owned(),
+            environment: environment.clone(),
             _lock: lock,
         };
         tree.copy_to(&copy.tree).map_err(failed)?;

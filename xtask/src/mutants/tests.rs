@@ -74,7 +74,7 @@ fn only_what_a_named_test_finds_is_caught() {
             &patch("1", "0", "one_is_not_zero"),
         ),
     ]);
-    let error = run(temp.path(), &[]).unwrap_err();
+    let error = run(temp.path(), &[], &Environment::new()).unwrap_err();
     for problem in [
         "b-survives: One is 3.\ntiny --lib one_is_not_zero: passed (1 tests)",
         "c-stale: One is 4.\nthe patch is stale: error: patch failed: src/lib.rs:1",
@@ -84,7 +84,14 @@ fn only_what_a_named_test_finds_is_caught() {
         assert!(error.contains(problem), "{problem}\n\nis not in:\n{error}");
     }
     assert!(!error.contains("-caught"), "{error}");
-    assert_eq!(run(temp.path(), &["a-caught", "f-caught-too"]), Ok(()));
+    assert_eq!(
+        run(
+            temp.path(),
+            &["a-caught", "f-caught-too"],
+            &Environment::new()
+        ),
+        Ok(())
+    );
     assert_eq!(temp.tree().text("src/lib.rs"), SOURCE);
 }
 
@@ -102,9 +109,9 @@ fn a_check_must_run_and_pass_without_the_patch() {
             &patch("1", "2", "one_is_two"),
         ),
     ]);
-    let error = run(temp.path(), &["fails"]).unwrap_err();
+    let error = run(temp.path(), &["fails"], &Environment::new()).unwrap_err();
     assert_eq!(error, "without any patch, tiny one_is_not_zero: failed");
-    let error = run(temp.path(), &["no-test"]).unwrap_err();
+    let error = run(temp.path(), &["no-test"], &Environment::new()).unwrap_err();
     assert_eq!(
         error,
         "without any patch, tiny one_is_two: no test of that name ran"

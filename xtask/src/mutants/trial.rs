@@ -1,9 +1,9 @@
 //! One run of a check: what the tests said.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use super::Copy;
 use super::mutant::Check;
 use crate::Result;
 use crate::process::{Finished, cargo, run_within};
@@ -35,9 +35,9 @@ pub(super) enum Trial {
 }
 
 /// Compiles, then runs the tests: a mutant that does not compile proves nothing of them.
-pub(super) fn run(tree: &Path, target: &Path, check: &Check, may_hang: bool) -> Result<Trial> {
+pub(super) fn run(copy: &Copy, check: &Check, may_hang: bool) -> Result<Trial> {
     let failed = |error| format!("cargo test: {error}");
-    let compile = test(tree, target, check, &["--no-run"]);
+    let compile = test(copy, check, &["--no-run"]);
     let compiled = run_within(compile, TO_COMPILE).map_err(failed)?;
     if !compiled.status.is_some_and(|status| status.success()) {
         let output = compiled.output;
@@ -48,16 +48,17 @@ pub(super) fn run(tree: &Path, target: &Path, check: &Check, may_hang: bool) -> 
     } else {
         TO_RUN
     };
-    let finished = run_within(test(tree, target, check, &[]), limit).map_err(failed)?;
+    let finished = run_within(test(copy, check, &[]), limit).map_err(failed)?;
     Ok(judge(finished))
 }
 
-fn test(tree: &Path, target: &Path, check: &Check, options: &[&str]) -> Command {
-    let mut test = cargo(tree);
-    test.env("CARGO_TARGET_DIR", target);
+fn test(copy: &Copy, check: &Check, options: &[&str]) -> Command {
+    let mut test = cargo(&copy.tree);
+    test.envs(copy.environment.iter().map(|(name, url)| (name, url)));
+    test.env("CARGO_TARGET_DIR", &copy.target);
     // Dependencies are shared with the workspace; its packages are not, as the copy's have other paths.
     // A cargo older than 1.91 ignores this and compiles them again.
-    if let Some(shared) = target.parent() {
+    if let Some(shared) = copy.target.parent() {
         test.env("CARGO_BUILD_BUILD_DIR", shared);
     }
     // Each mutant changes a few lines: let the compiler reuse the rest, also where CI says otherwise.

@@ -1,0 +1,309 @@
+//! Where a fault happens: a store, a receiver, nodes, and the journals that tell what came of it.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use webhook_delivery::{DeliveryFilter, DeliveryStatus, Dispatcher, PageRequest};
+
+use crate::Result;
+use crate::journal::{Account, now};
+use crate::node::{self, Place};
+use crate::oracle::{Fired, Verdict};
+use crate::sink::Sink;
+
+/// Between two looks at whether something has happened.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long everything accepted may take to arrive once the fault is over.
+const TO_SETTLE: Duration = Duration::from_secs(60);
+
+/// What a worker logs for each write of an owner that was not one any more.
+const FENCED: &str = "a stale claim was fenced off";
+
+/// A fault's surroundings. What it started ends with it.
+pub(crate) struct Arena {
+    folder: PathBuf,
+    place: Place,
+    runtime: Runtime,
+    control: Dispatcher,
+    sink: Sink,
+    nodes: Vec<Node>,
+    journals: Vec<PathBuf>,
+    logs: Vec<PathBuf>,
+    /// When the last harm was done.
+    over: Option<i64>,
+    random: u64,
+}
+
+/// A running process.
+struct Node {
+    child: Child,
+    number: usize,
+}
+
+/// A node that was started, while it runs or after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NodeId(usize);
+
+impl Arena {
+    pub(crate) fn new(folder: &Path, place: Place, seed: u64) -> Result<Self> {
+        let runtime = Runtime::new()?;
+        let sink = Sink::start(&folder.join("received"))?;
+        let control = runtime.block_on(async {
+            let control = place.open().await?;
+            node::create_endpoints(&control, &sink.url()).await?;
+            Result::Ok(control)
+        })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            place,
+            runtime,
+            control,
+            sink,
+            nodes: Vec::new(),
+            journals: Vec::new(),
+            logs: Vec::new(),
+            over: None,
+            random: seed,
+        })
+    }
+
+    /// Starts a node that delivers.
+    pub(crate) fn worker(&mut self) -> Result<NodeId> {
+        self.start(&["--work"])
+    }
+
+    /// Starts a node that enqueues so many events a second.
+    pub(crate) fn producer(&mut self, rate: u64) -> Result<NodeId> {
+        let journal = self.folder.join(format!("accepted-{}", self.logs.len()));
+        let options = ["--rate", &rate.to_string(), "--journal"].map(str::to_owned);
+        let file = journal.to_string_lossy().into_owned();
+        let id = self.start(&[&options[0], &options[1], &options[2], &file])?;
+        self.journals.push(journal);
+        Ok(id)
+    }
+
+    /// Starts a node with these options, and waits until it is ready.
+    fn start(&mut self, duties: &[&str]) -> Result<NodeId> {
+        let number = self.logs.len();
+        let log = self.folder.join(format!("node-{number}.log"));
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["node", "--store", &self.place.store]);
+        if let Some(queue) = &self.place.queue {
+            command.args(["--queue", queue]);
+        }
+        command.args(["--lease-margin", &self.place.lease_margin.to_string()]);
+        command.args(duties);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(File::create(&log)?).spawn()?;
+        let stdout = child.stdout.take().ok_or("the node has no output")?;
+        self.nodes.push(Node { child, number });
+        self.logs.push(log.clone());
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        match line.trim() {
+            "ready" => Ok(NodeId(number)),
+            _ => Err(format!("a node did not start\n{}", fs::read_to_string(log)?).into()),
+        }
+    }
+
+    /// Kills a node, as a crash would.
+    pub(crate) fn kill(&mut self, id: NodeId) -> Result {
+        let mut node = self.take(id)?;
+        node.child.kill()?;
+        node.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks a node to end, and waits until it has.
+    pub(crate) fn terminate(&mut self, id: NodeId) -> Result {
+        self.signal(id, "TERM")?;
+        let status = self.take(id)?.child.wait()?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("a node ended with {status}").into()),
+        }
+    }
+
+    /// Sends a node a signal by its name.
+    pub(crate) fn signal(&self, id: NodeId, name: &str) -> Result {
+        let node = self.nodes.iter().find(|node| node.number == id.0);
+        let pid = node.ok_or("the node has ended")?.child.id().to_string();
+        let mut kill = Command::new("sh");
+        let sent = kill.args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]);
+        match sent.status()?.success() {
+            true => Ok(()),
+            false => Err(format!("{name} was not sent").into()),
+        }
+    }
+
+    fn take(&mut self, id: NodeId) -> Result<Node> {
+        let index = self.nodes.iter().position(|node| node.number == id.0);
+        Ok(self.nodes.remove(index.ok_or("the node has ended")?))
+    }
+
+    /// Waits until the receiver has answered so many webhooks more.
+    pub(crate) fn wait_for_deliveries(&self, count: u64) -> Result {
+        let before = self.sink.seen()?.answered;
+        wait_until("webhooks arrive", TO_SETTLE, || {
+            Ok(self.sink.seen()?.answered >= before + count)
+        })
+    }
+
+    /// Waits until webhooks are under way.
+    pub(crate) fn wait_for_traffic(&self) -> Result {
+        wait_until("webhooks are under way", TO_SETTLE, || {
+            Ok(self.sink.seen()?.in_flight > 0)
+        })
+    }
+
+    /// The requests whose sender was gone before they were answered, so far.
+    pub(crate) fn cut(&self) -> Result<u64> {
+        Ok(self.sink.seen()?.cut)
+    }
+
+    /// What the journals say now.
+    pub(crate) fn account(&self) -> Result<Account> {
+        let mut account = Account::default();
+        for journal in self
+            .journals
+            .iter()
+            .map(PathBuf::as_path)
+            .chain([self.sink.journal()])
+        {
+            account.add(journal)?;
+        }
+        Ok(account)
+    }
+
+    /// The writes of stale owners that were refused, so far.
+    pub(crate) fn fenced(&self) -> Result<u64> {
+        let mut count = 0;
+        for log in &self.logs {
+            count += fs::read_to_string(log)?.matches(FENCED).count();
+        }
+        Ok(u64::try_from(count)?)
+    }
+
+    /// Says that the harm is done: how long it takes to recover is measured from now on.
+    pub(crate) fn over(&mut self) {
+        self.over = Some(now());
+    }
+
+    /// A number below `limit`, from the seed.
+    pub(crate) fn random(&mut self, limit: u64) -> u64 {
+        // SplitMix64.
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % limit.max(1)
+    }
+
+    /// Ends the producers, waits until the store says that nothing is to be delivered any more, and judges.
+    pub(crate) fn settle(mut self, fired: Fired) -> Result<Verdict> {
+        let over = self.over.unwrap_or_else(now);
+        let producers: Vec<NodeId> = self.nodes.iter().map(|node| NodeId(node.number)).collect();
+        for id in producers {
+            if self.folder.join(format!("accepted-{}", id.0)).exists() {
+                self.terminate(id)?;
+            }
+        }
+        let settled = wait_until("all is delivered", TO_SETTLE, || {
+            self.runtime.block_on(has_ended(&self.control))
+        });
+        let workers: Vec<NodeId> = self.nodes.iter().map(|node| NodeId(node.number)).collect();
+        for id in workers {
+            self.terminate(id)?;
+        }
+        let account = self.account()?;
+        let stale = self
+            .runtime
+            .block_on(stale_writes(&self.control, &account))?;
+        Ok(Verdict {
+            fired,
+            fenced: self.fenced()?,
+            stale,
+            forged: self.sink.seen()?.forged,
+            over,
+            unsettled: settled.err().map(|error| error.to_string()),
+            account,
+        })
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            let _ = node.child.kill();
+            let _ = node.child.wait();
+        }
+    }
+}
+
+/// Whether no delivery is unfinished. A store that does not answer yet is asked again.
+async fn has_ended(control: &Dispatcher) -> Result<bool> {
+    for status in [DeliveryStatus::Pending, DeliveryStatus::InProgress] {
+        let filter = DeliveryFilter {
+            status: Some(status),
+            ..Default::default()
+        };
+        let page = control
+            .deliveries()
+            .list(&filter, PageRequest::first(1))
+            .await;
+        if page.map_or(true, |page| !page.items.is_empty()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A delivery ends once: a second success of one was written by an owner that was none any more. Only what
+/// was received more than once can have one.
+async fn stale_writes(control: &Dispatcher, account: &Account) -> Result<u64> {
+    let mut stale = 0;
+    let doubled = account.received.iter().filter(|(_, times)| times.len() > 1);
+    for (event, _) in doubled {
+        let filter = DeliveryFilter {
+            event_id: Some(*event),
+            ..Default::default()
+        };
+        let page = control
+            .deliveries()
+            .list(&filter, PageRequest::first(10))
+            .await?;
+        for delivery in page.items {
+            let attempts = control.deliveries().attempts(delivery.id).await?;
+            let successes = attempts.iter().filter(|it| it.outcome.failure().is_none());
+            stale += successes.count().saturating_sub(1);
+        }
+    }
+    Ok(u64::try_from(stale)?)
+}
+
+/// Looks until `reached`.
+pub(crate) fn wait_until(
+    what: &str,
+    limit: Duration,
+    reached: impl Fn() -> Result<bool>,
+) -> Result {
+    let mut waited = Duration::ZERO;
+    while waited < limit {
+        if reached()? {
+            return Ok(());
+        }
+        pause(PAUSE);
+        waited += PAUSE;
+    }
+    Err(format!("waited for {} s in vain: {what}", limit.as_secs()).into())
+}
+
+/// Faults take their time.
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
+}

@@ -1,0 +1,74 @@
+//! The faults: each a function that does harm, and proves that it did.
+
+use crate::Result;
+use crate::arena::Arena;
+use crate::oracle::Fired;
+use crate::servers::{Servers, Setting};
+
+mod network;
+mod postgres;
+mod process;
+
+/// A kind of harm, and where it is done.
+pub(crate) struct Fault {
+    pub(crate) name: &'static str,
+    pub(crate) settings: &'static [Setting],
+    /// What a claim lasts beyond its attempt, in seconds: short where a fault makes others wait for it.
+    pub(crate) lease_margin: u64,
+    pub(crate) run: fn(&mut Arena, &mut Servers) -> Result<Fired>,
+}
+
+use Setting::{Postgres, ProxiedPostgres};
+
+const STORES: &[Setting] = &[Postgres];
+
+pub(crate) const FAULTS: &[Fault] = &[
+    Fault {
+        name: "worker-killed",
+        settings: STORES,
+        lease_margin: 2,
+        run: process::worker_killed,
+    },
+    Fault {
+        name: "producer-killed",
+        settings: STORES,
+        lease_margin: 2,
+        run: process::producer_killed,
+    },
+    Fault {
+        name: "worker-frozen",
+        settings: STORES,
+        lease_margin: 1,
+        run: process::worker_frozen,
+    },
+    Fault {
+        name: "rolling-restarts",
+        settings: STORES,
+        lease_margin: 15,
+        run: process::rolling_restarts,
+    },
+    Fault {
+        name: "postgres-killed",
+        settings: &[Postgres],
+        lease_margin: 2,
+        run: postgres::killed,
+    },
+    Fault {
+        name: "backends-terminated",
+        settings: &[Postgres],
+        lease_margin: 2,
+        run: postgres::backends_terminated,
+    },
+    Fault {
+        name: "connections-cut",
+        settings: &[ProxiedPostgres],
+        lease_margin: 2,
+        run: network::cut,
+    },
+    Fault {
+        name: "connections-stalled",
+        settings: &[ProxiedPostgres],
+        lease_margin: 2,
+        run: network::stalled,
+    },
+];

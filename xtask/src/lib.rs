@@ -1,0 +1,73 @@
+//! The project's own commands, and the [`services`] that its tests need.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+mod lint;
+mod mutants;
+mod packages;
+mod process;
+pub mod services;
+mod steps;
+#[cfg(test)]
+mod temp;
+mod tree;
+
+const HELP: &str = "\
+The project's own commands.
+
+Usage: cargo xtask <command>
+
+  test                 Everything that CI runs, step by step, up to the first failure
+  services [COMMAND…]  Starts the servers that tests need, installed if they are not, and keeps them
+                       while the command runs; without one, until interrupted
+  mutants [NAME…]      Plants each bug of tests/mutants/ in a copy of the tree and proves that the
+                       tests named for it fail; without names, all of them
+  lint                 The house rules that no compiler checks
+
+Tests find servers in DATABASE_URL, REDIS_URL, REDIS_CLUSTER_URL and REDIS_SENTINEL_URL: what is set is
+used, and what is not is started. tests/mutants/README.md says how a planted bug is written down.
+";
+
+/// What went wrong, for people to read.
+pub type Result<T = ()> = std::result::Result<T, String>;
+
+/// Does what the arguments of this process say.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<ExitCode> {
+    if let [.., "-h" | "--help"] = args {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    match args {
+        ["test"] => return steps::run(&root()?),
+        ["services", command @ ..] => services::run(command)?,
+        ["lint"] => lint::run(&root()?)?,
+        ["mutants", names @ ..] => mutants::run_alone(&root()?, names)?,
+        _ => return Err(HELP.to_owned()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The workspace's folder. `cargo run` says where this package is now; it may have moved since it was
+/// compiled.
+fn root() -> Result<PathBuf> {
+    let package =
+        env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let root = Path::new(&package).join("..");
+    root.canonicalize()
+        .map_err(|error| format!("{}: {error}", root.display()))
+}

@@ -1,0 +1,117 @@
+//! A Postgres of our own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::install::Programs;
+use super::port;
+use super::server::Server;
+use super::user::User;
+use crate::Result;
+use crate::process::{run_within, works};
+
+/// A Postgres that loses nothing it committed, on the loopback interface.
+#[derive(Debug)]
+pub struct Postgres {
+    server: Server,
+    port: u16,
+    programs: PathBuf,
+}
+
+impl Postgres {
+    /// The user to whom Debian's package gives servers.
+    const USER: &str = "postgres";
+
+    /// Makes a new one.
+    ///
+    /// # Errors
+    /// When its programs are missing and cannot be installed, or it does not start.
+    pub fn start() -> Result<Self> {
+        Self::with(&super::install::programs()?)
+    }
+
+    pub(super) fn with(programs: &Programs) -> Result<Self> {
+        let user = User::is_root().then(|| User::named(Self::USER));
+        let user = user.transpose()?;
+        let programs = programs.postgres.clone();
+        let mut server = Server::new("postgres", &programs.join("postgres"), user)?;
+        let port = port::free()?;
+        let data = server.folder().join("data");
+        init(&programs.join("initdb"), &data, user)?;
+        let folder = server.folder().to_owned();
+        let command = server.command().arg("-D").arg(data).arg("-k").arg(folder);
+        command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-N", "400"]);
+        for setting in [
+            "fsync=on",
+            "synchronous_commit=on",
+            // Below its folder, so that nothing stays elsewhere when it is killed.
+            "dynamic_shared_memory_type=mmap",
+        ] {
+            command.args(["-c", setting]);
+        }
+        let mut postgres = Self {
+            server,
+            port,
+            programs,
+        };
+        postgres.restart()?;
+        Ok(postgres)
+    }
+
+    /// As sqlx and libpq take it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills all of it as a crash would. What it has stays.
+    ///
+    /// # Errors
+    /// When it does not run, or cannot be killed.
+    pub fn kill(&mut self) -> Result {
+        self.server.kill()
+    }
+
+    /// Starts it once more after it was killed, with what it had, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn restart(&mut self) -> Result {
+        let program = self.programs.join("pg_isready");
+        let port = self.port.to_string();
+        let ready = || works(Command::new(&program).args(["-h", "127.0.0.1", "-p", &port]));
+        self.server.start(ready)
+    }
+
+    /// Runs SQL, and gives what it returns: a line each row, `|` between columns.
+    ///
+    /// # Errors
+    /// When it cannot be run, or not successfully.
+    pub fn sql(&self, sql: &str) -> Result<String> {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &self.url()]);
+        super::output(psql.args(["-c", sql]))
+    }
+}
+
+fn init(program: &Path, data: &Path, user: Option<User>) -> Result {
+    let mut init = Command::new(program);
+    init.arg("-D").arg(data).args(["-U", "postgres"]);
+    init.args(["--locale=C", "--encoding=UTF8", "--auth=trust"]);
+    // What the server writes is durable; that it was set up need not be.
+    init.arg("--no-sync").current_dir("/");
+    if let Some(user) = user {
+        user.run(&mut init);
+    }
+    let finished = run_within(init, super::LIMIT).map_err(|error| format!("initdb: {error}"))?;
+    match finished.status {
+        Some(status) if status.success() => Ok(()),
+        _ => Err(format!("initdb failed\n{}", finished.output.trim())),
+    }
+}
