@@ -77,11 +77,8 @@ impl Engine {
         self.keep_busy(&pool, shutdown).await;
 
         pool.stop();
-        let drained = tokio::time::timeout(
-            self.config.request_timeout + RECORDING_TIME,
-            pool.tasks.wait(),
-        );
-        if drained.await.is_err() {
+        let drain_time = self.config.request_timeout + RECORDING_TIME;
+        if self.within(drain_time, pool.tasks.wait()).await.is_none() {
             tracing::warn!(
                 left = pool.tasks.len(),
                 "attempts outlived the drain; their leases will end"
@@ -89,8 +86,8 @@ impl Engine {
         }
         let left_over = surviving(self.record(pool.left_over()));
         if !matches!(
-            tokio::time::timeout(RECORDING_TIME, left_over).await,
-            Ok(Some(Ok(())))
+            self.within(RECORDING_TIME, left_over).await,
+            Some(Some(Ok(())))
         ) {
             tracing::warn!("what was left could not be recorded; its leases will end");
         }
@@ -139,7 +136,7 @@ impl Engine {
                     biased;
                     claimed = &mut claim => claimed,
                     () = &mut shutdown => {
-                        if let Ok(Some(Ok(batch))) = tokio::time::timeout(RECORDING_TIME, claim).await {
+                        if let Some(Some(Ok(batch))) = self.within(RECORDING_TIME, claim).await {
                             pool.give_back(batch);
                         }
                         return;
