@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
-use webhook_core::BoxError;
+use webhook_core::{BoxError, Store};
 
 use crate::migrate;
 use crate::store::PgStore;
@@ -119,7 +119,13 @@ impl PgStoreBuilder {
         } else {
             migrate::check(&pool, &self.schema).await?;
         }
-        Ok(PgStore::new(pool, &self.schema))
+        let store = PgStore::new(pool, &self.schema);
+        if self.migrate {
+            // Partitions for what comes now; nothing is dropped before the engine says how long to keep.
+            let made = store.maintain(Duration::MAX, None).await;
+            made.map_err(|it| ConnectError::Server(it.into()))?;
+        }
+        Ok(store)
     }
 }
 
