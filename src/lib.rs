@@ -1,10 +1,13 @@
 //! The webhook delivery engine that Rust services embed.
 //!
-//! This crate is a facade over [`webhook_core`] and, with the feature `axum`, [`webhook_axum`]: one
-//! dependency, everything at its root.
-#![cfg_attr(all(feature = "reqwest", feature = "axum"), doc = "")]
+//! This crate is a facade over [`webhook_core`] and, with the features `axum` and `sqlite`, [`webhook_axum`]
+//! and [`webhook_sqlite`]: one dependency, everything at its root.
 #![cfg_attr(
-    all(feature = "reqwest", feature = "axum"),
+    all(feature = "reqwest", feature = "axum", feature = "sqlite"),
+    doc = ""
+)]
+#![cfg_attr(
+    all(feature = "reqwest", feature = "axum", feature = "sqlite"),
     doc = include_str!("../README.md")
 )]
 
