@@ -20,6 +20,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
 /// More than there are statements, in all their sizes.
 const CACHED_STATEMENTS: usize = 256;
+/// Of the file's pages, in KiB, for each connection.
+const PAGE_CACHE: u32 = 16 * 1_024;
+/// Pages that the log gathers before they go into the file.
+const CHECKPOINT: &str = "4000";
 /// Rows that SQLite's thread hands over at a time.
 const ROW_BUFFER: usize = 256;
 
@@ -90,6 +94,8 @@ impl SqliteStoreBuilder {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
+            .pragma("cache_size", format!("-{PAGE_CACHE}"))
+            .pragma("wal_autocheckpoint", CHECKPOINT)
             .statement_cache_capacity(CACHED_STATEMENTS)
             .row_buffer_size(ROW_BUFFER)
             .disable_statement_logging();
