@@ -229,11 +229,16 @@ impl Queue for RedisQueue {
         self.0.shards.ready().await;
     }
 
-    /// Costs nothing while the generations are known: every script's answer tells its shard's.
+    /// Costs nothing between losses of the connection: every script's answer tells its shard's generation.
     async fn epoch(&self) -> Result<u64> {
-        let unknown = self.0.shards.unknown().into_iter();
-        try_join_all(unknown.map(|shard| self.run(&script::EPOCH, shard, self.args(shard, None))))
-            .await?;
+        let unconfirmed = self.0.shards.unconfirmed().into_iter();
+        try_join_all(unconfirmed.map(|shard| async move {
+            let args = self.args(shard, None);
+            let answer = self.run(&script::EPOCH, shard, args).await?;
+            self.0.shards.confirmed(shard, answer.generation);
+            Ok(())
+        }))
+        .await?;
         Ok(self.0.shards.epoch())
     }
 
@@ -267,7 +272,7 @@ async fn listen(mut heard: Subscription, shards: Arc<Shards>) {
     while let Some(heard) = heard.next().await {
         match heard {
             Heard::Message(message) => shards.announced(&message),
-            Heard::Gap => shards.forget(),
+            Heard::Gap => shards.doubt(),
         }
     }
 }

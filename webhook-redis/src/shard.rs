@@ -36,6 +36,8 @@ struct State {
 #[derive(Clone, Debug)]
 struct Known {
     generation: Option<i64>,
+    /// Whether the server was asked for it since the last gap.
+    confirmed: bool,
     next_due: Option<Timestamp>,
     /// When to ask again.
     ask_at: Instant,
@@ -54,6 +56,7 @@ impl Shards {
     pub(crate) fn new(prefix: &str, count: usize, poll: Duration) -> Self {
         let known = Known {
             generation: None,
+            confirmed: false,
             next_due: None,
             ask_at: Instant::now(),
             version: 0,
@@ -122,15 +125,22 @@ impl Shards {
             known.next_due = None;
             known.ask_at = Instant::now() + self.longest_silence;
         }
-        known.generation = Some(answer.generation);
+        known.is_of(answer.generation);
         known.learn(answer.now, answer.next_due);
     }
 
     /// Takes in what any other script learnt, and wakes the worker if there is something to claim sooner.
     pub(crate) fn heard(&self, shard: usize, answer: &Answer) {
         let mut state = self.state();
-        state.known[shard].generation = Some(answer.generation);
+        state.known[shard].is_of(answer.generation);
         self.learn(state, shard, answer.now, answer.next_due);
+    }
+
+    /// Takes in a generation that the server has confirmed.
+    pub(crate) fn confirmed(&self, shard: usize, generation: i64) {
+        let known = &mut self.state().known[shard];
+        known.is_of(generation);
+        known.confirmed = true;
     }
 
     /// Takes in an announcement: a shard, its time, and when something falls due.
@@ -142,10 +152,10 @@ impl Shards {
         }
     }
 
-    /// Forgets all: announcements may be lost, and so may be the shards' contents.
-    pub(crate) fn forget(&self) {
+    /// Trusts nothing any more: announcements may be lost, and so may be what the shards held.
+    pub(crate) fn doubt(&self) {
         for known in &mut self.state().known {
-            known.generation = None;
+            known.confirmed = false;
             known.ask_at = Instant::now();
             known.version += 1;
         }
@@ -158,12 +168,12 @@ impl Shards {
         state.known.iter().filter_map(|known| known.next_due).min()
     }
 
-    /// The shards whose generation is not known.
-    pub(crate) fn unknown(&self) -> Vec<usize> {
+    /// The shards whose generation is to be confirmed.
+    pub(crate) fn unconfirmed(&self) -> Vec<usize> {
         let state = self.state();
         let shards = state.known.iter().enumerate();
         shards
-            .filter(|(_, known)| known.generation.is_none())
+            .filter(|(_, known)| !known.confirmed)
             .map(|(shard, _)| shard)
             .collect()
     }
@@ -202,6 +212,12 @@ impl Shards {
 }
 
 impl Known {
+    fn is_of(&mut self, generation: i64) {
+        if self.generation.replace(generation) != Some(generation) {
+            self.confirmed = false;
+        }
+    }
+
     /// Answers whether the shard is to be asked sooner than it was.
     fn learn(&mut self, now: Timestamp, next_due: Option<Timestamp>) -> bool {
         self.version += 1;
@@ -293,9 +309,9 @@ mod tests {
         assert_eq!(asked(&shards), [0]);
         shards.ready().await;
         fall_silent(&shards);
-        shards.forget();
+        shards.doubt();
         assert_eq!(asked(&shards).len(), 2);
-        assert_eq!(shards.unknown(), [0, 1]);
+        assert_eq!(shards.unconfirmed(), [0, 1]);
         shards.ready().await;
     }
 
@@ -326,7 +342,12 @@ mod tests {
     async fn a_new_generation_of_one_shard_is_a_new_epoch() {
         let shards = Shards::new("p", 2, POLL);
         fall_silent(&shards);
+        (0..2).for_each(|shard| shards.confirmed(shard, 1));
+        assert!(shards.unconfirmed().is_empty());
         let before = shards.epoch();
+        shards.doubt();
+        assert_eq!(shards.epoch(), before, "a gap alone loses nothing");
+        (0..2).for_each(|shard| shards.confirmed(shard, 1));
         shards.heard(
             1,
             &Answer {
@@ -335,5 +356,6 @@ mod tests {
             },
         );
         assert_ne!(shards.epoch(), before);
+        assert_eq!(shards.unconfirmed(), [1]);
     }
 }

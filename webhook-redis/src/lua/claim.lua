@@ -12,7 +12,6 @@ local LINED_UP = 512
 
 local granted, lease_scores, deliveries = {}, {}, {}
 local rings, visited = {}, {}
-batch = 8
 
 local function take_back_expired()
   for _, member in ipairs(call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, STEPS)) do
