@@ -1,5 +1,6 @@
 //! The one place that knows the Redis client: connections, scripts, and the subscription.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ const ATTEMPTS: u32 = 2;
 /// When a connection on which nothing happens is asked by the operating system whether it still is one.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Prefixes of server errors that pass: while it loads, fails over, is full or busy.
+/// Codes of server errors that pass: while it loads, fails over, is full or busy.
 const PASSING: [&str; 10] = [
     "BUSY",
     "CLUSTERDOWN",
@@ -255,15 +256,36 @@ impl Drop for AbortOnDrop {
 }
 
 fn config(url: &str) -> Result<Config> {
-    let uses_tls = url.starts_with("rediss") || url.starts_with("valkeys");
-    if uses_tls && !cfg!(feature = "tls-rustls") {
-        return Err(rejected(InvalidConfig(
-            "a URL with TLS needs the feature `tls-rustls`",
-        )));
-    }
-    let mut config = Config::from_url(url).map_err(rejected)?;
+    let (plain, uses_tls) = without_tls(url);
+    let mut config = Config::from_url(&plain).map_err(rejected)?;
     config.fail_fast = false;
+    if uses_tls {
+        secure(&mut config)?;
+    }
     Ok(config)
+}
+
+/// A URL as if it were one without TLS, and whether it is one with: the client's own way to set up TLS would need
+/// a default crypto provider in the process.
+fn without_tls(url: &str) -> (Cow<'_, str>, bool) {
+    for (secure, plain) in [("rediss", "redis"), ("valkeys", "valkey")] {
+        if let Some(rest) = url.strip_prefix(secure) {
+            return (format!("{plain}{rest}").into(), true);
+        }
+    }
+    (url.into(), false)
+}
+
+#[cfg(feature = "tls-rustls")]
+fn secure(config: &mut Config) -> Result<()> {
+    config.tls = Some(crate::tls::config().map_err(rejected)?);
+    Ok(())
+}
+
+#[cfg(not(feature = "tls-rustls"))]
+fn secure(_: &mut Config) -> Result<()> {
+    let what = "a URL with TLS needs the feature `tls-rustls`";
+    Err(rejected(InvalidConfig(what)))
 }
 
 fn performance(timeouts: Timeouts) -> PerformanceConfig {
@@ -322,9 +344,8 @@ fn failed(operation: &'static str, error: FredError) -> Error {
         | FredErrorKind::Routing
         | FredErrorKind::Backpressure
         | FredErrorKind::Protocol => true,
-        _ => PASSING
-            .iter()
-            .any(|prefix| error.details().starts_with(prefix)),
+        FredErrorKind::Unknown => server_code(&error).is_none_or(|code| PASSING.contains(&code)),
+        _ => false,
     };
     let kind = if passes {
         ErrorKind::Unavailable
@@ -332,6 +353,13 @@ fn failed(operation: &'static str, error: FredError) -> Error {
         ErrorKind::Internal
     };
     Error::new(kind, operation).with_source(error)
+}
+
+/// The code with which a server begins an error; `None` for one that the client found.
+fn server_code(error: &FredError) -> Option<&str> {
+    let code = error.details().split(' ').next()?;
+    let is_code = code.len() > 1 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    is_code.then_some(code)
 }
 
 impl From<Value> for Reply {
@@ -365,6 +393,7 @@ mod tests {
     fn errors_that_pass_are_told_from_those_that_do_not() {
         let kind = |kind, text| failed("claim", FredError::new(kind, text)).kind();
         for text in [
+            "Failed to route command.",
             "OOM command not allowed",
             "LOADING Redis is loading",
             "READONLY You can't write",

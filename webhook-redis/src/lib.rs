@@ -6,6 +6,8 @@ mod queue;
 mod reply;
 mod script;
 mod shard;
+#[cfg(feature = "tls-rustls")]
+mod tls;
 
 pub use builder::RedisQueueBuilder;
 pub use queue::RedisQueue;

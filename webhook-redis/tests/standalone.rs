@@ -351,3 +351,18 @@ fn a_server_that_is_away_at_the_start_is_found_later() {
         assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
     });
 }
+
+#[test]
+fn a_queue_that_is_dropped_closes_its_connections() {
+    run(async {
+        let link = Link::to(server(), true).await;
+        let queue = RedisQueue::connect(&link.url).await;
+        let queue = queue.expect("the address is a Redis URL");
+        let clone = queue.clone();
+        link.has_open(2).await;
+        drop(queue);
+        clone.epoch().await.expect("a clone keeps them open");
+        drop(clone);
+        link.has_open(0).await;
+    });
+}
