@@ -13,3 +13,6 @@
 pub use webhook_axum::*;
 #[doc(inline)]
 pub use webhook_core::*;
+#[cfg(feature = "redis")]
+#[doc(inline)]
+pub use webhook_redis::{RedisQueue, RedisQueueBuilder};

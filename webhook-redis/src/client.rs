@@ -31,6 +31,9 @@ const ATTEMPTS: u32 = 2;
 /// When a connection on which nothing happens is asked by the operating system whether it still is one.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// When a subscription that failed is tried again.
+const SUBSCRIBE_PAUSE: Duration = Duration::from_secs(5);
+
 /// Codes of server errors that pass: while it loads, fails over, is full or busy.
 const PASSING: [&str; 10] = [
     "BUSY",
@@ -162,7 +165,9 @@ impl Client {
             messages: self.subscriber.message_rx(),
             subscriber_connects: self.subscriber.reconnect_rx(),
             command_connects: self.commands.reconnect_rx(),
+            failures: self.commands.error_rx(),
             channel,
+            subscribed: true,
         }
     }
 }
@@ -182,36 +187,54 @@ pub(crate) struct Subscription {
     messages: Receiver<Message>,
     subscriber_connects: Receiver<Server>,
     command_connects: Receiver<Server>,
+    failures: Receiver<(FredError, Option<Server>)>,
     channel: String,
+    /// Whether the last attempt to subscribe succeeded.
+    subscribed: bool,
 }
 
 impl Subscription {
     /// The next thing heard; `None` when the client is gone.
     pub(crate) async fn next(&mut self) -> Option<Heard> {
-        tokio::select! {
-            message = self.messages.recv() => match message {
-                Ok(message) => Some(Heard::Message(message.value.into_bytes().unwrap_or_default())),
-                Err(RecvError::Lagged(_)) => Some(Heard::Gap),
-                Err(RecvError::Closed) => None,
-            },
-            connected = self.subscriber_connects.recv() => {
-                if matches!(connected, Err(RecvError::Closed)) {
-                    return None;
+        loop {
+            let received = tokio::select! {
+                message = self.messages.recv() => message.map(|message| {
+                    Some(Heard::Message(message.value.into_bytes().unwrap_or_default()))
+                }),
+                connected = self.subscriber_connects.recv() => {
+                    self.subscribe().await;
+                    connected.map(|_| Some(Heard::Gap))
                 }
-                if let Err(error) = self.subscriber.subscribe(self.channel.as_str()).await {
-                    tracing::warn!(%error, "Redis refuses the subscription; ready jobs are found by polling");
+                () = tokio::time::sleep(SUBSCRIBE_PAUSE), if !self.subscribed => {
+                    self.subscribe().await;
+                    Ok(Some(Heard::Gap))
                 }
-                Some(Heard::Gap)
+                connected = self.command_connects.recv() => {
+                    if let Ok(server) = &connected {
+                        self.check_eviction(server).await;
+                    }
+                    connected.map(|_| Some(Heard::Gap))
+                }
+                failure = self.failures.recv() => failure.map(|(error, _)| {
+                    tracing::warn!(%error, "the connection to Redis failed");
+                    None
+                }),
+            };
+            match received {
+                Ok(None) => {}
+                Ok(heard) => return heard,
+                Err(RecvError::Lagged(_)) => return Some(Heard::Gap),
+                Err(RecvError::Closed) => return None,
             }
-            connected = self.command_connects.recv() => match connected {
-                Ok(server) => {
-                    self.check_eviction(&server).await;
-                    Some(Heard::Gap)
-                }
-                Err(RecvError::Lagged(_)) => Some(Heard::Gap),
-                Err(RecvError::Closed) => None,
-            },
         }
+    }
+
+    async fn subscribe(&mut self) {
+        let subscribed = self.subscriber.subscribe(self.channel.as_str()).await;
+        if let Err(error) = &subscribed {
+            tracing::warn!(%error, "Redis refuses the subscription; ready jobs are found by polling");
+        }
+        self.subscribed = subscribed.is_ok();
     }
 
     /// Warns of a server that is told to forget.
@@ -304,7 +327,7 @@ fn connection(timeouts: Timeouts) -> ConnectionConfig {
         max_command_buffer_len: MAX_WAITING_COMMANDS,
         reconnect_on_auth_error: true,
         unresponsive: UnresponsiveConfig {
-            max_timeout: Some(timeouts.command * 2),
+            max_timeout: Some(timeouts.command.saturating_mul(2)),
             interval: timeouts.command,
         },
         tcp: TcpConfig {

@@ -393,7 +393,10 @@ impl Args {
         let (interval, tolerance) = limits.rate.map_or_else(Default::default, |rate| {
             let interval = rate.per / rate.limit.max(1);
             // A burst of a tenth of the limit.
-            (interval, interval * ((rate.limit / 10).max(1) - 1))
+            (
+                interval,
+                interval.saturating_mul((rate.limit / 10).max(1) - 1),
+            )
         });
         self.int(limits.max_in_flight);
         self.span(interval);

@@ -11,6 +11,9 @@ use webhook_core::Timestamp;
 
 use crate::reply::Answer;
 
+/// A shard is asked once a day, however long the host would have it.
+const LONGEST_SILENCE: Duration = Duration::from_secs(86_400);
+
 /// The shards of a queue.
 ///
 /// An idle process asks a shard only when it has reason to: the shard said when something falls due, somebody
@@ -64,7 +67,9 @@ impl Shards {
         Self {
             keys: (0..count).map(|shard| keys(prefix, shard, count)).collect(),
             channel: format!("{prefix}:ready"),
-            longest_silence: poll * u32::try_from(count).unwrap_or(u32::MAX),
+            longest_silence: poll
+                .saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
+                .min(LONGEST_SILENCE),
             state: Mutex::new(State {
                 known: vec![known; count],
                 first: 0,
