@@ -103,6 +103,11 @@ impl Client {
         self.commands.is_clustered()
     }
 
+    /// A name that no other client has.
+    pub(crate) fn name(&self) -> &str {
+        self.commands.id()
+    }
+
     /// Connects, and goes on trying in the background when `patience` is over.
     pub(crate) async fn connect(&mut self, patience: Duration) -> Result<()> {
         let (commands, subscriber) = (self.commands.clone(), self.subscriber.clone());

@@ -24,6 +24,8 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(86_400);
 pub(crate) struct Shards {
     keys: Vec<[String; 5]>,
     channel: String,
+    /// Who announces: what this process announced it knows already.
+    announcer: String,
     longest_silence: Duration,
     state: Mutex<State>,
     wake: Notify,
@@ -56,7 +58,7 @@ pub(crate) struct Asked {
 }
 
 impl Shards {
-    pub(crate) fn new(prefix: &str, count: usize, poll: Duration) -> Self {
+    pub(crate) fn new(prefix: &str, count: usize, poll: Duration, announcer: &str) -> Self {
         let known = Known {
             generation: None,
             confirmed: false,
@@ -67,6 +69,7 @@ impl Shards {
         Self {
             keys: (0..count).map(|shard| keys(prefix, shard, count)).collect(),
             channel: format!("{prefix}:ready"),
+            announcer: announcer.to_owned(),
             longest_silence: poll
                 .saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
                 .min(LONGEST_SILENCE),
@@ -90,6 +93,11 @@ impl Shards {
     /// Where shards announce that something falls due sooner.
     pub(crate) fn channel(&self) -> &str {
         &self.channel
+    }
+
+    /// Whose announcement it is: this process, and a shard.
+    pub(crate) fn label(&self, shard: usize) -> String {
+        format!("{} {shard}", self.announcer)
     }
 
     /// The shard of a lane: always the same, in every process and version.
@@ -148,12 +156,22 @@ impl Shards {
         known.confirmed = true;
     }
 
-    /// Takes in an announcement: a shard, its time, and when something falls due.
+    /// Has a shard asked: it is unknown what a script did to it.
+    pub(crate) fn suspect(&self, shard: usize) {
+        let known = &mut self.state().known[shard];
+        known.ask_at = Instant::now();
+        known.version += 1;
+    }
+
+    /// Takes in an announcement of another process.
     pub(crate) fn announced(&self, message: &[u8]) {
         let state = self.state();
-        match announcement(message).filter(|(shard, ..)| *shard < state.known.len()) {
-            Some((shard, now, next_due)) => self.learn(state, shard, now, Some(next_due)),
-            None => tracing::debug!("an announcement that cannot be read"),
+        match announcement(message) {
+            Some((announcer, ..)) if announcer == self.announcer => {}
+            Some((_, shard, now, next_due)) if shard < state.known.len() => {
+                self.learn(state, shard, now, Some(next_due));
+            }
+            _ => tracing::debug!("an announcement that cannot be read"),
         }
     }
 
@@ -246,11 +264,12 @@ fn keys(prefix: &str, shard: usize, count: usize) -> [String; 5] {
         .map(|suffix| format!("{{{prefix}:{shard}/{count}}}{suffix}"))
 }
 
-fn announcement(message: &[u8]) -> Option<(usize, Timestamp, Timestamp)> {
+/// Who announces, for which shard, its time, and when something falls due.
+fn announcement(message: &[u8]) -> Option<(&str, usize, Timestamp, Timestamp)> {
     let mut parts = std::str::from_utf8(message).ok()?.split(' ');
-    let shard = parts.next()?.parse().ok()?;
+    let (announcer, shard) = (parts.next()?, parts.next()?.parse().ok()?);
     let mut time = || Some(Timestamp::from_micros(parts.next()?.parse().ok()?));
-    Some((shard, time()?, time()?))
+    Some((announcer, shard, time()?, time()?))
 }
 
 #[cfg(test)]
@@ -282,7 +301,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_shard_is_asked_once_in_a_while() {
-        let shards = Shards::new("p", 2, POLL);
+        let shards = Shards::new("p", 2, POLL, "us");
         assert_eq!(asked(&shards), [0, 1]);
         assert_eq!(asked(&shards), [1, 0], "they take turns");
         fall_silent(&shards);
@@ -293,7 +312,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_shard_is_asked_when_something_falls_due() {
-        let shards = Shards::new("p", 2, POLL);
+        let shards = Shards::new("p", 2, POLL, "us");
         fall_silent(&shards);
         shards.heard(1, &answer(Some(110)));
         assert!(asked(&shards).is_empty());
@@ -304,13 +323,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_announcement_or_a_gap_makes_shards_worth_asking() {
-        let shards = Shards::new("p", 2, POLL);
+        let shards = Shards::new("p", 2, POLL, "us");
         fall_silent(&shards);
-        for nonsense in ["", "2 0 0", "x 0 0", "0 0"] {
+        for nonsense in ["", "us 0 100 100", "it 2 0 0", "it x 0 0", "it 0 0"] {
             shards.announced(nonsense.as_bytes());
         }
         assert!(asked(&shards).is_empty());
-        shards.announced(b"0 100 100");
+        shards.announced(b"it 0 100 100");
         assert_eq!(asked(&shards), [0]);
         shards.ready().await;
         fall_silent(&shards);
@@ -322,16 +341,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_does_not_undo_what_was_heard_meanwhile() {
-        let shards = Shards::new("p", 1, POLL);
+        let shards = Shards::new("p", 1, POLL, "us");
         let under_way = shards.worth_asking(true)[0];
-        shards.announced(b"0 100 100");
+        shards.announced(b"it 0 100 100");
         shards.claimed(under_way, &answer(None));
         assert_eq!(asked(&shards), [0]);
     }
 
     #[tokio::test]
     async fn a_lane_stays_in_its_shard_and_lanes_are_spread() {
-        let shards = Shards::new("p", 16, POLL);
+        let shards = Shards::new("p", 16, POLL, "us");
         assert_eq!(shards.of(Uuid::from_u128(1)), 5);
         let mut counts = [0; 16];
         for lane in 0..1_600_u128 {
@@ -345,7 +364,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_generation_of_one_shard_is_a_new_epoch() {
-        let shards = Shards::new("p", 2, POLL);
+        let shards = Shards::new("p", 2, POLL, "us");
         fall_silent(&shards);
         (0..2).for_each(|shard| shards.confirmed(shard, 1));
         assert!(shards.unconfirmed().is_empty());

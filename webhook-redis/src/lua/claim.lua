@@ -136,6 +136,8 @@ local function write_lane(lane)
   call('ZREM', ring_of(lane.tenant), lane.id)
   if at then
     call('ZADD', timers, at, lane.id)
+  else
+    call('ZREM', timers, lane.id)
   end
 end
 

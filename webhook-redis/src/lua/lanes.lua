@@ -17,7 +17,7 @@
 -- Where a lane is (ring, timers, nowhere) and what it has in flight is written nowhere but in these sets. So a set
 -- that is lost is made good by the next push of the same jobs.
 --
--- ARGV: now in microseconds or '', the channel, the shard's number, and then the script's own.
+-- ARGV: now in microseconds or '', the channel, who announces for which shard, and then the script's own.
 
 local shard, turns, timers, leases, dues = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local call = redis.call
