@@ -16,3 +16,6 @@ pub use webhook_core::*;
 #[cfg(feature = "postgres")]
 #[doc(inline)]
 pub use webhook_postgres::*;
+#[cfg(feature = "sqlite")]
+#[doc(inline)]
+pub use webhook_sqlite::*;

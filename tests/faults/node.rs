@@ -15,8 +15,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use webhook_delivery::{
-    Dispatcher, EndpointUrl, NetworkPolicy, NewEndpoint, NewEvent, PgStore, RetryPolicy, Secret,
-    Tenant,
+    Builder, Dispatcher, EndpointUrl, NetworkPolicy, NewEndpoint, NewEvent, PgStore, RetryPolicy,
+    Secret, SqliteStore, Store, Tenant,
 };
 
 use crate::Result;
@@ -110,14 +110,15 @@ impl Place {
                 let store = PgStore::connect(&self.store).await?;
                 Ok(self.configure(Dispatcher::builder(store)).build()?.erase())
             }
+            Some(("sqlite", path)) => {
+                let store = SqliteStore::open(path).await?;
+                Ok(self.configure(Dispatcher::builder(store)).build()?.erase())
+            }
             _ => Err(format!("no store is at {}", self.store).into()),
         }
     }
 
-    fn configure<S: webhook_delivery::Store + 'static>(
-        &self,
-        builder: webhook_delivery::Builder<S>,
-    ) -> webhook_delivery::Builder<S> {
+    fn configure<S: Store + 'static>(&self, builder: Builder<S>) -> Builder<S> {
         let policy = NetworkPolicy::builder().allow_http(true);
         let policy = policy.allow_networks(["127.0.0.0/8".parse().expect("a network")]);
         let often = vec![Duration::from_millis(250); 1_000];

@@ -5,9 +5,11 @@ use crate::arena::Arena;
 use crate::oracle::Fired;
 use crate::servers::{Servers, Setting};
 
+mod disk;
 mod network;
 mod postgres;
 mod process;
+mod upgrade;
 
 /// A kind of harm, and where it is done.
 pub(crate) struct Fault {
@@ -18,9 +20,9 @@ pub(crate) struct Fault {
     pub(crate) run: fn(&mut Arena, &mut Servers) -> Result<Fired>,
 }
 
-use Setting::{Postgres, ProxiedPostgres};
+use Setting::{Postgres, ProxiedPostgres, SmallDisk, Sqlite};
 
-const STORES: &[Setting] = &[Postgres];
+const STORES: &[Setting] = &[Sqlite, Postgres];
 
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
@@ -46,6 +48,18 @@ pub(crate) const FAULTS: &[Fault] = &[
         settings: STORES,
         lease_margin: 15,
         run: process::rolling_restarts,
+    },
+    Fault {
+        name: "migrated-together",
+        settings: STORES,
+        lease_margin: 15,
+        run: upgrade::migrated_together,
+    },
+    Fault {
+        name: "disk-full",
+        settings: &[SmallDisk],
+        lease_margin: 2,
+        run: disk::full,
     },
     Fault {
         name: "postgres-killed",
