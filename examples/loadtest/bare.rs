@@ -41,6 +41,7 @@ pub(crate) async fn run(options: &Options, sink: &Sink) -> Result<Round> {
         received: seen.requests,
         seconds: elapsed.as_secs_f64(),
         enqueue_seconds: None,
+        spent: None,
     })
 }
 

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use webhook_delivery::{
-    Dispatcher, EndpointSettings, MemoryStore, NetworkPolicy, NewEndpoint, NewEvent, Notice,
-    RetryPolicy,
+    Builder, Dispatcher, EndpointSettings, NetworkPolicy, NewEndpoint, NewEvent, Notice,
+    RetryPolicy, Store,
 };
 
-use crate::report::{Latency, Round};
+use crate::report::{Latency, Round, Spent};
 use crate::sink::{Sink, now_micros};
-use crate::{Options, Result, StoreKind};
+use crate::store::{self, Configure, Counters};
+use crate::{Options, Result};
 
 /// As much as the largest event takes.
 static PADDING: LazyLock<String> = LazyLock::new(|| "x".repeat(200_000));
@@ -26,6 +27,7 @@ const ROOM_STEP: u64 = 16;
 struct Engine {
     dispatcher: Dispatcher,
     delivered: Arc<Delivered>,
+    counters: Option<Counters>,
     stop: oneshot::Sender<()>,
     worker: JoinHandle<()>,
 }
@@ -57,17 +59,24 @@ pub(crate) fn data(options: &Options, number: u64) -> String {
 /// Accepts and delivers the events as fast as it can.
 pub(crate) async fn throughput(options: &Options, sink: &Sink) -> Result<Round> {
     let engine = Engine::start(options, sink).await?;
+    let before = engine.count().await?;
     let began = Instant::now();
     let enqueued = engine.enqueue_all(options).await?;
     engine.delivered.wait_for(options.events).await;
     let elapsed = began.elapsed();
+    let after = engine.count().await?;
     engine.stop().await?;
     let seen = sink.take_seen().await?;
+    let spent = before.zip(after).map(|(before, after)| Spent {
+        statements: (after.statements - before.statements) as f64 / options.events as f64,
+        wal_bytes: (after.wal_bytes - before.wal_bytes) as f64 / options.events as f64,
+    });
     Ok(Round {
         sent: options.events,
         received: seen.requests,
         seconds: elapsed.as_secs_f64(),
         enqueue_seconds: Some(enqueued.as_secs_f64()),
+        spent,
     })
 }
 
@@ -92,25 +101,14 @@ pub(crate) async fn latency(options: &Options, sink: &Sink) -> Result<Option<Lat
 
 impl Engine {
     async fn start(options: &Options, sink: &Sink) -> Result<Self> {
-        let policy = NetworkPolicy::builder()
-            .allow_http(true)
-            .allow_networks(["127.0.0.0/8".parse()?])
-            .build();
         let delivered = Arc::new(Delivered::new(options.outstanding));
-        let count = Arc::clone(&delivered);
-        let concurrency = usize::try_from(options.concurrency)?;
-        let store = match options.store {
-            StoreKind::Memory => MemoryStore::with_history(1_000),
+        let settings = Settings {
+            count: Arc::clone(&delivered),
+            in_flight: usize::try_from(options.in_flight())?,
         };
-        let dispatcher = Dispatcher::builder(store)
-            .network_policy(policy)
-            .max_in_flight(concurrency)
-            .retry_policy(RetryPolicy::default())
-            .observer(move |notice: &Notice<'_>| count.hear(notice))
-            .build()?
-            .erase();
+        let (dispatcher, counters) = store::build(options, settings).await?;
         let settings = EndpointSettings {
-            max_in_flight: Some(u32::try_from(concurrency)?),
+            max_in_flight: Some(u32::try_from(options.in_flight())?),
             ..Default::default()
         };
         dispatcher
@@ -124,6 +122,7 @@ impl Engine {
         Ok(Self {
             dispatcher,
             delivered,
+            counters,
             stop,
             worker,
         })
@@ -133,7 +132,7 @@ impl Engine {
     async fn enqueue_all(&self, options: &Options) -> Result<Duration> {
         let next = Arc::new(AtomicU64::new(0));
         let began = Instant::now();
-        let tasks: Vec<_> = (0..options.concurrency)
+        let tasks: Vec<_> = (0..options.in_flight())
             .map(|_| {
                 let (dispatcher, room) =
                     (self.dispatcher.clone(), Arc::clone(&self.delivered.room));
@@ -159,9 +158,38 @@ impl Engine {
         Ok(began.elapsed())
     }
 
+    async fn count(&self) -> Result<Option<store::Count>> {
+        match &self.counters {
+            Some(counters) => counters.read().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     async fn stop(self) -> Result<()> {
         self.stop.send(()).ok();
         Ok(self.worker.await?)
+    }
+}
+
+/// How the engine is set up.
+struct Settings {
+    count: Arc<Delivered>,
+    in_flight: usize,
+}
+
+impl Configure for Settings {
+    fn finish<S: Store + 'static>(self, builder: Builder<S>) -> Result<Dispatcher> {
+        let policy = NetworkPolicy::builder()
+            .allow_http(true)
+            .allow_networks(["127.0.0.0/8".parse()?])
+            .build();
+        let dispatcher = builder
+            .network_policy(policy)
+            .max_in_flight(self.in_flight)
+            .retry_policy(RetryPolicy::default())
+            .observer(move |notice: &Notice<'_>| self.count.hear(notice))
+            .build()?;
+        Ok(dispatcher.erase())
     }
 }
 

@@ -13,6 +13,7 @@ mod bare;
 mod engine;
 mod report;
 mod sink;
+mod store;
 
 use std::error::Error;
 
@@ -44,6 +45,13 @@ struct Options {
     /// Requests at once, in both.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     concurrency: u64,
+    /// Attempts at once in the engine, where outcomes wait for a disk; those of the bare loop if not given
+    /// on memory, four times as many elsewhere.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    in_flight: Option<u64>,
+    /// The Postgres server.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
     /// Events that may be accepted and not yet delivered; producers wait beyond that.
     #[arg(long, default_value_t = 2_048, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     outstanding: u64,
@@ -65,6 +73,18 @@ struct Options {
 enum StoreKind {
     /// This process's memory.
     Memory,
+    /// A Postgres server; what it keeps of an earlier run is dropped.
+    Postgres,
+}
+
+impl Options {
+    fn in_flight(&self) -> u64 {
+        let default = match self.store {
+            StoreKind::Memory => self.concurrency,
+            StoreKind::Postgres => (self.concurrency * 4).min(1_000),
+        };
+        self.in_flight.unwrap_or(default)
+    }
 }
 
 fn main() -> Result<()> {

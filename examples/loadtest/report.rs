@@ -17,6 +17,15 @@ pub(crate) struct Round {
     pub(crate) seconds: f64,
     /// Until the last event was accepted; the engine's only.
     pub(crate) enqueue_seconds: Option<f64>,
+    /// What each delivery took of the database, if there is one that counts.
+    pub(crate) spent: Option<Spent>,
+}
+
+/// What a delivery took of a database, from its enqueue to its record.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Spent {
+    pub(crate) statements: f64,
+    pub(crate) wal_bytes: f64,
 }
 
 /// From enqueue to receipt at 100 events a second, in milliseconds.
@@ -43,6 +52,8 @@ pub(crate) struct Report {
     deliveries_per_second: f64,
     /// Deliveries a second divided by the bare loop's.
     ratio: f64,
+    /// The median round's.
+    spent: Option<Spent>,
     latency: Option<Latency>,
     /// The most memory that this process had, in MiB.
     peak_rss_mib: f64,
@@ -90,6 +101,7 @@ impl Report {
             events_per_second: median(engine.iter().map(accepted)),
             deliveries_per_second,
             ratio: deliveries_per_second / bare_per_second,
+            spent: engine.get(engine.len() / 2).and_then(|round| round.spent),
             latency,
             peak_rss_mib: peak_rss_mib().unwrap_or(f64::NAN),
             complete: bare
@@ -155,6 +167,16 @@ impl fmt::Display for Report {
             self.deliveries_per_second
         )?;
         writeln!(f, "  ratio          {:>10.2} of the bare loop", self.ratio)?;
+        if let Some(Spent {
+            statements,
+            wal_bytes,
+        }) = self.spent
+        {
+            writeln!(
+                f,
+                "  database       {statements:>10.3} statements and {wal_bytes:.0} bytes of WAL a delivery"
+            )?;
+        }
         if let Some(Latency {
             p50_ms,
             p99_ms,

@@ -67,7 +67,7 @@ impl Shared {
         mark.execute(&mut *tx).await?;
         tx.commit().await?;
         self.known_endpoints().remove(&endpoint.id);
-        self.wake();
+        self.news.tell();
         Ok(true)
     }
 

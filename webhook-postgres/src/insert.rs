@@ -33,7 +33,7 @@ impl Shared {
                 self.insert_events_in(&mut connection, events, now).await?
             }
         };
-        self.wake();
+        self.news.tell();
         Ok(insertion)
     }
 

@@ -31,7 +31,7 @@ impl Shared {
         let endpoints = [delivery.endpoint_id];
         let jobs = self.replay(&mut tx, &event, &endpoints, now).await?;
         tx.commit().await?;
-        self.wake();
+        self.news.tell();
         Ok(jobs
             .into_iter()
             .next()
@@ -56,7 +56,7 @@ impl Shared {
             .await
             .map_err(&failed)?;
         tx.commit().await.map_err(&failed)?;
-        self.wake();
+        self.news.tell();
         Ok(Changed::Done(jobs))
     }
 

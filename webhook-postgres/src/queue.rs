@@ -1,11 +1,14 @@
 //! The queue that a store's deliveries are. Only its store hands it out.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use uuid::Uuid;
 use webhook_core::backend::InFlight;
 use webhook_core::{
@@ -21,6 +24,11 @@ use crate::store::Shared;
 const MAX_WOKEN: i64 = 1_000;
 /// While there is always something ready: how often to look for what has become due.
 const WAKE_EVERY: Duration = Duration::from_millis(500);
+/// For how long an empty queue is taken to be empty, unless this process hears of news: others' events are
+/// found when it looks again.
+const DRY_FOR: Duration = Duration::from_millis(50);
+/// For how long after an `enqueue_in` its commit may come at any moment.
+const COMMIT_WITHIN: Duration = Duration::from_millis(300);
 /// How many parts of a round a claim looks at to find something. What it does not find then, the next does.
 const MAX_PARTS: usize = 64;
 
@@ -35,16 +43,31 @@ pub(crate) struct Round {
     tenant: String,
     /// Where it goes on in tenants with many lanes.
     lanes: Vec<(String, Uuid)>,
-    /// The last claim found nothing.
-    is_idle: bool,
+    dry: Option<Dry>,
     /// By the server's clock.
     last_wake: Option<Timestamp>,
     last_claim: Option<Timestamp>,
 }
 
+/// That there was nothing to claim.
+#[derive(Clone, Copy, Debug)]
+struct Dry {
+    since: Instant,
+    news: u64,
+    next_due: Option<Timestamp>,
+}
+
+/// What tells this process's claims that there may be something.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    count: AtomicU64,
+    wake: Notify,
+    /// When a host's transaction was last joined.
+    joined: Mutex<Option<Instant>>,
+}
+
 /// What `wake.sql` answers.
 struct Woken {
-    now: Timestamp,
     count: i64,
     has_ready: bool,
     next_due: Option<Timestamp>,
@@ -67,8 +90,34 @@ impl PgQueue {
     }
 
     async fn claim_or_wake(&self, options: ClaimOptions, now: Now) -> sqlx::Result<Claimed> {
+        if let Some(next_due) = self.still_dry(now) {
+            return Ok(Claimed {
+                next_due,
+                ..Claimed::default()
+            });
+        }
+        let news = self.0.news.count.load(Ordering::SeqCst);
+        let claimed = self.look(options, now).await?;
+        self.round().dry = claimed.leases.is_empty().then(|| Dry {
+            since: Instant::now(),
+            news,
+            next_due: claimed.next_due,
+        });
+        Ok(claimed)
+    }
+
+    /// Whether there is still nothing, as far as this process knows, and when there may be.
+    fn still_dry(&self, now: Now) -> Option<Option<Timestamp>> {
+        let dry = self.round().dry.filter(|_| now.is_none())?;
+        let is_fresh = dry.since.elapsed() < DRY_FOR && !self.0.news.may_commit();
+        let has_none = dry.news == self.0.news.count.load(Ordering::SeqCst);
+        (is_fresh && has_none).then_some(dry.next_due)
+    }
+
+    /// Claims, and if that brings nothing, sees what has become due.
+    async fn look(&self, options: ClaimOptions, now: Now) -> sqlx::Result<Claimed> {
         let mut woken = None;
-        if self.round().is_idle {
+        if self.round().dry.is_some() {
             // One statement tells that there is still nothing.
             let found = self.wake(now).await?;
             if found.count == 0 && !found.has_ready {
@@ -87,7 +136,6 @@ impl PgQueue {
             }
             woken = Some(found);
         }
-        self.round().is_idle = leases.is_empty();
         let next_due = woken.and_then(|woken| woken.next_due);
         let next_due = [next_due, next_eligible].into_iter().flatten().min();
         Ok(Claimed {
@@ -157,7 +205,6 @@ impl PgQueue {
         let next_due: Option<At> = row.try_get("next_due")?;
         self.round().last_wake = Some(now);
         Ok(Woken {
-            now,
             count: row.try_get("woken")?,
             has_ready: row.try_get("has_ready")?,
             next_due: next_due.map(|At(time)| time),
@@ -181,8 +228,29 @@ impl PgQueue {
             )
             .bind(unused.iter().map(|(_, by)| micros(*by)).collect::<Vec<_>>());
         query.execute(&self.0.pool).await?;
-        self.0.wake();
+        self.0.news.tell();
         Ok(())
+    }
+}
+
+impl News {
+    /// Something may have become ready.
+    pub(crate) fn tell(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.wake.notify_one();
+    }
+
+    /// A host's transaction was joined, whose commit nobody will tell of.
+    pub(crate) fn expect_commit(&self) {
+        *self.joined() = Some(Instant::now());
+    }
+
+    fn may_commit(&self) -> bool {
+        self.joined().is_some_and(|at| at.elapsed() < COMMIT_WITHIN)
+    }
+
+    fn joined(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -242,7 +310,7 @@ fn leases(row: &PgRow) -> sqlx::Result<Vec<Lease>> {
 impl Queue for PgQueue {
     /// The rows are the jobs.
     async fn push(&self, _jobs: &[Job], _now: Now) -> Result<()> {
-        self.0.wake();
+        self.0.news.tell();
         Ok(())
     }
 
@@ -314,12 +382,12 @@ impl Queue for PgQueue {
     async fn release(&self, lane: Uuid) -> Result<()> {
         let query = self.0.sql.release.query().bind(lane);
         let released = query.execute(&self.0.pool).await;
-        self.0.wake();
+        self.0.news.tell();
         released.map(drop).map_err(failed("release"))
     }
 
     async fn ready(&self) {
-        self.0.ready.notified().await;
+        self.0.news.wake.notified().await;
     }
 
     /// The rows cannot be lost without the store.

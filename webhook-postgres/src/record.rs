@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::time::Duration;
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -49,11 +50,8 @@ impl Shared {
         let rows = query.fetch_all(&self.pool).await?;
         let written = rows.iter().map(|row| row.try_get(0));
         let written: HashSet<Uuid> = written.collect::<sqlx::Result<_>>()?;
-        if records
-            .iter()
-            .any(|it| matches!(it.next, Next::RetryAfter(_)))
-        {
-            self.wake();
+        if records.iter().any(|it| is_due_soon(it.next)) {
+            self.news.tell();
         }
         Ok(of(records, |it| {
             if written.contains(&it.lease.delivery) {
@@ -97,6 +95,11 @@ fn retry_after(next: Next) -> Option<i64> {
         Next::RetryAfter(by) => Some(micros(by)),
         _ => None,
     }
+}
+
+/// Sooner than an idle worker looks by itself.
+fn is_due_soon(next: Next) -> bool {
+    matches!(next, Next::RetryAfter(by) if by < Duration::from_secs(1))
 }
 
 fn last_error(record: &Record) -> Option<String> {

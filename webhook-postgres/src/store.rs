@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::Notify;
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Insertion, Job,
@@ -16,7 +14,7 @@ use webhook_core::{
 
 use crate::connect::{ConnectError, PgStoreBuilder};
 use crate::error::failed;
-use crate::queue::{PgQueue, Round};
+use crate::queue::{News, PgQueue, Round};
 use crate::statements::Statements;
 
 /// A store in Postgres, whose deliveries are its queue. Cheap to clone; clones are the same store.
@@ -26,8 +24,7 @@ pub struct PgStore(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) pool: PgPool,
     pub(crate) sql: Statements,
-    /// Wakes this process's claimer.
-    pub(crate) ready: Notify,
+    pub(crate) news: News,
     /// Where this process's claims stand.
     pub(crate) round: Mutex<Round>,
     /// Endpoints as they were read last, by id: parsing one costs more than an attempt's bookkeeping.
@@ -63,7 +60,7 @@ impl PgStore {
         Self(Arc::new(Shared {
             pool,
             sql: Statements::new(schema),
-            ready: Notify::new(),
+            news: News::default(),
             round: Mutex::default(),
             endpoints: Mutex::default(),
         }))
@@ -77,10 +74,6 @@ impl std::fmt::Debug for PgStore {
 }
 
 impl Shared {
-    pub(crate) fn wake(&self) {
-        self.ready.notify_one();
-    }
-
     pub(crate) fn known_endpoints(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Endpoint>>> {
         self.endpoints
             .lock()
@@ -234,6 +227,7 @@ impl TxStore for PgStore {
         now: Now,
     ) -> Result<Insertion> {
         let inserted = self.0.insert_events_in(tx, events, now).await;
+        self.0.news.expect_commit();
         inserted.map_err(failed("insert_events_in"))
     }
 }

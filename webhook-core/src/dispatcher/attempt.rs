@@ -195,17 +195,17 @@ impl Engine {
     ) -> Result<Response<Bytes>, TransportError> {
         let sent = AssertUnwindSafe(self.transport.send(request)).catch_unwind();
         let sent = if self.config.transport_is_ours {
-            Ok(sent.await)
+            Some(sent.await)
         } else {
-            tokio::time::timeout(timeout + GRACE, sent).await
+            self.within(timeout + GRACE, sent).await
         };
         match sent {
-            Ok(Ok(sent)) => sent,
-            Ok(Err(_panic)) => {
+            Some(Ok(sent)) => sent,
+            Some(Err(_panic)) => {
                 tracing::error!("the transport panicked");
                 Err(TransportError::new(TransportErrorKind::Internal))
             }
-            Err(_overstayed) => Err(TransportError::new(TransportErrorKind::Timeout)),
+            None => Err(TransportError::new(TransportErrorKind::Timeout)),
         }
     }
 

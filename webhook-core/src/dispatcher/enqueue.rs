@@ -118,7 +118,7 @@ impl Engine {
     /// Inserts at once, or together with others if an insert is under way.
     async fn share_insert(self: Arc<Self>, event: Event) -> Result<Inserted, EnqueueError> {
         let line = self.intake.line(&event);
-        let turn = line.join(event).await?;
+        let turn = line.join(event, &self).await?;
         match turn {
             Turn::Now(event) => {
                 let mut turn = HandOver::new(&self, event.idempotency.is_some());
@@ -283,14 +283,13 @@ impl Line {
     }
 
     /// Takes the turn if nobody inserts, otherwise a place among the waiting.
-    async fn join(&self, event: Event) -> Result<Turn, EnqueueError> {
+    async fn join(&self, event: Event, engine: &Engine) -> Result<Turn, EnqueueError> {
         if self.take_turn() {
             return Ok(Turn::Now(event));
         }
         let place = Arc::clone(&self.places).acquire_owned();
-        let place = match tokio::time::timeout(PLACE_TIMEOUT, place).await {
-            Ok(Ok(place)) => place,
-            Ok(Err(_)) | Err(_) => return Err(EnqueueError::Overloaded),
+        let Some(Ok(place)) = engine.within(PLACE_TIMEOUT, place).await else {
+            return Err(EnqueueError::Overloaded);
         };
         let mut state = self.state();
         if !state.inserting {

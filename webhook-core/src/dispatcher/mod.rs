@@ -15,6 +15,7 @@ mod sweep;
 mod worker;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
@@ -253,6 +254,16 @@ impl Engine {
     /// A draw from −1..=1, for jitter.
     fn spread(&self) -> f64 {
         self.with_rng(|rng| rng.random_range(-1.0..=1.0))
+    }
+
+    /// What `work` makes, or `None` if it takes longer than `at_most` by the engine's clock.
+    async fn within<T>(&self, at_most: Duration, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            made = work => Some(made),
+            // Begins to count only when there is something to wait for.
+            () = async { self.clock.sleep(at_most).await } => None,
+        }
     }
 
     fn with_rng<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::Engine;
@@ -22,9 +23,16 @@ const EXPECT_FOR: Duration = Duration::from_secs(10);
 /// The most deliveries that are expected at a time.
 const MAX_EXPECTED: usize = 10_000;
 
+/// How often the sweeper looks for a commit meanwhile.
+const EXPECT_TICK: Duration = Duration::from_millis(20);
+
 /// What the sweeper remembers between ticks.
 #[derive(Default)]
-pub(super) struct Sweeper(Mutex<Sweep>);
+pub(super) struct Sweeper {
+    state: Mutex<Sweep>,
+    /// Wakes it when there is something to expect.
+    expects: Notify,
+}
 
 #[derive(Default)]
 struct Sweep {
@@ -40,25 +48,28 @@ struct Sweep {
 
 impl Sweeper {
     fn state(&self) -> MutexGuard<'_, Sweep> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Engine {
-    /// Remembers deliveries that will exist once a host's transaction commits, and wakes the worker.
+    /// Looks out for deliveries that will exist once a host's transaction commits: the worker does, or beside
+    /// an index queue the sweeper, which then pushes them.
     pub(super) fn expect(&self, jobs: &[Job]) {
-        if self.has_index {
-            let now = self.clock.now();
-            let mut state = self.sweeper.state();
-            if state.expected.len() >= MAX_EXPECTED {
-                // Nobody sweeps in this process, or the store is away: the audit will find them.
-                state.expected.retain(|(_, until)| now < *until);
-                state.expected.truncate(MAX_EXPECTED / 2);
-            }
-            let expected = jobs.iter().map(|job| (job.delivery, now + EXPECT_FOR));
-            state.expected.extend(expected);
+        if !self.has_index {
+            self.nudge.notify_one();
+            return;
         }
-        self.nudge.notify_one();
+        let now = self.clock.now();
+        let mut state = self.sweeper.state();
+        if state.expected.len() >= MAX_EXPECTED {
+            // Nobody sweeps in this process, or the store is away: the audit will find them.
+            state.expected.retain(|(_, until)| now < *until);
+            state.expected.truncate(MAX_EXPECTED / 2);
+        }
+        let expected = jobs.iter().map(|job| (job.delivery, now + EXPECT_FOR));
+        state.expected.extend(expected);
+        self.sweeper.expects.notify_one();
     }
 
     /// Sweeps until cancelled.
@@ -67,7 +78,20 @@ impl Engine {
             if let Some(Err(error)) = surviving(self.sweep()).await {
                 tracing::warn!(%error, "sweeping failed");
             }
-            self.clock.sleep(self.until_next_sweep()).await;
+            self.within(TICK, self.look_for_expected()).await;
+        }
+    }
+
+    /// Pushes what is expected soon after its commit, until cancelled.
+    async fn look_for_expected(&self) {
+        loop {
+            while self.sweeper.state().expected.is_empty() {
+                self.sweeper.expects.notified().await;
+            }
+            self.clock.sleep(EXPECT_TICK).await;
+            if let Some(Err(error)) = surviving(self.push_expected()).await {
+                tracing::warn!(%error, "looking for commits failed");
+            }
         }
     }
 
@@ -128,14 +152,5 @@ impl Engine {
         let is_last = page.len() < PAGE;
         self.sweeper.state().after = page.last().map(|job| job.delivery).filter(|_| !is_last);
         Ok(is_last)
-    }
-
-    /// Short while a transaction is about to commit.
-    fn until_next_sweep(&self) -> Duration {
-        if self.sweeper.state().expected.is_empty() {
-            TICK
-        } else {
-            Duration::from_millis(20)
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +33,14 @@ const NUDGE_POLLS: u32 = 7;
 const RECORDING_TIME: Duration = Duration::from_secs(2);
 /// The most outcomes of one write.
 const MAX_RECORDS: usize = 512;
+/// How much longer than a round with the backend took, its next one waits for company, and at most how
+/// long: what is fixed in a round's cost is then shared by many, and an idle engine waits for nothing.
+const COMPANY: u32 = 3;
+const MAX_LINGER: Duration = Duration::from_millis(8);
+/// Rounds that take less than this, in memory, are not worth a timer.
+const MIN_ROUND: Duration = Duration::from_millis(1);
+/// This many need no more company.
+const ENOUGH: usize = 128;
 
 /// What one [`step`](super::Dispatcher::step) did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +77,8 @@ impl Engine {
         self.keep_busy(&pool, shutdown).await;
 
         pool.stop();
-        let drained = tokio::time::timeout(
-            self.config.request_timeout + RECORDING_TIME,
-            pool.tasks.wait(),
-        );
-        if drained.await.is_err() {
+        let drain_time = self.config.request_timeout + RECORDING_TIME;
+        if self.within(drain_time, pool.tasks.wait()).await.is_none() {
             tracing::warn!(
                 left = pool.tasks.len(),
                 "attempts outlived the drain; their leases will end"
@@ -81,8 +86,8 @@ impl Engine {
         }
         let left_over = surviving(self.record(pool.left_over()));
         if !matches!(
-            tokio::time::timeout(RECORDING_TIME, left_over).await,
-            Ok(Some(Ok(())))
+            self.within(RECORDING_TIME, left_over).await,
+            Some(Some(Ok(())))
         ) {
             tracing::warn!("what was left could not be recorded; its leases will end");
         }
@@ -123,6 +128,7 @@ impl Engine {
                 () = &mut shutdown => return,
                 slots = pool.free_slots() => slots,
             };
+            let began = self.clock.now();
             let claimed = {
                 let claim = surviving(self.claim(slots.num_permits()));
                 tokio::pin!(claim);
@@ -130,7 +136,7 @@ impl Engine {
                     biased;
                     claimed = &mut claim => claimed,
                     () = &mut shutdown => {
-                        if let Ok(Some(Ok(batch))) = tokio::time::timeout(RECORDING_TIME, claim).await {
+                        if let Some(Some(Ok(batch))) = self.within(RECORDING_TIME, claim).await {
                             pool.give_back(batch);
                         }
                         return;
@@ -140,6 +146,13 @@ impl Engine {
             let pause = match claimed {
                 Some(Ok(batch)) if batch.claimed > 0 => {
                     self.start(pool, batch, slots);
+                    if let Some(pause) = self.linger(began) {
+                        tokio::select! {
+                            biased;
+                            () = &mut shutdown => return,
+                            () = self.clock.sleep(pause) => {}
+                        }
+                    }
                     continue;
                 }
                 Some(Ok(batch)) => self.idle_time(batch.next_due, quiet_polls),
@@ -210,6 +223,7 @@ impl Engine {
         while let Some((finished, slots)) = turn.next_batch() {
             // It does not wait for more than one record.
             pool.hand_out(own.take());
+            let began = self.clock.now();
             if let Err(error) = self.record(finished).await {
                 tracing::error!(%error, "outcomes were not recorded; their leases will end");
             }
@@ -223,8 +237,22 @@ impl Engine {
                 }
                 Err(error) => log_failed_claim(&error),
             }
+            if let Some(pause) = self.linger(began) {
+                pool.hand_out(own.take());
+                tokio::select! {
+                    biased;
+                    () = pool.enough.notified() => {}
+                    () = self.clock.sleep(pause) => {}
+                }
+            }
         }
         own
+    }
+
+    /// How long the next round with the backend waits for company, if it is worth it.
+    fn linger(&self, began: Timestamp) -> Option<Duration> {
+        let took = self.clock.now().since(began);
+        (took >= MIN_ROUND).then(|| (took * COMPANY).min(MAX_LINGER))
     }
 
     /// How long an idle worker waits: until the next job is due, but not longer than a second, and only
@@ -366,6 +394,8 @@ struct Pool {
     tasks: TaskTracker,
     stopping: AtomicBool,
     finished: Mutex<Done>,
+    /// Enough has finished to be recorded without waiting for more.
+    enough: Notify,
 }
 
 #[derive(Default)]
@@ -384,6 +414,7 @@ impl Pool {
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             finished: Mutex::default(),
+            enough: Notify::new(),
         }
     }
 
@@ -441,13 +472,18 @@ impl Pool {
     }
 
     fn finish(&self, finished: impl IntoIterator<Item = (Finished, Option<OwnedSemaphorePermit>)>) {
-        self.done().waiting.extend(finished);
+        let mut done = self.done();
+        done.waiting.extend(finished);
+        if done.waiting.len() >= ENOUGH {
+            self.enough.notify_one();
+        }
     }
 
     fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.waiting_jobs.close();
         self.tasks.close();
+        self.enough.notify_one();
     }
 
     fn is_stopping(&self) -> bool {

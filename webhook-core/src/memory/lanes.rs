@@ -214,7 +214,8 @@ impl Lanes {
         lane.in_flight += 1;
         lane.spend(now);
         let entry = self.jobs.get_mut(&delivery)?;
-        entry.fence += 1;
+        // Also above what was given before the queue was erased: time is all that it cannot lose.
+        entry.fence = (entry.fence + 1).max(now.as_micros());
         entry.leased_until = Some(until);
         self.leases.insert((until, delivery));
         Some(Lease {

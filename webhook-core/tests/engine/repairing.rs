@@ -89,6 +89,27 @@ async fn a_commit_behind_a_backlog_is_found_at_once() {
 }
 
 #[tokio::test]
+async fn a_running_worker_takes_up_a_commit_at_once() {
+    let world = indexed(ScriptedTransport::default()).await;
+    let worker = world.dispatcher.clone();
+    let worker = tokio::spawn(async move { worker.run(std::future::pending()).await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let mut tx = world.store.begin();
+    world.dispatcher.enqueue_in(&mut tx, event()).await.unwrap();
+    tx.commit().unwrap();
+    let began = world.clock.now();
+    crate::until(|| {
+        world.clock.advance(Duration::from_millis(1));
+        world.receiver.requests().len() == 1
+    })
+    .await;
+    assert!(world.clock.now().since(began) < Duration::from_millis(100));
+    worker.abort();
+}
+
+#[tokio::test]
 async fn a_settle_that_was_lost_does_no_harm() {
     let world = indexed(ScriptedTransport::default()).await;
     world.dispatcher.enqueue(event()).await.unwrap();

@@ -1,0 +1,110 @@
+//! How a queue is set up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use webhook_core::Result;
+
+use crate::client::{Client, InvalidConfig, Timeouts, rejected};
+use crate::queue::RedisQueue;
+use crate::shard::Shards;
+
+/// The shards of a cluster, unless set.
+const CLUSTER_SHARDS: usize = 16;
+const MAX_SHARDS: usize = 1_024;
+
+/// The settings of a [`RedisQueue`]; from [`RedisQueue::builder`].
+#[derive(Clone)]
+#[must_use]
+pub struct RedisQueueBuilder {
+    url: String,
+    prefix: String,
+    shards: Option<usize>,
+    idle_poll: Duration,
+    timeouts: Timeouts,
+}
+
+impl RedisQueueBuilder {
+    pub(crate) fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            prefix: "webhook".to_owned(),
+            shards: None,
+            idle_poll: Duration::from_secs(30),
+            timeouts: Timeouts {
+                connect: Duration::from_secs(5),
+                command: Duration::from_secs(2),
+            },
+        }
+    }
+
+    /// What the names of all keys begin with, and that of the channel: `webhook` unless set. Engines with stores of
+    /// their own need prefixes of their own; processes that share a store must share it too.
+    pub fn key_prefix(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.prefix);
+        self
+    }
+
+    /// In how many parts the lanes are kept, each in one slot of a cluster: 1..=1,024, 1 unless set, 16 in a cluster.
+    ///
+    /// More of them use more of a cluster's nodes. Claims go round the tenants within each shard, and give each shard
+    /// that has something the same share, so fairness among tenants is coarser with more shards. All processes must
+    /// agree; with another number the queue begins empty, and the store fills it.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    /// How long a command may take, connecting included: 2 s unless set.
+    pub fn command_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.command = timeout;
+        self
+    }
+
+    /// How long an attempt to connect may take, and how long [`connect`](Self::connect) waits for the first one to
+    /// succeed: 5 s unless set.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.connect = timeout;
+        self
+    }
+
+    /// How often an idle process asks Redis although nothing was announced: 30 s unless set; one shard at a time.
+    pub fn idle_poll(mut self, every: Duration) -> Self {
+        self.idle_poll = every;
+        self
+    }
+
+    /// Connects. Returns once connected, or after the connect timeout; connecting then goes on in the background.
+    ///
+    /// # Errors
+    /// When the settings cannot work, whatever the server does.
+    pub async fn connect(self) -> Result<RedisQueue> {
+        self.check()?;
+        let mut client = Client::new(&self.url, self.timeouts)?;
+        let default_shards = if client.is_clustered() {
+            CLUSTER_SHARDS
+        } else {
+            1
+        };
+        let count = self.shards.unwrap_or(default_shards);
+        let shards = Arc::new(Shards::new(&self.prefix, count, self.idle_poll));
+        let heard = client.subscription(shards.channel().to_owned());
+        client.connect(self.timeouts.connect).await?;
+        Ok(RedisQueue::start(Arc::new(client), shards, heard))
+    }
+
+    fn check(&self) -> Result<()> {
+        let is_plain = |c: char| c.is_ascii_graphic() && !"{}".contains(c);
+        if self.prefix.is_empty() || !self.prefix.chars().all(is_plain) {
+            let what = "a key prefix is of visible ASCII characters, without braces";
+            return Err(rejected(InvalidConfig(what)));
+        }
+        if !(1..=MAX_SHARDS).contains(&self.shards.unwrap_or(1)) {
+            return Err(rejected(InvalidConfig("there are 1 to 1,024 shards")));
+        }
+        if self.timeouts.command.is_zero() || self.timeouts.connect.is_zero() {
+            return Err(rejected(InvalidConfig("a timeout is longer than nothing")));
+        }
+        Ok(())
+    }
+}

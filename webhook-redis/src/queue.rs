@@ -1,0 +1,443 @@
+//! [`RedisQueue`]: the trait's methods as scripts on shards.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::{join_all, try_join_all};
+use tokio::task::AbortHandle;
+use uuid::Uuid;
+use webhook_core::{
+    ClaimOptions, Claimed, Depth, Job, LaneLimits, Lease, Now, Queue, Result, Settle, Timestamp,
+};
+
+use crate::builder::RedisQueueBuilder;
+use crate::client::{Client, Heard, Subscription, broken};
+use crate::reply::{Answer, Reply, UnexpectedReply};
+use crate::script::{self, Script};
+use crate::shard::{Asked, Shards};
+
+/// The most jobs or leases of one script: so it never holds up its server for long.
+const MAX_BATCH: usize = 250;
+/// How often a claim asks on although it got nothing: a shard that says "at once" may have had to tidy up first.
+const MAX_BARREN_ROUNDS: usize = 4;
+/// The greatest number of microseconds that scripts calculate with exactly: 2^53, the year 2255.
+const MAX_MICROS: u64 = 1 << 53;
+
+/// Lanes in Redis, beside a store. Clones share connections.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), webhook_core::Error> {
+/// use webhook_redis::RedisQueue;
+///
+/// let queue = RedisQueue::connect("redis://localhost:6379").await?;
+/// // Dispatcher::builder(store).queue(queue)
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct RedisQueue(Arc<Inner>);
+
+struct Inner {
+    client: Arc<Client>,
+    shards: Arc<Shards>,
+    listener: AbortHandle,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl RedisQueue {
+    /// Connects with the defaults of [`RedisQueue::builder`].
+    ///
+    /// # Errors
+    /// When `url` is not one of a Redis. One that is away is not an error: connecting goes on in the background,
+    /// and until then the methods fail as unavailable.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::builder(url).connect().await
+    }
+
+    /// Settings, to connect with.
+    ///
+    /// `url` is `redis://user:password@host:6379/0`, `redis-sentinel://host:26379?sentinelServiceName=name` or
+    /// `redis-cluster://host:7000?node=other:7001`; with `rediss` in place of `redis` for TLS.
+    pub fn builder(url: &str) -> RedisQueueBuilder {
+        RedisQueueBuilder::new(url)
+    }
+
+    pub(crate) fn start(client: Arc<Client>, shards: Arc<Shards>, heard: Subscription) -> Self {
+        let listener = tokio::spawn(listen(heard, Arc::clone(&shards))).abort_handle();
+        Self(Arc::new(Inner {
+            client,
+            shards,
+            listener,
+        }))
+    }
+
+    /// Runs a script on a shard and takes in what it tells of it.
+    async fn run(&self, script: &Script, shard: usize, args: Args) -> Result<Answer> {
+        let answer = self.ask(script, shard, args).await?;
+        self.0.shards.heard(shard, &answer);
+        Ok(answer)
+    }
+
+    async fn ask(&self, script: &Script, shard: usize, args: Args) -> Result<Answer> {
+        let keys = self.0.shards.keys(shard);
+        self.0.client.run(script, keys, args.0).await
+    }
+
+    fn args(&self, shard: usize, now: Now) -> Args {
+        let mut args = Args::default();
+        match now {
+            Some(now) => args.time(now),
+            None => args.text(""),
+        }
+        args.text(self.0.shards.channel());
+        args.int(shard);
+        args
+    }
+
+    /// Claims from one shard. Answers also whether there is more at once.
+    async fn claim_from(
+        &self,
+        asked: Asked,
+        limit: usize,
+        lease: Duration,
+        now: Now,
+    ) -> Result<(Vec<Lease>, bool)> {
+        let mut args = self.args(asked.shard, now);
+        args.int(limit.min(MAX_BATCH));
+        args.span(lease);
+        let answer = self.ask(&script::CLAIM, asked.shard, args).await?;
+        self.0.shards.claimed(asked, &answer);
+        let more = answer.next_due.is_some_and(|due| due <= answer.now);
+        let leases = granted(answer.result).map_err(|error| broken("claim", error))?;
+        Ok((leases, more))
+    }
+
+    /// What is to be done on which shard, in batches.
+    fn batches<'a, T>(&self, all: &'a [T], lane: impl Fn(&T) -> Uuid) -> Vec<(usize, Vec<&'a T>)> {
+        let mut shards = vec![Vec::new(); self.0.shards.count()];
+        for one in all {
+            shards[self.0.shards.of(lane(one))].push(one);
+        }
+        let mut batches = Vec::new();
+        for (shard, mut rest) in shards.into_iter().enumerate() {
+            while !rest.is_empty() {
+                let next = rest.split_off(rest.len().min(MAX_BATCH));
+                batches.push((shard, std::mem::replace(&mut rest, next)));
+            }
+        }
+        batches
+    }
+}
+
+#[async_trait]
+impl Queue for RedisQueue {
+    async fn push(&self, jobs: &[Job], now: Now) -> Result<()> {
+        let batches = self.batches(jobs, |job| job.lane).into_iter();
+        try_join_all(batches.map(|(shard, jobs)| {
+            let mut args = self.args(shard, now);
+            args.jobs(&jobs);
+            self.run(&script::PUSH, shard, args)
+        }))
+        .await?;
+        Ok(())
+    }
+
+    /// Asks only shards that may have something, and shares the limit among them; so an idle claim costs nothing.
+    async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed> {
+        let mut leases = Vec::new();
+        let (mut failure, mut barren) = (None, 0);
+        // Pinned times are not this process's, and say nothing of when to ask.
+        let mut waiting = self.0.shards.worth_asking(now.is_some());
+        while !waiting.is_empty() && leases.len() < options.limit && barren < MAX_BARREN_ROUNDS {
+            let before = leases.len();
+            let shares = shares(options.limit - before, waiting.len());
+            let asked: Vec<_> = waiting.drain(..shares.len()).collect();
+            let claims = asked.iter().zip(shares);
+            let claims =
+                claims.map(|(asked, share)| self.claim_from(*asked, share, options.lease, now));
+            for (asked, claimed) in asked.iter().zip(join_all(claims).await) {
+                match claimed {
+                    Ok((claimed, more)) => {
+                        leases.extend(claimed);
+                        waiting.extend(more.then_some(*asked));
+                    }
+                    Err(error) => failure = Some(error),
+                }
+            }
+            barren += usize::from(leases.len() == before);
+        }
+        match failure {
+            Some(error) if leases.is_empty() => return Err(error),
+            Some(error) => tracing::warn!(%error, "a shard cannot be claimed from"),
+            None => {}
+        }
+        let next_due = self.0.shards.next_due().filter(|_| leases.is_empty());
+        Ok(Claimed { leases, next_due })
+    }
+
+    async fn extend(&self, leases: &[Lease], by: Duration, now: Now) -> Result<Vec<Lease>> {
+        let batches = self.batches(leases, |lease| lease.lane).into_iter();
+        let extended = try_join_all(batches.map(|(shard, leases)| async move {
+            let mut args = self.args(shard, now);
+            args.span(by);
+            leases.iter().for_each(|lease| args.lease(lease));
+            let answer = self.run(&script::EXTEND, shard, args).await?;
+            standing(&leases, answer.result).map_err(|error| broken("extend", error))
+        }));
+        Ok(extended.await?.into_iter().flatten().collect())
+    }
+
+    async fn settle(&self, settled: &[(Lease, Settle)], now: Now) -> Result<()> {
+        let batches = self.batches(settled, |(lease, _)| lease.lane).into_iter();
+        try_join_all(batches.map(|(shard, settled)| {
+            let mut args = self.args(shard, now);
+            for (lease, settle) in settled {
+                args.lease(lease);
+                args.settle(*settle);
+            }
+            self.run(&script::SETTLE, shard, args)
+        }))
+        .await?;
+        Ok(())
+    }
+
+    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<()> {
+        let shard = self.0.shards.of(lane);
+        let mut args = self.args(shard, now);
+        args.uuid(lane);
+        args.span(by);
+        self.run(&script::HOLD, shard, args).await.map(drop)
+    }
+
+    async fn release(&self, lane: Uuid) -> Result<()> {
+        let shard = self.0.shards.of(lane);
+        let mut args = self.args(shard, None);
+        args.uuid(lane);
+        self.run(&script::RELEASE, shard, args).await.map(drop)
+    }
+
+    async fn ready(&self) {
+        self.0.shards.ready().await;
+    }
+
+    /// Costs nothing while the generations are known: every script's answer tells its shard's.
+    async fn epoch(&self) -> Result<u64> {
+        let unknown = self.0.shards.unknown().into_iter();
+        try_join_all(unknown.map(|shard| self.run(&script::EPOCH, shard, self.args(shard, None))))
+            .await?;
+        Ok(self.0.shards.epoch())
+    }
+
+    async fn depth(&self, now: Now) -> Result<Depth> {
+        let shards = 0..self.0.shards.count();
+        let answers = try_join_all(
+            shards.map(|shard| self.run(&script::DEPTH, shard, self.args(shard, now))),
+        );
+        let mut sum = Depth::default();
+        for answer in answers.await? {
+            let depth = depth(&answer.result).map_err(|error| broken("depth", error))?;
+            sum.ready += depth.ready;
+            sum.parked += depth.parked;
+            sum.leased += depth.leased;
+            sum.oldest_due = sum.oldest_due.into_iter().chain(depth.oldest_due).min();
+        }
+        Ok(sum)
+    }
+}
+
+impl fmt::Debug for RedisQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisQueue")
+            .field("shards", &self.0.shards)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes in what is announced, until the queue is dropped.
+async fn listen(mut heard: Subscription, shards: Arc<Shards>) {
+    while let Some(heard) = heard.next().await {
+        match heard {
+            Heard::Message(message) => shards.announced(&message),
+            Heard::Gap => shards.forget(),
+        }
+    }
+}
+
+/// A limit in equal parts, none of them empty.
+fn shares(limit: usize, count: usize) -> Vec<usize> {
+    let count = count.min(limit);
+    let (each, rest) = (limit / count, limit % count);
+    (0..count).map(|n| each + usize::from(n < rest)).collect()
+}
+
+/// The leases that a claim answers.
+fn granted(result: Vec<Reply>) -> Result<Vec<Lease>, UnexpectedReply> {
+    let [ends, granted]: [Reply; 2] = result.try_into().map_err(|_| UnexpectedReply)?;
+    let until = ends.time()?.ok_or(UnexpectedReply)?;
+    let lease = |parts: &[Reply]| {
+        let [lane, delivery, fence] = parts else {
+            return Err(UnexpectedReply);
+        };
+        Ok(Lease {
+            delivery: delivery.uuid()?,
+            lane: lane.uuid()?,
+            fence: fence.int()?,
+            until,
+        })
+    };
+    granted.array()?.chunks(3).map(lease).collect()
+}
+
+/// Those of the leases that still stood, with their new end.
+fn standing(leases: &[&Lease], result: Vec<Reply>) -> Result<Vec<Lease>, UnexpectedReply> {
+    let [ends, stood]: [Reply; 2] = result.try_into().map_err(|_| UnexpectedReply)?;
+    let until = ends.time()?.ok_or(UnexpectedReply)?;
+    let mut standing = Vec::with_capacity(leases.len());
+    for (lease, stood) in leases.iter().zip(stood.array()?) {
+        if stood.int()? == 1 {
+            standing.push(Lease { until, ..**lease });
+        }
+    }
+    Ok(standing)
+}
+
+fn depth(result: &[Reply]) -> Result<Depth, UnexpectedReply> {
+    let [ready, parked, leased, oldest_due] = result else {
+        return Err(UnexpectedReply);
+    };
+    let count = |reply: &Reply| u64::try_from(reply.int()?).map_err(|_| UnexpectedReply);
+    Ok(Depth {
+        ready: count(ready)?,
+        parked: count(parked)?,
+        leased: count(leased)?,
+        oldest_due: oldest_due.time()?,
+    })
+}
+
+/// A script's arguments, in the forms that the scripts read.
+#[derive(Default)]
+struct Args(Vec<Bytes>);
+
+impl Args {
+    fn text(&mut self, text: &str) {
+        self.0.push(Bytes::copy_from_slice(text.as_bytes()));
+    }
+
+    fn int(&mut self, int: impl fmt::Display) {
+        self.0.push(format!("{int}").into());
+    }
+
+    fn uuid(&mut self, id: Uuid) {
+        self.0.push(Bytes::copy_from_slice(id.as_bytes()));
+    }
+
+    fn time(&mut self, at: Timestamp) {
+        self.int(at.as_micros().unsigned_abs().min(MAX_MICROS));
+    }
+
+    fn span(&mut self, by: Duration) {
+        self.int(micros(by));
+    }
+
+    fn lease(&mut self, lease: &Lease) {
+        self.uuid(lease.lane);
+        self.uuid(lease.delivery);
+        self.int(lease.fence);
+    }
+
+    fn settle(&mut self, settle: Settle) {
+        let (how, by) = match settle {
+            Settle::Done => ("done", Duration::ZERO),
+            Settle::After(by) => ("after", by),
+            Settle::Unused(by) => ("unused", by),
+        };
+        self.text(how);
+        self.span(by);
+    }
+
+    /// Jobs, lane by lane.
+    fn jobs(&mut self, jobs: &[&Job]) {
+        let mut lanes: HashMap<Uuid, Vec<&Job>> = HashMap::new();
+        for job in jobs {
+            lanes.entry(job.lane).or_default().push(job);
+        }
+        for (lane, jobs) in lanes {
+            let last = jobs[jobs.len() - 1];
+            self.uuid(lane);
+            self.text(last.tenant.as_str());
+            self.limits(last.limits);
+            self.int(jobs.len());
+            for job in jobs {
+                self.0.push(place(job));
+                self.time(job.due);
+                self.int(job.fence);
+            }
+        }
+    }
+
+    fn limits(&mut self, limits: LaneLimits) {
+        let (interval, tolerance) = limits.rate.map_or_else(Default::default, |rate| {
+            let interval = rate.per / rate.limit.max(1);
+            // A burst of a tenth of the limit.
+            (interval, interval * ((rate.limit / 10).max(1) - 1))
+        });
+        self.int(limits.max_in_flight);
+        self.span(interval);
+        self.span(tolerance);
+        self.int(u8::from(limits.ordered));
+    }
+}
+
+/// A job as a lane orders it: by sequence, byte by byte, and then by delivery.
+fn place(job: &Job) -> Bytes {
+    let sequence = job.sequence.cast_unsigned() ^ (1 << 63);
+    let mut place = sequence.to_be_bytes().to_vec();
+    place.extend_from_slice(job.delivery.as_bytes());
+    place.into()
+}
+
+fn micros(by: Duration) -> u64 {
+    u64::try_from(by.as_micros())
+        .unwrap_or(u64::MAX)
+        .min(MAX_MICROS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_shared_without_rest() {
+        assert_eq!(shares(10, 4), [3, 3, 2, 2]);
+        assert_eq!(shares(2, 4), [1, 1]);
+        assert_eq!(shares(250, 1), [250]);
+    }
+
+    #[test]
+    fn places_sort_as_sequences_do() {
+        let job = |sequence| Job {
+            delivery: Uuid::nil(),
+            lane: Uuid::nil(),
+            tenant: webhook_core::Tenant::default(),
+            due: Timestamp::EPOCH,
+            fence: 0,
+            sequence,
+            limits: LaneLimits::default(),
+        };
+        let places: Vec<_> = [i64::MIN, -1, 0, 1, 255, 256, i64::MAX]
+            .map(job)
+            .iter()
+            .map(place)
+            .collect();
+        assert!(places.is_sorted());
+    }
+}

@@ -1,0 +1,339 @@
+//! Which shard a lane is in, and what this process knows of each: whether it is worth asking.
+
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use uuid::Uuid;
+use webhook_core::Timestamp;
+
+use crate::reply::Answer;
+
+/// The shards of a queue.
+///
+/// An idle process asks a shard only when it has reason to: the shard said when something falls due, somebody
+/// announced that this has become sooner, or it has not been asked for long. Announcements may be lost. So every
+/// shard is asked once in `poll` times the number of shards, whatever was heard, and all of them whenever the
+/// subscription had a gap; and what the sweep pushes again comes back with the same knowledge.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    keys: Vec<[String; 5]>,
+    channel: String,
+    longest_silence: Duration,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    known: Vec<Known>,
+    /// Where the next claim begins.
+    first: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    generation: Option<i64>,
+    next_due: Option<Timestamp>,
+    /// When to ask again.
+    ask_at: Instant,
+    /// Counts what was learnt, so that an older answer does not undo a newer one.
+    version: u64,
+}
+
+/// A shard that is worth asking, and what was known when that was decided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) shard: usize,
+    version: u64,
+}
+
+impl Shards {
+    pub(crate) fn new(prefix: &str, count: usize, poll: Duration) -> Self {
+        let known = Known {
+            generation: None,
+            next_due: None,
+            ask_at: Instant::now(),
+            version: 0,
+        };
+        Self {
+            keys: (0..count).map(|shard| keys(prefix, shard, count)).collect(),
+            channel: format!("{prefix}:ready"),
+            longest_silence: poll * u32::try_from(count).unwrap_or(u32::MAX),
+            state: Mutex::new(State {
+                known: vec![known; count],
+                first: 0,
+            }),
+            wake: Notify::new(),
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The keys of a shard as a whole.
+    pub(crate) fn keys(&self, shard: usize) -> Vec<String> {
+        self.keys[shard].to_vec()
+    }
+
+    /// Where shards announce that something falls due sooner.
+    pub(crate) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    /// The shard of a lane: always the same, in every process and version.
+    pub(crate) fn of(&self, lane: Uuid) -> usize {
+        let (high, low) = lane.as_u64_pair();
+        // The finaliser of SplitMix64: the low bits depend on all bits.
+        let mut hash = high ^ low;
+        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        hash ^= hash >> 31;
+        let count = self.keys.len() as u64;
+        usize::try_from(hash % count).unwrap_or(0)
+    }
+
+    /// The shards that are worth asking now, or all; they take turns to be the first.
+    pub(crate) fn worth_asking(&self, all: bool) -> Vec<Asked> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let count = state.known.len();
+        let first = state.first;
+        state.first = (first + 1) % count;
+        let turns = (first..count).chain(0..first);
+        turns
+            .filter(|shard| all || state.known[*shard].ask_at <= now)
+            .map(|shard| Asked {
+                shard,
+                version: state.known[shard].version,
+            })
+            .collect()
+    }
+
+    /// Takes in what a claim learnt. It has seen all there was, so it replaces what was known before; not what was
+    /// learnt meanwhile.
+    pub(crate) fn claimed(&self, asked: Asked, answer: &Answer) {
+        let mut state = self.state();
+        let known = &mut state.known[asked.shard];
+        if known.version == asked.version {
+            known.next_due = None;
+            known.ask_at = Instant::now() + self.longest_silence;
+        }
+        known.generation = Some(answer.generation);
+        known.learn(answer.now, answer.next_due);
+    }
+
+    /// Takes in what any other script learnt, and wakes the worker if there is something to claim sooner.
+    pub(crate) fn heard(&self, shard: usize, answer: &Answer) {
+        let mut state = self.state();
+        state.known[shard].generation = Some(answer.generation);
+        self.learn(state, shard, answer.now, answer.next_due);
+    }
+
+    /// Takes in an announcement: a shard, its time, and when something falls due.
+    pub(crate) fn announced(&self, message: &[u8]) {
+        let state = self.state();
+        match announcement(message).filter(|(shard, ..)| *shard < state.known.len()) {
+            Some((shard, now, next_due)) => self.learn(state, shard, now, Some(next_due)),
+            None => tracing::debug!("an announcement that cannot be read"),
+        }
+    }
+
+    /// Forgets all: announcements may be lost, and so may be the shards' contents.
+    pub(crate) fn forget(&self) {
+        for known in &mut self.state().known {
+            known.generation = None;
+            known.ask_at = Instant::now();
+            known.version += 1;
+        }
+        self.wake.notify_one();
+    }
+
+    /// When the next job may be due, as far as known.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let state = self.state();
+        state.known.iter().filter_map(|known| known.next_due).min()
+    }
+
+    /// The shards whose generation is not known.
+    pub(crate) fn unknown(&self) -> Vec<usize> {
+        let state = self.state();
+        let shards = state.known.iter().enumerate();
+        shards
+            .filter(|(_, known)| known.generation.is_none())
+            .map(|(shard, _)| shard)
+            .collect()
+    }
+
+    /// One number for the generations of all shards.
+    pub(crate) fn epoch(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for known in &self.state().known {
+            hasher.write_i64(known.generation.unwrap_or_default());
+        }
+        hasher.finish()
+    }
+
+    /// Returns when something was learnt that makes a claim worth while.
+    pub(crate) async fn ready(&self) {
+        self.wake.notified().await;
+    }
+
+    fn learn(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        shard: usize,
+        now: Timestamp,
+        next_due: Option<Timestamp>,
+    ) {
+        let is_sooner = state.known[shard].learn(now, next_due);
+        drop(state);
+        if is_sooner {
+            self.wake.notify_one();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Answers whether the shard is to be asked sooner than it was.
+    fn learn(&mut self, now: Timestamp, next_due: Option<Timestamp>) -> bool {
+        self.version += 1;
+        let Some(next_due) = next_due else {
+            return false;
+        };
+        self.next_due = Some(self.next_due.map_or(next_due, |known| known.min(next_due)));
+        let ask_at = Instant::now().checked_add(next_due.since(now));
+        let is_sooner = ask_at.is_some_and(|at| at < self.ask_at);
+        if let Some(at) = ask_at.filter(|_| is_sooner) {
+            self.ask_at = at;
+        }
+        is_sooner
+    }
+}
+
+/// The keys that `lua/lanes.lua` names. The tag in braces keeps a shard in one slot of a cluster; the count is part
+/// of it because with another count the lanes are elsewhere.
+fn keys(prefix: &str, shard: usize, count: usize) -> [String; 5] {
+    ["", ":turns", ":timers", ":leases", ":due"]
+        .map(|suffix| format!("{{{prefix}:{shard}/{count}}}{suffix}"))
+}
+
+fn announcement(message: &[u8]) -> Option<(usize, Timestamp, Timestamp)> {
+    let mut parts = std::str::from_utf8(message).ok()?.split(' ');
+    let shard = parts.next()?.parse().ok()?;
+    let mut time = || Some(Timestamp::from_micros(parts.next()?.parse().ok()?));
+    Some((shard, time()?, time()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLL: Duration = Duration::from_secs(30);
+
+    fn answer(next_due: Option<i64>) -> Answer {
+        Answer {
+            generation: 1,
+            now: Timestamp::from_seconds(100),
+            next_due: next_due.map(Timestamp::from_seconds),
+            result: vec![],
+        }
+    }
+
+    fn asked(shards: &Shards) -> Vec<usize> {
+        let asked = shards.worth_asking(false);
+        asked.into_iter().map(|asked| asked.shard).collect()
+    }
+
+    /// Asks all and learns that nothing waits.
+    fn fall_silent(shards: &Shards) {
+        for asked in shards.worth_asking(true) {
+            shards.claimed(asked, &answer(None));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_shard_is_asked_once_in_a_while() {
+        let shards = Shards::new("p", 2, POLL);
+        assert_eq!(asked(&shards), [0, 1]);
+        assert_eq!(asked(&shards), [1, 0], "they take turns");
+        fall_silent(&shards);
+        assert!(asked(&shards).is_empty());
+        tokio::time::advance(2 * POLL).await;
+        assert_eq!(asked(&shards).len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_is_asked_when_something_falls_due() {
+        let shards = Shards::new("p", 2, POLL);
+        fall_silent(&shards);
+        shards.heard(1, &answer(Some(110)));
+        assert!(asked(&shards).is_empty());
+        assert_eq!(shards.next_due(), Some(Timestamp::from_seconds(110)));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(asked(&shards), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_announcement_or_a_gap_makes_shards_worth_asking() {
+        let shards = Shards::new("p", 2, POLL);
+        fall_silent(&shards);
+        for nonsense in ["", "2 0 0", "x 0 0", "0 0"] {
+            shards.announced(nonsense.as_bytes());
+        }
+        assert!(asked(&shards).is_empty());
+        shards.announced(b"0 100 100");
+        assert_eq!(asked(&shards), [0]);
+        shards.ready().await;
+        fall_silent(&shards);
+        shards.forget();
+        assert_eq!(asked(&shards).len(), 2);
+        assert_eq!(shards.unknown(), [0, 1]);
+        shards.ready().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_does_not_undo_what_was_heard_meanwhile() {
+        let shards = Shards::new("p", 1, POLL);
+        let under_way = shards.worth_asking(true)[0];
+        shards.announced(b"0 100 100");
+        shards.claimed(under_way, &answer(None));
+        assert_eq!(asked(&shards), [0]);
+    }
+
+    #[tokio::test]
+    async fn a_lane_stays_in_its_shard_and_lanes_are_spread() {
+        let shards = Shards::new("p", 16, POLL);
+        assert_eq!(shards.of(Uuid::from_u128(1)), 5);
+        let mut counts = [0; 16];
+        for lane in 0..1_600_u128 {
+            counts[shards.of(Uuid::from_u128(lane))] += 1;
+        }
+        assert!(
+            counts.iter().all(|count| (60..140).contains(count)),
+            "{counts:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_new_generation_of_one_shard_is_a_new_epoch() {
+        let shards = Shards::new("p", 2, POLL);
+        fall_silent(&shards);
+        let before = shards.epoch();
+        shards.heard(
+            1,
+            &Answer {
+                generation: 2,
+                ..answer(None)
+            },
+        );
+        assert_ne!(shards.epoch(), before);
+    }
+}

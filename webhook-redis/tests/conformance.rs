@@ -1,0 +1,23 @@
+//! The queue passes the suites beside a store, on each topology.
+
+mod support;
+
+mod standalone {
+    use super::support::{Beside, Standalone};
+
+    webhook_core::store_conformance!(Beside<Standalone>);
+    webhook_core::queue_conformance!(Beside<Standalone>);
+}
+
+mod cluster {
+    use super::support::{Beside, Cluster};
+
+    webhook_core::store_conformance!(Beside<Cluster>);
+    webhook_core::queue_conformance!(Beside<Cluster>);
+}
+
+mod sentinel {
+    use super::support::{Beside, Sentinel};
+
+    webhook_core::queue_conformance!(Beside<Sentinel>);
+}

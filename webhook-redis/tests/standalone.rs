@@ -1,0 +1,336 @@
+//! What the queue does beyond the suites, on a single server.
+
+mod support;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use support::server::{Link, address, command, erase};
+use support::{Standalone, builder, claim, jobs, lane, prefix, url};
+use uuid::Uuid;
+use webhook_core::testing::run;
+use webhook_core::{ErrorKind, Job, LaneLimits, Now, Queue, Settle, Timestamp};
+use webhook_redis::RedisQueue;
+
+const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
+const MINUTE: Duration = Duration::from_secs(60);
+const CLAIM: &str = concat!(
+    include_str!("../src/lua/lanes.lua"),
+    include_str!("../src/lua/claim.lua")
+);
+
+async fn queue() -> RedisQueue {
+    let queue = builder::<Standalone>().connect().await;
+    queue.expect("the address is a Redis URL")
+}
+
+/// A queue with a known prefix.
+async fn queue_of(prefix: &str) -> RedisQueue {
+    let queue = RedisQueue::builder(&url::<Standalone>()).key_prefix(prefix);
+    queue.connect().await.expect("the address is a Redis URL")
+}
+
+fn server() -> String {
+    address(&url::<Standalone>())
+}
+
+fn ids(jobs: &[Job]) -> HashSet<Uuid> {
+    jobs.iter().map(|job| job.delivery).collect()
+}
+
+async fn push(queue: &RedisQueue, jobs: &[Job], now: Now) {
+    queue.push(jobs, now).await.expect("the server answers");
+}
+
+#[test]
+fn a_url_or_a_setting_that_cannot_work_is_rejected() {
+    run(async {
+        let builder = |url| RedisQueue::builder(url);
+        for rejected in [
+            builder("not a url"),
+            builder("redis://"),
+            builder("redis://localhost").key_prefix("a{b}"),
+            builder("redis://localhost").key_prefix(""),
+            builder("redis://localhost").shards(0),
+            builder("redis://localhost").command_timeout(Duration::ZERO),
+        ] {
+            let error = rejected.connect().await.expect_err("it cannot work");
+            assert_eq!(error.kind(), ErrorKind::Rejected);
+        }
+    });
+}
+
+#[test]
+fn scripts_that_the_server_forgot_are_sent_again() {
+    run(async {
+        let queue = queue().await;
+        let jobs = jobs(lane(), 2, T0);
+        push(&queue, &jobs[..1], Some(T0)).await;
+        command(&server(), &[&[b"SCRIPT", b"FLUSH"]]).await;
+        push(&queue, &jobs[1..], Some(T0)).await;
+        command(&server(), &[&[b"SCRIPT", b"FLUSH"]]).await;
+        assert_eq!(claim(&queue, 10, Some(T0)).await.len(), 2);
+    });
+}
+
+#[test]
+fn loss_changes_the_epoch_and_a_push_makes_it_good() {
+    run(async {
+        let prefix = prefix();
+        let queue = queue_of(&prefix).await;
+        let jobs = jobs(lane(), 3, T0);
+        push(&queue, &jobs, Some(T0)).await;
+        let lost = claim(&queue, 1, Some(T0)).await[0];
+        let epoch = queue.epoch().await.expect("the server answers");
+        assert_eq!(queue.epoch().await.expect("the server answers"), epoch);
+
+        erase(&server(), &prefix).await;
+        assert!(claim(&queue, 10, Some(T0)).await.is_empty());
+        assert_ne!(queue.epoch().await.expect("the server answers"), epoch);
+        push(&queue, &jobs, Some(T0)).await;
+        let claimed = claim(&queue, 10, Some(T0)).await;
+        assert_eq!(claimed.len(), 3);
+        assert!(claimed.iter().all(|lease| lease.fence > lost.fence));
+    });
+}
+
+#[test]
+fn fences_exceed_what_the_store_knows_whatever_the_clock_says() {
+    run(async {
+        let queue = queue().await;
+        let mut jobs = jobs(lane(), 2, T0);
+        // The year 2200: another server's clock was ahead of this one's.
+        jobs[0].fence = 7_258_118_400_000_000;
+        push(&queue, &jobs, Some(T0)).await;
+        let claimed = claim(&queue, 2, Some(T0)).await;
+        assert!(claimed.iter().all(|lease| lease.fence > jobs[0].fence));
+        assert_ne!(claimed[0].fence, claimed[1].fence);
+    });
+}
+
+#[test]
+fn two_processes_claim_each_job_once() {
+    run(async {
+        let prefix = prefix();
+        let queues = [queue_of(&prefix).await, queue_of(&prefix).await];
+        let jobs: Vec<_> = (0..50).flat_map(|_| jobs(lane(), 20, T0)).collect();
+        push(&queues[0], &jobs, Some(T0)).await;
+        let take_all = async |queue: &RedisQueue| {
+            let mut all = Vec::new();
+            loop {
+                let claimed = claim(queue, 7, Some(T0)).await;
+                if claimed.is_empty() {
+                    return all;
+                }
+                all.extend(claimed.iter().map(|lease| lease.delivery));
+            }
+        };
+        let (mut all, others) = tokio::join!(take_all(&queues[0]), take_all(&queues[1]));
+        all.extend(others);
+        assert_eq!(all.len(), 1_000);
+        assert_eq!(HashSet::from_iter(all), ids(&jobs));
+    });
+}
+
+#[test]
+fn more_leases_than_a_script_takes_back_end_at_once() {
+    run(async {
+        let queue = queue().await;
+        let jobs = jobs(lane(), 600, T0);
+        push(&queue, &jobs, Some(T0)).await;
+        assert_eq!(claim(&queue, 1_000, Some(T0)).await.len(), 600);
+        assert_eq!(claim(&queue, 1_000, Some(T0)).await.len(), 0);
+        assert_eq!(claim(&queue, 1_000, Some(T0 + MINUTE)).await.len(), 600);
+    });
+}
+
+#[test]
+fn a_lane_that_becomes_ordered_is_lined_up_and_back() {
+    run(async {
+        let queue = queue().await;
+        let lane = lane();
+        let mut jobs = jobs(lane, 1_500, T0);
+        // The later a job was accepted the earlier it is due.
+        for (job, due) in jobs.iter_mut().zip((0..1_500).rev()) {
+            job.due = T0 + Duration::from_secs(due);
+        }
+        let all_due = Some(T0 + 60 * MINUTE);
+        push(&queue, &jobs, all_due).await;
+        let ordered = LaneLimits {
+            max_in_flight: 1,
+            ordered: true,
+            rate: None,
+        };
+        jobs.iter_mut().for_each(|job| job.limits = ordered);
+        push(&queue, &jobs[..1], all_due).await;
+        for job in &jobs[..3] {
+            let claimed = claim(&queue, 10, all_due).await;
+            assert_eq!(claimed.len(), 1);
+            assert_eq!(claimed[0].delivery, job.delivery);
+            let done = [(claimed[0], Settle::Done)];
+            queue.settle(&done, all_due).await.expect("settles");
+        }
+        jobs[3].limits.ordered = false;
+        push(&queue, &jobs[3..4], all_due).await;
+        assert_eq!(
+            claim(&queue, 1, all_due).await[0].delivery,
+            jobs[1_499].delivery
+        );
+    });
+}
+
+#[test]
+fn garbage_in_a_lane_stops_neither_others_nor_itself_for_long() {
+    run(async {
+        let prefix = prefix();
+        let queue = queue_of(&prefix).await;
+        for kind in ["lane", "waiting", "leased"] {
+            let (good, bad) = (jobs(lane(), 1, T0), jobs(lane(), 1, T0));
+            push(&queue, &good, Some(T0)).await;
+            push(&queue, &bad, Some(T0)).await;
+            let mut key = format!("{{{prefix}:0/1}}:{kind}:").into_bytes();
+            key.extend_from_slice(bad[0].lane.as_bytes());
+            command(&server(), &[&[b"SET", &key, b"garbage"]]).await;
+            let claimed = claim(&queue, 10, Some(T0)).await;
+            assert_eq!(claimed.len(), 1, "{kind}");
+            assert_eq!(claimed[0].lane, good[0].lane, "{kind}");
+            push(&queue, &bad, Some(T0)).await;
+            assert_eq!(
+                claim(&queue, 10, Some(T0)).await[0].lane,
+                bad[0].lane,
+                "{kind}"
+            );
+        }
+    });
+}
+
+#[test]
+fn held_and_parked_jobs_cost_a_claim_nothing() {
+    run(async {
+        let prefix = prefix();
+        let queue = queue_of(&prefix).await;
+        let later = T0 + 60 * MINUTE;
+        push(&queue, &jobs(lane(), 5_000, later), Some(T0)).await;
+        let lanes: Vec<_> = (0..1_000).map(|_| jobs(lane(), 2, later)).collect();
+        push(&queue, &lanes.concat(), Some(T0)).await;
+        for _ in 0..20 {
+            let held = lane();
+            queue.hold(held, MINUTE, Some(T0)).await.expect("holds");
+            push(&queue, &jobs(held, 10, T0), Some(T0)).await;
+        }
+        // The lanes that were held leave the ring.
+        assert!(claim(&queue, 10, Some(T0)).await.is_empty());
+        push(&queue, &jobs(lane(), 1, T0), Some(T0)).await;
+        assert!(calls_of_a_claim(&prefix).await < 40);
+    });
+}
+
+/// How many commands a claim runs inside of its script: nobody else's come between those of a transaction.
+async fn calls_of_a_claim(prefix: &str) -> u64 {
+    let shard = format!("{{{prefix}:0/1}}");
+    let keys =
+        ["", ":turns", ":timers", ":leases", ":due"].map(|suffix| format!("{shard}{suffix}"));
+    let (now, channel) = (T0.as_micros().to_string(), format!("{prefix}:ready"));
+    let mut eval: Vec<&[u8]> = vec![b"EVAL", CLAIM.as_bytes(), b"5"];
+    eval.extend(keys.iter().map(String::as_bytes));
+    let args = [&now, &channel, "0", "10", "60000000"];
+    eval.extend(args.iter().map(|arg| arg.as_bytes()));
+    let stats: &[&[u8]] = &[b"INFO", b"commandstats"];
+    let reply = command(&server(), &[&[b"MULTI"], stats, &eval, stats, &[b"EXEC"]]).await;
+    let (before, after) = reply.split_at(reply.rfind("# Commandstats").expect("two answers"));
+    assert!(before.contains("# Commandstats"), "{reply}");
+    let calls = |stats: &str| -> u64 {
+        let counts = stats.split("calls=").skip(1);
+        counts
+            .filter_map(|rest| rest.split(',').next()?.parse::<u64>().ok())
+            .sum()
+    };
+    calls(after) - calls(before)
+}
+
+#[test]
+fn a_job_of_another_process_is_announced() {
+    run(async {
+        let prefix = prefix();
+        let (worker, other) = (queue_of(&prefix).await, queue_of(&prefix).await);
+        assert!(claim(&worker, 10, None).await.is_empty());
+        push(&other, &jobs(lane(), 1, T0), None).await;
+        // What it heard before, of its own connections, makes it look as well.
+        while claim(&worker, 10, None).await.is_empty() {
+            worker.ready().await;
+        }
+    });
+}
+
+#[test]
+fn an_idle_worker_asks_only_when_it_has_reason_to() {
+    run(async {
+        let link = Link::to(server(), true).await;
+        let queue = RedisQueue::builder(&link.url).key_prefix(&prefix());
+        let queue = queue.connect().await.expect("the address is a Redis URL");
+        let held = lane();
+        queue.hold(held, 60 * MINUTE, None).await.expect("holds");
+        push(&queue, &jobs(held, 1, T0), None).await;
+        queue.epoch().await.expect("the server answers");
+        assert!(claim(&queue, 10, None).await.is_empty());
+        // The news of both connections have arrived when nothing is sent for a while.
+        let mut before = link.scripts();
+        let mut silent = 0;
+        while silent < 1_000 {
+            assert!(claim(&queue, 10, None).await.is_empty());
+            queue.epoch().await.expect("the server answers");
+            push(&queue, &[], None).await;
+            tokio::task::yield_now().await;
+            silent = if link.scripts() == before {
+                silent + 1
+            } else {
+                0
+            };
+            before = link.scripts();
+        }
+        let options = webhook_core::ClaimOptions::new(1, MINUTE);
+        let next_due = queue.claim(options, None).await.expect("answers").next_due;
+        assert!(next_due.is_some(), "the end of the hold is known");
+        queue.release(held).await.expect("releases");
+        assert_eq!(claim(&queue, 10, None).await.len(), 1);
+    });
+}
+
+#[test]
+fn a_broken_connection_is_mended() {
+    run(async {
+        let link = Link::to(server(), true).await;
+        let queue = RedisQueue::builder(&link.url)
+            .key_prefix(&prefix())
+            .command_timeout(Duration::from_millis(200));
+        let queue = queue.connect().await.expect("the address is a Redis URL");
+        let jobs = jobs(lane(), 1, T0);
+        push(&queue, &jobs, Some(T0)).await;
+        link.set_up(false);
+        let error = queue.push(&jobs, Some(T0)).await.expect_err("it is away");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        link.set_up(true);
+        while queue.push(&jobs, Some(T0)).await.is_err() {}
+        assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
+    });
+}
+
+#[test]
+fn a_server_that_is_away_at_the_start_is_found_later() {
+    run(async {
+        let link = Link::to(server(), false).await;
+        let queue = RedisQueue::builder(&link.url)
+            .key_prefix(&prefix())
+            .connect_timeout(Duration::from_millis(200))
+            .command_timeout(Duration::from_millis(200));
+        let queue = queue.connect().await.expect("being away is no error");
+        let jobs = jobs(lane(), 1, T0);
+        let error = queue.push(&jobs, Some(T0)).await.expect_err("it is away");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(queue.epoch().await.is_err());
+        link.set_up(true);
+        while queue.push(&jobs, Some(T0)).await.is_err() {}
+        queue.ready().await;
+        assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
+    });
+}
