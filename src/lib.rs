@@ -16,6 +16,9 @@ pub use webhook_core::*;
 #[cfg(feature = "postgres")]
 #[doc(inline)]
 pub use webhook_postgres::*;
+#[cfg(feature = "redis")]
+#[doc(inline)]
+pub use webhook_redis::*;
 #[cfg(feature = "sqlite")]
 #[doc(inline)]
 pub use webhook_sqlite::*;

@@ -122,7 +122,7 @@ impl Arena {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["node", "--store", &place.store]);
         if let Some(queue) = &place.queue {
-            command.args(["--queue", queue]);
+            command.args(["--queue", queue, "--key-prefix", &place.key_prefix]);
         }
         command.args(["--lease-margin", &place.lease_margin.to_string()]);
         command
@@ -146,6 +146,10 @@ impl Arena {
                 Err(format!("a node did not start\n{log}").into())
             }
         }
+    }
+
+    pub(crate) fn setting(&self) -> Setting {
+        self.setting
     }
 
     /// Kills a node, as a crash would.

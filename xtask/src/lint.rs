@@ -29,6 +29,18 @@ const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
         "a receiver that dribbles; no assertion waits for it",
     ),
     (
+        "tests-do-not-sleep",
+        "tests/faults/arena.rs",
+        concat!("thread::", "sleep("),
+        "faults happen in real time, between processes",
+    ),
+    (
+        "tests-do-not-sleep",
+        "tests/faults/sink.rs",
+        "(DELAY)",
+        "a receiver that takes its time; no assertion waits for it",
+    ),
+    (
         "tests-are-not-ignored",
         "webhook-core/tests/ssrf.rs",
         "run by proxies_from_the_environment_are_ignored",

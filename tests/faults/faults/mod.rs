@@ -9,6 +9,7 @@ mod disk;
 mod network;
 mod postgres;
 mod process;
+mod redis;
 mod upgrade;
 
 /// A kind of harm, and where it is done.
@@ -20,9 +21,11 @@ pub(crate) struct Fault {
     pub(crate) run: fn(&mut Arena, &mut Servers) -> Result<Fired>,
 }
 
-use Setting::{Postgres, ProxiedPostgres, SmallDisk, Sqlite};
+use Setting::{
+    Cluster, Postgres, ProxiedPostgres, ProxiedRedis, Redis, Sentinel, SmallDisk, Sqlite,
+};
 
-const STORES: &[Setting] = &[Sqlite, Postgres];
+const STORES: &[Setting] = &[Sqlite, Postgres, Redis];
 
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
@@ -51,7 +54,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "migrated-together",
-        settings: STORES,
+        settings: &[Sqlite, Postgres],
         lease_margin: 15,
         run: upgrade::migrated_together,
     },
@@ -63,7 +66,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "postgres-killed",
-        settings: &[Postgres],
+        settings: &[Postgres, Redis],
         lease_margin: 2,
         run: postgres::killed,
     },
@@ -75,14 +78,44 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "connections-cut",
-        settings: &[ProxiedPostgres],
+        settings: &[ProxiedPostgres, ProxiedRedis],
         lease_margin: 2,
         run: network::cut,
     },
     Fault {
         name: "connections-stalled",
-        settings: &[ProxiedPostgres],
+        settings: &[ProxiedPostgres, ProxiedRedis],
         lease_margin: 2,
         run: network::stalled,
+    },
+    Fault {
+        name: "redis-killed",
+        settings: &[Redis],
+        lease_margin: 2,
+        run: redis::killed,
+    },
+    Fault {
+        name: "redis-emptied",
+        settings: &[Redis],
+        lease_margin: 2,
+        run: redis::emptied,
+    },
+    Fault {
+        name: "redis-flushed",
+        settings: &[Redis],
+        lease_margin: 2,
+        run: redis::flushed,
+    },
+    Fault {
+        name: "scripts-flushed",
+        settings: &[Redis],
+        lease_margin: 2,
+        run: redis::scripts_flushed,
+    },
+    Fault {
+        name: "failed-over",
+        settings: &[Cluster, Sentinel],
+        lease_margin: 2,
+        run: redis::failed_over,
     },
 ];
