@@ -1,6 +1,7 @@
 //! Stores that pass every call on: behind an `Arc`, and for tests with something before each call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -55,6 +56,11 @@ macro_rules! forward_store {
             async fn ping(&self) -> Result<()> {
                 $(self.$before("ping").await?;)?
                 <$inner as Store>::ping(self).await
+            }
+
+            async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
+                $(self.$before("maintain").await?;)?
+                <$inner as Store>::maintain(self, retention, now).await
             }
 
             async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {

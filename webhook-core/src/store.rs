@@ -206,6 +206,14 @@ pub trait Store: Send + Sync {
     /// When it does not.
     async fn ping(&self) -> Result<()>;
 
+    /// Housekeeping, a bounded amount of it: drops what has ended longer than `retention` ago, but nothing
+    /// that a live delivery needs, and what else the backend needs from time to time. The engine calls it
+    /// about once an hour, in every process.
+    ///
+    /// # Errors
+    /// When the backend fails; the rest is for the next call.
+    async fn maintain(&self, retention: Duration, now: Now) -> Result<()>;
+
     /// Stores a new endpoint.
     ///
     /// # Errors

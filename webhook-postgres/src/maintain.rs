@@ -2,43 +2,45 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, Row};
+use sqlx::{Connection, Executor, Row};
 use webhook_core::Now;
 
 use crate::column::{at, micros};
 use crate::insert::KEY_WINDOW;
-use crate::statements::Statements;
+use crate::store::Shared;
 
-/// Beyond today. Long enough for a holiday without any process running.
+/// Today and beyond. Long enough for a holiday without any process running.
 const DAYS_AHEAD: i32 = 8;
+/// Rows of each kind that are deleted in a call.
 const MAX_ROWS: i64 = 10_000;
 
-/// What a round of housekeeping did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Maintained {
-    pub(crate) made: i32,
-    pub(crate) dropped: i32,
-}
-
-/// One round. What has been finished for longer than `retention` goes.
-pub(crate) async fn maintain(
-    connection: &mut PgConnection,
-    sql: &Statements,
-    retention: Duration,
-    now: Now,
-) -> sqlx::Result<Maintained> {
-    let row = sql
-        .maintain
-        .query_once()
-        .bind(at(now))
-        .bind(DAYS_AHEAD)
-        .bind(micros(retention))
-        .bind(micros(KEY_WINDOW))
-        .bind(MAX_ROWS)
-        .fetch_one(connection)
-        .await?;
-    Ok(Maintained {
-        made: row.try_get("made")?,
-        dropped: row.try_get("dropped")?,
-    })
+impl Shared {
+    /// One round, unless another process is at it.
+    pub(crate) async fn maintain(&self, retention: Duration, now: Now) -> sqlx::Result<()> {
+        let mut connection = self.pool.acquire().await?;
+        let mut tx = connection.begin().await?;
+        // Rather not now than behind a long query, with everyone else behind us.
+        tx.execute("SET LOCAL lock_timeout = '2s'").await?;
+        let lock = self.sql.lock_maintenance.query().fetch_one(&mut *tx);
+        if !lock.await?.try_get::<bool, _>(0)? {
+            return Ok(());
+        }
+        let query = self
+            .sql
+            .maintain
+            .query_once()
+            .bind(at(now))
+            .bind(DAYS_AHEAD);
+        let query = query
+            .bind(micros(retention))
+            .bind(micros(KEY_WINDOW))
+            .bind(MAX_ROWS);
+        let row = query.fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        let (made, dropped): (i32, i32) = (row.try_get("made")?, row.try_get("dropped")?);
+        if made + dropped > 0 {
+            tracing::info!(made, dropped, "partitions were made and dropped");
+        }
+        Ok(())
+    }
 }

@@ -80,6 +80,7 @@ statements! {
     jobs,
     load,
     lock_event,
+    lock_maintenance,
     maintain,
     mark_lane,
     record,

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -129,6 +131,13 @@ impl Store for PgStore {
     async fn ping(&self) -> Result<()> {
         let answer = sqlx::query("SELECT 1").execute(&self.0.pool).await;
         answer.map(drop).map_err(failed("ping"))
+    }
+
+    async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
+        self.0
+            .maintain(retention, now)
+            .await
+            .map_err(failed("maintain"))
     }
 
     async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {

@@ -14,7 +14,7 @@
 //! A host that keeps its own tables in SQLite gives its pool to [`SqliteStoreBuilder::open_in`]; then
 //! `enqueue_in` joins its transactions.
 //!
-//! Finished events stay until [`SqliteStore::prune`] is called.
+//! Finished events go when the dispatcher's retention is over.
 
 mod builder;
 mod claim;

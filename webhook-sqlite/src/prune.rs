@@ -1,8 +1,10 @@
 //! Deleting what has ended long ago.
 
+use std::time::Duration;
+
 use sqlx::Row;
 use uuid::Uuid;
-use webhook_core::Timestamp;
+use webhook_core::{Now, Timestamp};
 
 use crate::insert::KEY_WINDOW;
 use crate::sql::Bound;
@@ -12,6 +14,13 @@ use crate::store::Shared;
 const BATCH: i64 = 512;
 
 impl Shared {
+    pub(crate) async fn maintain(&self, retention: Duration, now: Now) -> sqlx::Result<()> {
+        let mut tx = self.database.write().await?;
+        let now = self.database.now(&mut tx, now).await?;
+        tx.rollback().await?;
+        self.prune(now - retention).await.map(drop)
+    }
+
     pub(crate) async fn prune(&self, older_than: Timestamp) -> sqlx::Result<u64> {
         self.prune_keys().await?;
         let (mut pruned, mut after) = (0, Some(0));

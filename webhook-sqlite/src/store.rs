@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Notify;
@@ -83,7 +85,7 @@ impl SqliteStore {
     /// Deletes the events that were accepted before `older_than`, with their deliveries and attempts, unless
     /// one of the deliveries is unfinished or ended later. Returns how many events it deleted.
     ///
-    /// Call it now and then: nothing else deletes. It works in batches, between which others can write. The
+    /// The engine does this by itself, with its retention. It works in batches, between which others can write. The
     /// file does not shrink; what is freed is used again.
     ///
     /// # Errors
@@ -144,6 +146,13 @@ impl Store for SqliteStore {
 
     async fn ping(&self) -> Result<()> {
         self.0.ping().await.map_err(failed("ping"))
+    }
+
+    async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
+        self.0
+            .maintain(retention, now)
+            .await
+            .map_err(failed("maintain"))
     }
 
     async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {

@@ -55,6 +55,10 @@ impl Store for Broken {
         failure(self.0)
     }
 
+    async fn maintain(&self, _: std::time::Duration, _: Now) -> Result<()> {
+        failure(self.0)
+    }
+
     async fn insert_endpoint(&self, _: &Endpoint) -> Result<()> {
         failure(self.0)
     }

@@ -42,6 +42,7 @@ pub(super) struct Config {
     pub(super) max_payload: usize,
     pub(super) max_response_body: usize,
     pub(super) max_age: Duration,
+    pub(super) retention: Duration,
     pub(super) retry: RetryPolicy,
     pub(super) user_agent: HeaderValue,
     /// Not one of the host's, which may not keep its deadline.
@@ -50,6 +51,9 @@ pub(super) struct Config {
 
 impl Config {
     const MIN_LEASE_MARGIN: Duration = Duration::from_secs(1);
+
+    /// By which what is kept outlives what may wait: partitions go by the day.
+    const RETENTION_MARGIN: Duration = Duration::from_secs(86_400);
 
     /// How long an attempt of this length owns its delivery.
     pub(super) fn lease(&self, timeout: Duration) -> Duration {
@@ -66,6 +70,7 @@ impl Default for Config {
             max_payload: 256 * 1024,
             max_response_body: 16 * 1024,
             max_age: Duration::from_secs(7 * 86_400),
+            retention: Duration::from_secs(30 * 86_400),
             retry: RetryPolicy::default(),
             user_agent: HeaderValue::from_static(concat!(
                 "webhook-delivery/",
@@ -86,6 +91,9 @@ pub enum BuildError {
     /// No transport was given, and the crate is built without its own (feature `reqwest`).
     #[error("no transport: give one with `transport`, or enable the feature `reqwest`")]
     MissingTransport,
+    /// What is kept for a shorter time than it may wait would be gone before it is delivered.
+    #[error("the retention must be longer than the maximum age, by a day at least")]
+    Retention,
     /// The HTTP client could not be made.
     #[error("the HTTP transport cannot be made")]
     Transport(#[source] crate::error::BoxError),
@@ -203,6 +211,14 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
+    /// How long events, ended deliveries and their attempts are kept; 30 days unless said. Must be longer
+    /// than [`max_age`](Self::max_age) by a day, so that nothing goes that is still to be delivered.
+    #[must_use]
+    pub fn retention(mut self, time: Duration) -> Self {
+        self.config.retention = time;
+        self
+    }
+
     /// Makes ids, secrets and jitter repeatable: for tests only.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -213,8 +229,11 @@ impl<S: Store + 'static> Builder<S> {
     /// The dispatcher. Starts nothing: deliveries go out while [`Dispatcher::run`] is running.
     ///
     /// # Errors
-    /// When a queue or a transport is missing, or the HTTP client cannot be made.
+    /// When a queue or a transport is missing, the retention is too short, or the HTTP client cannot be made.
     pub fn build(self) -> Result<Dispatcher<S>, BuildError> {
+        if self.config.retention < self.config.max_age + Config::RETENTION_MARGIN {
+            return Err(BuildError::Retention);
+        }
         let store = Arc::new(self.store);
         let has_index = self.queue.is_some();
         let queue = self

@@ -4,11 +4,13 @@
 //! - `enqueue.rs`: the way in; concurrent calls share an insert.
 //! - `worker.rs`: claims, and keeps the slots full; `attempt.rs`: one HTTP try; `recorder.rs`: writes what came out.
 //! - `sweep.rs`: repairs an index queue from the store.
+//! - `maintain.rs`: the store's housekeeping.
 //! - `manage.rs`: endpoints, events and deliveries, for people.
 
 mod attempt;
 mod builder;
 mod enqueue;
+mod maintain;
 mod manage;
 mod recorder;
 mod sweep;

@@ -70,6 +70,9 @@ impl Engine {
             let (engine, cancelled) = (Arc::clone(&self), sweeping.clone());
             tokio::spawn(async move { cancelled.run_until_cancelled(engine.sweep_all()).await })
         });
+        let (engine, cancelled) = (Arc::clone(&self), sweeping.clone());
+        let keeper =
+            tokio::spawn(async move { cancelled.run_until_cancelled(engine.maintain_all()).await });
         for _ in 0..self.config.max_in_flight {
             pool.tasks.spawn(Arc::clone(&self).work(Arc::clone(&pool)));
         }
@@ -92,10 +95,10 @@ impl Engine {
             tracing::warn!("what was left could not be recorded; its leases will end");
         }
         sweeping.cancel();
-        if let Some(sweeper) = sweeper
-            && sweeper.await.is_err()
-        {
-            tracing::error!("the sweeper panicked");
+        for background in sweeper.into_iter().chain([keeper]) {
+            if background.await.is_err() {
+                tracing::error!("a task in the background panicked");
+            }
         }
     }
 

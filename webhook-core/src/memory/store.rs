@@ -163,6 +163,11 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    /// The history is bounded by its size, not by time.
+    async fn maintain(&self, _retention: Duration, _now: Now) -> Result<()> {
+        Ok(())
+    }
+
     async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
         self.state().insert_endpoint(endpoint.clone());
         Ok(())
