@@ -1,9 +1,10 @@
 //! Where a fault happens: a store, a receiver, nodes, and the journals that tell what came of it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -13,6 +14,7 @@ use crate::Result;
 use crate::journal::{Account, now};
 use crate::node::{self, Place};
 use crate::oracle::{Fired, Verdict};
+use crate::servers::{Servers, Setting};
 use crate::sink::Sink;
 
 /// Between two looks at whether something has happened.
@@ -27,30 +29,33 @@ const FENCED: &str = "a stale claim was fenced off";
 /// A fault's surroundings. What it started ends with it.
 pub(crate) struct Arena {
     folder: PathBuf,
+    setting: Setting,
     place: Place,
     runtime: Runtime,
     control: Dispatcher,
     sink: Sink,
-    nodes: Vec<Node>,
-    journals: Vec<PathBuf>,
+    /// Those that run.
+    nodes: BTreeMap<NodeId, Child>,
+    /// All that there were, and what they wrote.
+    producers: Vec<(NodeId, PathBuf)>,
     logs: Vec<PathBuf>,
     /// When the last harm was done.
     over: Option<i64>,
     random: u64,
 }
 
-/// A running process.
-struct Node {
-    child: Child,
-    number: usize,
-}
-
 /// A node that was started, while it runs or after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NodeId(usize);
 
+/// A node that has not said that it is ready.
+struct Starting {
+    id: NodeId,
+    stdout: ChildStdout,
+}
+
 impl Arena {
-    pub(crate) fn new(folder: &Path, place: Place, seed: u64) -> Result<Self> {
+    pub(crate) fn new(folder: &Path, setting: Setting, place: Place, seed: u64) -> Result<Self> {
         let runtime = Runtime::new()?;
         let sink = Sink::start(&folder.join("received"))?;
         let control = runtime.block_on(async {
@@ -60,12 +65,13 @@ impl Arena {
         })?;
         Ok(Self {
             folder: folder.to_owned(),
+            setting,
             place,
             runtime,
             control,
             sink,
-            nodes: Vec::new(),
-            journals: Vec::new(),
+            nodes: BTreeMap::new(),
+            producers: Vec::new(),
             logs: Vec::new(),
             over: None,
             random: seed,
@@ -74,55 +80,90 @@ impl Arena {
 
     /// Starts a node that delivers.
     pub(crate) fn worker(&mut self) -> Result<NodeId> {
-        self.start(&["--work"])
+        let node = self.spawn(&self.place.clone(), &["--work"])?;
+        self.wait_for(node)
+    }
+
+    /// Starts so many nodes that deliver, all at once.
+    pub(crate) fn workers(&mut self, count: u64) -> Result<Vec<NodeId>> {
+        self.workers_at(&self.place.clone(), count)
+    }
+
+    /// The same, somewhere else.
+    pub(crate) fn workers_at(&mut self, place: &Place, count: u64) -> Result<Vec<NodeId>> {
+        let starting = (0..count).map(|_| self.spawn(place, &["--work"]));
+        let starting = starting.collect::<Result<Vec<_>>>()?;
+        starting
+            .into_iter()
+            .map(|node| self.wait_for(node))
+            .collect()
+    }
+
+    /// Another place of the same kind, where nothing is yet.
+    pub(crate) fn elsewhere(&self, servers: &mut Servers) -> Result<Place> {
+        servers.place(self.setting, &self.folder)
     }
 
     /// Starts a node that enqueues so many events a second.
     pub(crate) fn producer(&mut self, rate: u64) -> Result<NodeId> {
         let journal = self.folder.join(format!("accepted-{}", self.logs.len()));
-        let options = ["--rate", &rate.to_string(), "--journal"].map(str::to_owned);
         let file = journal.to_string_lossy().into_owned();
-        let id = self.start(&[&options[0], &options[1], &options[2], &file])?;
-        self.journals.push(journal);
+        let duties = ["--rate", &rate.to_string(), "--journal", &file];
+        let node = self.spawn(&self.place.clone(), &duties)?;
+        let id = self.wait_for(node)?;
+        self.producers.push((id, journal));
         Ok(id)
     }
 
-    /// Starts a node with these options, and waits until it is ready.
-    fn start(&mut self, duties: &[&str]) -> Result<NodeId> {
-        let number = self.logs.len();
-        let log = self.folder.join(format!("node-{number}.log"));
+    /// Starts a node with these duties.
+    fn spawn(&mut self, place: &Place, duties: &[&str]) -> Result<Starting> {
+        let id = NodeId(self.logs.len());
+        let log = self.folder.join(format!("node-{}.log", id.0));
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["node", "--store", &self.place.store]);
-        if let Some(queue) = &self.place.queue {
-            command.args(["--queue", queue]);
+        command.args(["node", "--store", &place.store]);
+        if let Some(queue) = &place.queue {
+            command.args(["--queue", queue, "--key-prefix", &place.key_prefix]);
         }
-        command.args(["--lease-margin", &self.place.lease_margin.to_string()]);
-        command.args(duties);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(["--lease-margin", &place.lease_margin.to_string()]);
+        command
+            .args(duties)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut child = command.stderr(File::create(&log)?).spawn()?;
         let stdout = child.stdout.take().ok_or("the node has no output")?;
-        self.nodes.push(Node { child, number });
-        self.logs.push(log.clone());
+        self.nodes.insert(id, child);
+        self.logs.push(log);
+        Ok(Starting { id, stdout })
+    }
+
+    fn wait_for(&mut self, Starting { id, stdout }: Starting) -> Result<NodeId> {
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         match line.trim() {
-            "ready" => Ok(NodeId(number)),
-            _ => Err(format!("a node did not start\n{}", fs::read_to_string(log)?).into()),
+            "ready" => Ok(id),
+            _ => {
+                let log = fs::read_to_string(&self.logs[id.0])?;
+                Err(format!("a node did not start\n{log}").into())
+            }
         }
+    }
+
+    pub(crate) fn setting(&self) -> Setting {
+        self.setting
     }
 
     /// Kills a node, as a crash would.
     pub(crate) fn kill(&mut self, id: NodeId) -> Result {
         let mut node = self.take(id)?;
-        node.child.kill()?;
-        node.child.wait()?;
+        node.kill()?;
+        node.wait()?;
         Ok(())
     }
 
     /// Asks a node to end, and waits until it has.
     pub(crate) fn terminate(&mut self, id: NodeId) -> Result {
         self.signal(id, "TERM")?;
-        let status = self.take(id)?.child.wait()?;
+        let status = self.take(id)?.wait()?;
         match status.success() {
             true => Ok(()),
             false => Err(format!("a node ended with {status}").into()),
@@ -131,8 +172,8 @@ impl Arena {
 
     /// Sends a node a signal by its name.
     pub(crate) fn signal(&self, id: NodeId, name: &str) -> Result {
-        let node = self.nodes.iter().find(|node| node.number == id.0);
-        let pid = node.ok_or("the node has ended")?.child.id().to_string();
+        let node = self.nodes.get(&id).ok_or("the node has ended")?;
+        let pid = node.id().to_string();
         let mut kill = Command::new("sh");
         let sent = kill.args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]);
         match sent.status()?.success() {
@@ -141,9 +182,8 @@ impl Arena {
         }
     }
 
-    fn take(&mut self, id: NodeId) -> Result<Node> {
-        let index = self.nodes.iter().position(|node| node.number == id.0);
-        Ok(self.nodes.remove(index.ok_or("the node has ended")?))
+    fn take(&mut self, id: NodeId) -> Result<Child> {
+        Ok(self.nodes.remove(&id).ok_or("the node has ended")?)
     }
 
     /// Waits until the receiver has answered so many webhooks more.
@@ -169,22 +209,35 @@ impl Arena {
     /// What the journals say now.
     pub(crate) fn account(&self) -> Result<Account> {
         let mut account = Account::default();
-        for journal in self
-            .journals
-            .iter()
-            .map(PathBuf::as_path)
-            .chain([self.sink.journal()])
-        {
+        for (_, journal) in &self.producers {
             account.add(journal)?;
         }
+        account.add(self.sink.journal())?;
         Ok(account)
     }
 
     /// The writes of stale owners that were refused, so far.
     pub(crate) fn fenced(&self) -> Result<u64> {
+        self.logged(&[FENCED])
+    }
+
+    /// Waits until a node complains of something.
+    pub(crate) fn wait_for_complaints(&self) -> Result {
+        const COMPLAINTS: [&str; 2] = [" WARN ", " ERROR "];
+        let before = self.logged(&COMPLAINTS)?;
+        wait_until("nodes notice", TO_SETTLE, || {
+            Ok(self.logged(&COMPLAINTS)? > before)
+        })
+    }
+
+    fn logged(&self, parts: &[&str]) -> Result<u64> {
         let mut count = 0;
         for log in &self.logs {
-            count += fs::read_to_string(log)?.matches(FENCED).count();
+            let log = fs::read_to_string(log)?;
+            count += parts
+                .iter()
+                .map(|part| log.matches(part).count())
+                .sum::<usize>();
         }
         Ok(u64::try_from(count)?)
     }
@@ -207,17 +260,15 @@ impl Arena {
     /// Ends the producers, waits until the store says that nothing is to be delivered any more, and judges.
     pub(crate) fn settle(mut self, fired: Fired) -> Result<Verdict> {
         let over = self.over.unwrap_or_else(now);
-        let producers: Vec<NodeId> = self.nodes.iter().map(|node| NodeId(node.number)).collect();
-        for id in producers {
-            if self.folder.join(format!("accepted-{}", id.0)).exists() {
+        for (id, _) in self.producers.clone() {
+            if self.nodes.contains_key(&id) {
                 self.terminate(id)?;
             }
         }
         let settled = wait_until("all is delivered", TO_SETTLE, || {
             self.runtime.block_on(has_ended(&self.control))
         });
-        let workers: Vec<NodeId> = self.nodes.iter().map(|node| NodeId(node.number)).collect();
-        for id in workers {
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.terminate(id)?;
         }
         let account = self.account()?;
@@ -238,9 +289,9 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        for node in &mut self.nodes {
-            let _ = node.child.kill();
-            let _ = node.child.wait();
+        for node in self.nodes.values_mut() {
+            let _ = node.kill();
+            let _ = node.wait();
         }
     }
 }

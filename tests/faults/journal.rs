@@ -139,16 +139,46 @@ impl Account {
     pub(crate) fn add(&mut self, journal: &Path) -> io::Result<()> {
         let text = fs::read_to_string(journal)?;
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        for entry in whole.lines().flat_map(Entry::from_str) {
-            match entry {
-                Entry::Begun => self.begun += 1,
-                Entry::Refused => self.refused += 1,
-                Entry::Accepted(id, at) => {
-                    self.accepted.insert(id, at);
-                }
-                Entry::Received(id, at) => self.received.entry(id).or_default().push(at),
-            }
+        for line in whole.lines() {
+            let torn = |Torn| io::Error::other(format!("{}: {line}", journal.display()));
+            self.count(line.parse().map_err(torn)?);
         }
         Ok(())
+    }
+
+    fn count(&mut self, entry: Entry) {
+        match entry {
+            Entry::Begun => self.begun += 1,
+            Entry::Refused => self.refused += 1,
+            Entry::Accepted(id, at) => drop(self.accepted.insert(id, at)),
+            Entry::Received(id, at) => self.received.entry(id).or_default().push(at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_back_but_for_a_line_that_a_kill_cut_short() {
+        let id = Uuid::from_u128(7);
+        let entries = [
+            Entry::Begun,
+            Entry::Refused,
+            Entry::Accepted(id, 1),
+            Entry::Received(id, 2),
+            Entry::Received(id, 3),
+        ];
+        let lines = entries.map(|entry| format!("{entry}\n")).concat();
+        let name = format!("webhook-faults-journal-{}", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        fs::write(&file, format!("{lines}received {id} 4")).unwrap();
+        let mut account = Account::default();
+        account.add(&file).unwrap();
+        fs::remove_file(file).unwrap();
+        assert_eq!((account.begun, account.refused), (1, 1));
+        assert_eq!(account.accepted, HashMap::from([(id, 1)]));
+        assert_eq!(account.received, HashMap::from([(id, vec![2, 3])]));
     }
 }

@@ -15,8 +15,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use webhook_delivery::{
-    Dispatcher, EndpointUrl, NetworkPolicy, NewEndpoint, NewEvent, PgStore, RetryPolicy, Secret,
-    Tenant,
+    Builder, Dispatcher, EndpointUrl, NetworkPolicy, NewEndpoint, NewEvent, PgStore, RedisQueue,
+    RetryPolicy, Secret, SqliteStore, Store, Tenant,
 };
 
 use crate::Result;
@@ -44,6 +44,9 @@ pub(crate) struct Place {
     /// A Redis URL, for a queue beside the store.
     #[arg(long)]
     pub(crate) queue: Option<String>,
+    /// What the names of the queue's keys begin with.
+    #[arg(long, default_value = "webhook")]
+    pub(crate) key_prefix: String,
     /// How many seconds longer than its attempt a claim lasts.
     #[arg(long, default_value_t = 2)]
     pub(crate) lease_margin: u64,
@@ -108,25 +111,31 @@ impl Place {
         match self.store.split_once(':') {
             Some(("postgres", _)) => {
                 let store = PgStore::connect(&self.store).await?;
-                Ok(self.configure(Dispatcher::builder(store)).build()?.erase())
+                Ok(self.configure(store).await?.build()?.erase())
+            }
+            Some(("sqlite", path)) => {
+                let store = SqliteStore::open(path).await?;
+                Ok(self.configure(store).await?.build()?.erase())
             }
             _ => Err(format!("no store is at {}", self.store).into()),
         }
     }
 
-    fn configure<S: webhook_delivery::Store + 'static>(
-        &self,
-        builder: webhook_delivery::Builder<S>,
-    ) -> webhook_delivery::Builder<S> {
+    async fn configure<S: Store + 'static>(&self, store: S) -> Result<Builder<S>> {
+        let mut builder = Dispatcher::builder(store);
+        if let Some(url) = &self.queue {
+            let queue = RedisQueue::builder(url).key_prefix(&self.key_prefix);
+            builder = builder.queue(queue.connect().await?);
+        }
         let policy = NetworkPolicy::builder().allow_http(true);
-        let policy = policy.allow_networks(["127.0.0.0/8".parse().expect("a network")]);
+        let policy = policy.allow_networks(["127.0.0.0/8".parse()?]);
         let often = vec![Duration::from_millis(250); 1_000];
-        builder
+        Ok(builder
             .network_policy(policy.build())
             .retry_policy(RetryPolicy::default().schedule(often).jitter(0.0))
             .max_in_flight(MAX_IN_FLIGHT)
             .request_timeout(REQUEST_TIMEOUT)
-            .lease_margin(Duration::from_secs(self.lease_margin))
+            .lease_margin(Duration::from_secs(self.lease_margin)))
     }
 }
 

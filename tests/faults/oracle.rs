@@ -124,3 +124,86 @@ impl fmt::Display for Verdict {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// A run in which these events were accepted and received, at these seconds, and the fault was over at 10.
+    fn verdict(accepted: &[(u128, i64)], received: &[(u128, &[i64])]) -> Verdict {
+        let micros = |seconds: &i64| seconds * 1_000_000;
+        let mut account = Account::default();
+        for (id, at) in accepted {
+            account.accepted.insert(Uuid::from_u128(*id), micros(at));
+        }
+        for (id, times) in received {
+            let times = times.iter().map(micros).collect();
+            account.received.insert(Uuid::from_u128(*id), times);
+        }
+        Verdict {
+            fired: Fired {
+                times: 1,
+                what: "test",
+                duplicates: 1,
+            },
+            fenced: 0,
+            stale: 0,
+            forged: 0,
+            over: micros(&10),
+            unsettled: None,
+            account,
+        }
+    }
+
+    #[test]
+    fn a_run_in_which_all_arrives_is_good_also_if_more_arrives_than_was_known_to_be_accepted() {
+        let verdict = verdict(&[(1, 1), (2, 2)], &[(1, &[3]), (2, &[3, 4]), (3, &[5])]);
+        assert!(verdict.problems().is_empty(), "{:?}", verdict.problems());
+        assert_eq!((verdict.lost(), verdict.duplicates()), (0, 1));
+    }
+
+    #[test]
+    fn what_was_accepted_and_never_received_is_lost() {
+        let verdict = verdict(&[(1, 1), (2, 2)], &[(1, &[3]), (3, &[3])]);
+        assert_eq!(verdict.problems(), ["1 lost"]);
+    }
+
+    #[test]
+    fn more_duplicates_than_the_fault_explains_are_a_failure() {
+        let verdict = verdict(&[(1, 1)], &[(1, &[3, 4, 5])]);
+        assert_eq!(verdict.problems(), ["2 duplicates, where 1 are the most"]);
+    }
+
+    #[test]
+    fn a_run_without_harm_or_events_is_void() {
+        let mut verdict = verdict(&[], &[]);
+        verdict.fired.times = 0;
+        assert_eq!(
+            verdict.problems(),
+            ["void: no test", "void: nothing accepted"]
+        );
+    }
+
+    #[test]
+    fn writes_of_stale_owners_and_what_does_not_end_are_failures() {
+        let mut verdict = verdict(&[(1, 1)], &[(1, &[3])]);
+        (verdict.stale, verdict.forged) = (1, 2);
+        verdict.unsettled = Some("it goes on".into());
+        let expected = [
+            "1 stale writes accepted",
+            "2 not signed by us",
+            "it goes on",
+        ];
+        assert_eq!(verdict.problems(), expected);
+    }
+
+    #[test]
+    fn recovered_is_when_the_last_of_those_before_the_end_of_the_fault_first_arrived() {
+        let accepted = [(1, 1), (2, 9), (3, 11)];
+        let received: [(u128, &[i64]); 3] = [(1, &[5, 40]), (2, &[13]), (3, &[50])];
+        assert_eq!(verdict(&accepted, &received).recovery(), 3.0);
+        assert_eq!(verdict(&[(1, 1)], &[(1, &[5])]).recovery(), 0.0);
+    }
+}

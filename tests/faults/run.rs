@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "faults happen in real time")]
 
 mod arena;
+mod disk;
 mod faults;
 mod journal;
 mod node;
@@ -165,7 +166,7 @@ fn harm(
         lease_margin: fault.lease_margin,
         ..servers.place(setting, folder)?
     };
-    let mut arena = Arena::new(folder, place, seed)?;
+    let mut arena = Arena::new(folder, setting, place, seed)?;
     let fired = (fault.run)(&mut arena, servers)?;
     arena.settle(fired)
 }

@@ -48,24 +48,23 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<(), Conn
         .execute(&mut *tx)
         .await
         .map_err(server)?;
+    let apply =
+        async |tx: &mut PgConnection, text| tx.execute(sqlx::raw_sql(AssertSqlSafe(text))).await;
+    apply(&mut tx, preamble(schema)).await.map_err(server)?;
+    // Asked only now: until it locks a table, this connection remembers that there was none.
     let done = version(&mut tx, schema).await?;
-    for text in preamble(schema).into_iter().chain(missing(schema, done)) {
-        tx.execute(sqlx::raw_sql(AssertSqlSafe(text)))
-            .await
-            .map_err(server)?;
+    for text in missing(schema, done) {
+        apply(&mut tx, text).await.map_err(server)?;
     }
     tx.commit().await.map_err(server)
 }
 
-fn preamble(schema: &str) -> Option<String> {
+fn preamble(schema: &str) -> String {
     let text = "CREATE TABLE IF NOT EXISTS webhook.migrations (
         version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now()
     )";
     let table = Statement::new(text, schema);
-    Some(format!(
-        "CREATE SCHEMA IF NOT EXISTS \"{schema}\"; {}",
-        table.text()
-    ))
+    format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"; {}", table.text())
 }
 
 fn missing(schema: &str, done: i32) -> impl Iterator<Item = String> {

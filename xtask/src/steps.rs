@@ -45,6 +45,10 @@ const STEPS: &[Step] = &[
         run: unit_and_integration_tests,
     },
     Step {
+        name: "faults",
+        run: |it| faults(&it.root),
+    },
+    Step {
         name: "doc tests",
         run: |it| doc_tests(&it.root),
     },
@@ -203,6 +207,13 @@ fn unit_and_integration_tests(run: &mut Run) -> Result {
     }
     test.envs(run.services.environment());
     show(everything(&mut test).args(TESTED))
+}
+
+/// It starts servers of its own: these are to be killed.
+fn faults(root: &Path) -> Result {
+    let mut run = cargo(root);
+    run.args(["run", "--locked", "--all-features", "--example", "faults"]);
+    show(&mut run)
 }
 
 fn doc_tests(root: &Path) -> Result {

@@ -5,9 +5,12 @@ use crate::arena::Arena;
 use crate::oracle::Fired;
 use crate::servers::{Servers, Setting};
 
+mod disk;
 mod network;
 mod postgres;
 mod process;
+mod redis;
+mod upgrade;
 
 /// A kind of harm, and where it is done.
 pub(crate) struct Fault {
@@ -18,9 +21,11 @@ pub(crate) struct Fault {
     pub(crate) run: fn(&mut Arena, &mut Servers) -> Result<Fired>,
 }
 
-use Setting::{Postgres, ProxiedPostgres};
+use Setting::{
+    Cluster, Postgres, ProxiedPostgres, ProxiedRedis, Redis, Sentinel, SmallDisk, Sqlite,
+};
 
-const STORES: &[Setting] = &[Postgres];
+const STORES: &[Setting] = &[Sqlite, Postgres, Redis];
 
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
@@ -48,8 +53,20 @@ pub(crate) const FAULTS: &[Fault] = &[
         run: process::rolling_restarts,
     },
     Fault {
+        name: "migrated-together",
+        settings: &[Sqlite, Postgres],
+        lease_margin: 15,
+        run: upgrade::migrated_together,
+    },
+    Fault {
+        name: "disk-full",
+        settings: &[SmallDisk],
+        lease_margin: 2,
+        run: disk::full,
+    },
+    Fault {
         name: "postgres-killed",
-        settings: &[Postgres],
+        settings: &[Postgres, Redis],
         lease_margin: 2,
         run: postgres::killed,
     },
@@ -61,14 +78,44 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "connections-cut",
-        settings: &[ProxiedPostgres],
+        settings: &[ProxiedPostgres, ProxiedRedis],
         lease_margin: 2,
         run: network::cut,
     },
     Fault {
         name: "connections-stalled",
-        settings: &[ProxiedPostgres],
+        settings: &[ProxiedPostgres, ProxiedRedis],
         lease_margin: 2,
         run: network::stalled,
+    },
+    Fault {
+        name: "redis-killed",
+        settings: &[Redis],
+        lease_margin: 2,
+        run: redis::killed,
+    },
+    Fault {
+        name: "redis-emptied",
+        settings: &[Redis],
+        lease_margin: 2,
+        run: redis::emptied,
+    },
+    Fault {
+        name: "redis-flushed",
+        settings: &[Redis],
+        lease_margin: 2,
+        run: redis::flushed,
+    },
+    Fault {
+        name: "scripts-flushed",
+        settings: &[Redis],
+        lease_margin: 2,
+        run: redis::scripts_flushed,
+    },
+    Fault {
+        name: "failed-over",
+        settings: &[Cluster, Sentinel],
+        lease_margin: 2,
+        run: redis::failed_over,
     },
 ];

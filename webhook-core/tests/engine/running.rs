@@ -266,6 +266,33 @@ async fn one_bad_outcome_does_not_take_the_others_along() {
 }
 
 #[tokio::test]
+async fn what_was_not_recorded_is_tried_again_after_the_timeout_and_the_margin() {
+    let seconds = Duration::from_secs;
+    for (margin, lease) in [(seconds(3), seconds(8)), (Duration::ZERO, seconds(6))] {
+        let refuse = |operation| async move {
+            match operation {
+                "record" => Err(Error::new(ErrorKind::Rejected, operation)),
+                _ => Ok(()),
+            }
+        };
+        let clock = ManualClock::default();
+        let builder = Dispatcher::builder(Intercepted::new(MemoryStore::new(), refuse))
+            .transport(ScriptedTransport::default())
+            .clock(clock.clone())
+            .request_timeout(seconds(5))
+            .lease_margin(margin);
+        let dispatcher = builder.build().unwrap().erase();
+        create_endpoint(&dispatcher, EndpointSettings::default()).await;
+        dispatcher.enqueue(event()).await.unwrap();
+        assert_eq!(dispatcher.step().await.unwrap().claimed, 1);
+        clock.advance(lease - Duration::from_millis(1));
+        assert_eq!(dispatcher.step().await.unwrap().claimed, 0);
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(dispatcher.step().await.unwrap().claimed, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_worker_follows_a_manual_clock() {
     let clock = ManualClock::default();
     let receiver = ScriptedTransport::new([503]);
