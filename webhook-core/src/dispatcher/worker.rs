@@ -78,6 +78,7 @@ impl Engine {
                 left = pool.tasks.len(),
                 "attempts outlived the drain; their leases will end"
             );
+            pool.abandoned.cancel();
         }
         let left_over = surviving(self.record(pool.left_over()));
         if !matches!(
@@ -210,8 +211,16 @@ impl Engine {
         while let Some((finished, slots)) = turn.next_batch() {
             // It does not wait for more than one record.
             pool.hand_out(own.take());
-            if let Err(error) = self.record(finished).await {
-                tracing::error!(%error, "outcomes were not recorded; their leases will end");
+            match pool
+                .abandoned
+                .run_until_cancelled(self.record(finished))
+                .await
+            {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    tracing::error!(%error, "outcomes were not recorded; their leases will end");
+                }
+                None => return None,
             }
             let Some(mut slots) = slots.filter(|_| !pool.is_stopping()) else {
                 continue;
@@ -392,6 +401,8 @@ struct Pool {
     waiting_jobs: Semaphore,
     tasks: TaskTracker,
     stopping: AtomicBool,
+    /// Ends the wait for a store that is away, when nobody waits for its outcomes any more.
+    abandoned: CancellationToken,
     finished: Mutex<Done>,
 }
 
@@ -410,6 +421,7 @@ impl Pool {
             waiting_jobs: Semaphore::new(0),
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
+            abandoned: CancellationToken::new(),
             finished: Mutex::default(),
         }
     }
@@ -492,6 +504,7 @@ struct StopOnDrop<'a>(&'a Pool);
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.stop();
+        self.0.abandoned.cancel();
     }
 }
 
