@@ -70,9 +70,8 @@ impl Engine {
         given_up
     }
 
-    /// Writes a batch; `None` is what could not be written and is left to its lease. While the store is away it
-    /// tries again, as long as the outcomes may be of use: nothing else can be done, and the slots stay taken
-    /// meanwhile. If the batch itself is at fault, its records go one by one.
+    /// Writes a batch; `None` is what could not be written and is left to its lease. If the batch itself is at
+    /// fault, its records go one by one.
     async fn write(
         &self,
         records: &[Record],
@@ -81,15 +80,45 @@ impl Engine {
         if records.is_empty() {
             return Ok(Vec::new());
         }
+        match self.write_once_possible(records, keep_until).await {
+            Ok(recorded) => Ok(recorded.into_iter().map(Some).collect()),
+            Err(error) if error.is_retryable() => Err(error),
+            Err(error) => Ok(self.write_each(records, keep_until, &error).await),
+        }
+    }
+
+    async fn write_each(
+        &self,
+        records: &[Record],
+        keep_until: Timestamp,
+        reason: &Error,
+    ) -> Vec<Option<Recorded>> {
+        tracing::error!(error = %reason, records = records.len(), "a batch of outcomes was refused");
+        let mut recorded = Vec::with_capacity(records.len());
+        for record in records {
+            let one = std::slice::from_ref(record);
+            let one = self.write_once_possible(one, keep_until).await;
+            if let Err(error) = &one {
+                tracing::error!(%error, delivery = %record.lease.delivery, "an outcome cannot be recorded");
+            }
+            recorded.push(one.ok().and_then(|one| one.first().copied()));
+        }
+        recorded
+    }
+
+    /// While the store is away it tries again, as long as the outcomes may be of use: nothing else can be done,
+    /// and the slots stay taken meanwhile.
+    async fn write_once_possible(
+        &self,
+        records: &[Record],
+        keep_until: Timestamp,
+    ) -> Result<Vec<Recorded>> {
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.store.record(records, self.clock.pinned()).await {
-                Ok(recorded) => return Ok(recorded.into_iter().map(Some).collect()),
-                Err(error) => error,
+                Err(error) if error.is_retryable() => error,
+                answer => return answer,
             };
-            if !error.is_retryable() {
-                return Ok(self.write_each(records, &error).await);
-            }
             let left = keep_until.since(self.clock.now());
             if left.is_zero() {
                 return Err(error);
@@ -100,22 +129,6 @@ impl Engine {
             self.clock.sleep(jittered.min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-    }
-
-    async fn write_each(&self, records: &[Record], reason: &Error) -> Vec<Option<Recorded>> {
-        tracing::error!(error = %reason, records = records.len(), "a batch of outcomes was refused");
-        let mut recorded = Vec::with_capacity(records.len());
-        for record in records {
-            let one = self
-                .store
-                .record(std::slice::from_ref(record), self.clock.pinned())
-                .await;
-            if let Err(error) = &one {
-                tracing::error!(%error, delivery = %record.lease.delivery, "an outcome cannot be recorded");
-            }
-            recorded.push(one.ok().and_then(|one| one.first().copied()));
-        }
-        recorded
     }
 
     async fn hold_lanes(&self, holds: &[(Uuid, Duration)]) {

@@ -6,18 +6,12 @@ use std::time::Duration;
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Delivery, DeliveryFilter, DeliveryStatus, EndReason, Event, EventFilter, Failure,
-    Outcome, PageRequest, Scope, Store as _,
+    Outcome, PageRequest, Scope, Store as _, Timestamp,
 };
 
 use crate::ledger::{Attempted, End, Ledger, Send};
-use crate::scenario::{LEASE_MARGIN, LONG_TIMEOUT, Plan, SCHEDULE};
+use crate::scenario::{LEASE_MARGIN, LONG_TIMEOUT, Plan, SCHEDULE, TIMEOUT};
 use crate::world::{World, at_once};
-
-/// How long a process may have known an outcome that its death took along: its lease, and the delays of
-/// the calls around it.
-const IN_FLIGHT: Duration = LONG_TIMEOUT
-    .saturating_add(LEASE_MARGIN)
-    .saturating_add(Duration::from_secs(180));
 
 pub(crate) fn audit(world: &World, plan: &Plan) {
     let found = Found::of(world);
@@ -198,15 +192,22 @@ fn may_be_unlogged(send: &Send, found: &Found, ledger: &Ledger, plan: &Plan) -> 
     if plan.strict {
         return false;
     }
+    // How long an outcome may be on its way to the store, which is as long as its lease and a little more.
+    let calls = 3 * plan.weather.longest_delay + Duration::from_secs(10);
+    let (to_record, to_stop) = (
+        LONG_TIMEOUT + LEASE_MARGIN + calls,
+        LONG_TIMEOUT + TIMEOUT + calls,
+    );
     let end = ledger.ends.get(&send.incarnation);
-    if end.is_some_and(|(at, how)| *how == End::Crashed && at.since(send.started_at) < IN_FLIGHT) {
-        return true;
+    let ended_within = |of: Timestamp, by| end.is_some_and(|(at, _)| at.since(of) < by);
+    if end.is_some_and(|(_, how)| *how == End::Crashed) {
+        return ended_within(send.started_at, to_record);
     }
     match ledger.not_recorded.get(&send.name()) {
         // An outcome that is itself refused waits for nothing. Others are kept while they may be of use.
         Some((lease_end, last_try, retryable)) => {
-            !retryable || last_try >= lease_end || end.is_some()
+            !retryable || last_try >= lease_end || ended_within(*last_try, to_stop)
         }
-        None => end.is_some_and(|(at, _)| at.since(send.started_at) < IN_FLIGHT),
+        None => ended_within(send.started_at, to_stop),
     }
 }

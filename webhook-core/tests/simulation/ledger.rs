@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use webhook_core::{
-    Changed, Delivery, DeliveryStatus, Event, Inserted, Insertion, Job, Lease, Next, OnConflict,
-    PageRequest, Record, Recorded, Scope, Settle, Store as _, Timestamp,
+    Changed, Delivery, DeliveryStatus, Event, Inserted, Insertion, Job, Lease, Loaded, Next,
+    OnConflict, PageRequest, Record, Recorded, Scope, Settle, Store as _, Timestamp, Verdict,
 };
 
 use crate::world::{State, World, at_once};
@@ -39,8 +39,10 @@ pub(crate) struct Ledger {
     pub(crate) ends: BTreeMap<u32, (Timestamp, End)>,
     /// The leases of each delivery that may not have ended.
     leases: BTreeMap<Uuid, Vec<Seen>>,
-    /// The greatest fence of each delivery.
+    /// The greatest fence of each delivery that a queue gave.
     fences: BTreeMap<Uuid, i64>,
+    /// And the greatest that the store knows of.
+    begun: BTreeMap<Uuid, i64>,
     statuses: BTreeMap<Uuid, DeliveryStatus>,
 }
 
@@ -180,11 +182,23 @@ impl World {
         for lease in leases {
             self.state().claimed(lease, incarnation);
         }
+        if self.queue().is_none() {
+            self.state().ledger.begin(leases);
+        }
         self.observe(leases.iter().map(|lease| lease.delivery));
         let lanes: BTreeSet<Uuid> = leases.iter().map(|lease| lease.lane).collect();
         for lane in lanes {
             self.judge_cap(lane);
         }
+    }
+
+    pub(crate) fn loaded(&self, loaded: &[Loaded]) {
+        let runs = loaded
+            .iter()
+            .filter(|it| matches!(it.verdict, Verdict::Run(_)));
+        let leases: Vec<Lease> = runs.map(|it| it.lease).collect();
+        self.state().ledger.begin(&leases);
+        self.observe(leases.iter().map(|lease| lease.delivery));
     }
 
     pub(crate) fn extended(&self, leases: &[Lease]) {
@@ -232,7 +246,11 @@ impl World {
                         .entry((lease.delivery, lease.fence))
                         .or_default();
                     *times += 1;
-                    if *times > 1 {
+                    let times = *times;
+                    if state.ledger.begun.get(&lease.delivery) != Some(&lease.fence) {
+                        state.violate(format!("a stale outcome of {} was taken", lease.delivery));
+                    }
+                    if times > 1 {
                         state.violate(format!(
                             "two outcomes of {} under one lease",
                             lease.delivery
@@ -401,6 +419,13 @@ impl Ledger {
         let all = self.leases.values().flatten();
         let own = all.filter(|seen| seen.incarnation == incarnation && seen.is_current(now));
         own.map(|seen| seen.lease.delivery).collect()
+    }
+
+    fn begin(&mut self, leases: &[Lease]) {
+        for lease in leases {
+            let fence = self.begun.entry(lease.delivery).or_default();
+            *fence = lease.fence.max(*fence);
+        }
     }
 
     fn end_leases(&mut self, delivery: Uuid, which: impl Fn(&Lease) -> bool) {

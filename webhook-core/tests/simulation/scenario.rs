@@ -85,7 +85,7 @@ pub(crate) struct Plan {
     /// Without faults: no attempt may be made twice, and nothing may fail.
     pub(crate) strict: bool,
     has_index: bool,
-    weather: Weather,
+    pub(crate) weather: Weather,
     mishaps: usize,
     slots: usize,
     max_in_flight: usize,

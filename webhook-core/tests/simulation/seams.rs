@@ -153,9 +153,7 @@ impl Store for SimStore {
                 return Err(Error::new(ErrorKind::Corrupt, "load"));
             }
             let loaded = self.inner().load(leases, self.0.now()).await?;
-            self.0
-                .world
-                .observe(leases.iter().map(|lease| lease.delivery));
+            self.0.world.loaded(&loaded);
             Ok(loaded)
         };
         self.0.call("load", effect).await
