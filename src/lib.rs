@@ -4,7 +4,12 @@
 //! [`webhook_sqlite`] (`sqlite`), [`webhook_postgres`] (`postgres`) and [`webhook_redis`] (`redis`): one
 //! dependency, everything at its root.
 #![cfg_attr(
-    all(feature = "reqwest", feature = "axum", feature = "sqlite", feature = "postgres"),
+    all(
+        feature = "reqwest",
+        feature = "axum",
+        feature = "sqlite",
+        feature = "postgres"
+    ),
     doc = ""
 )]
 #![cfg_attr(

@@ -158,7 +158,7 @@ async fn claim_reads_no_parked_job(schema: &Schema, text: &str) {
     forget(&mut tx).await;
 }
 
-async fn explain(schema: &Schema, name: &str, text: &str, arguments: &str, mode: &str) -> String {
+async fn explain(schema: &Schema, text: &str, arguments: &str, mode: &str) -> String {
     let mut connection = schema.pool.acquire().await.expect("a connection");
     let mut tx = connection.begin().await.expect("a transaction");
     let set = AssertSqlSafe(format!("SET LOCAL plan_cache_mode = {mode}"));
