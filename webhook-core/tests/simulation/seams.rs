@@ -193,6 +193,12 @@ impl Store for SimStore {
         self.0.call("ping", self.inner().ping()).await
     }
 
+    async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
+        self.0
+            .call("maintain", self.inner().maintain(retention, now))
+            .await
+    }
+
     async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
         self.0
             .call("insert_endpoint", self.inner().insert_endpoint(endpoint))
