@@ -112,6 +112,24 @@ impl SqliteStoreBuilder {
 
     /// Opens the store in a host's own database, so that `enqueue_in` can join its transactions.
     ///
+    /// ```
+    /// # use webhook_core::testing::ScriptedTransport;
+    /// # use webhook_core::{Dispatcher, NewEvent};
+    /// # use webhook_sqlite::SqliteStore;
+    /// # async fn host(pool: sqlx::SqlitePool) -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = SqliteStore::builder().open_in(pool.clone()).await?;
+    /// let dispatcher = Dispatcher::builder(store)
+    /// #   .transport(ScriptedTransport::default())
+    ///     .build()?;
+    ///
+    /// let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    /// sqlx::query("UPDATE orders SET paid = TRUE WHERE id = 7").execute(&mut *tx).await?;
+    /// dispatcher.enqueue_in(&mut tx, NewEvent::data("order.paid", r#"{"order": 7}"#)?).await?;
+    /// tx.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// How durable it is, the pool's connections say: use WAL, `synchronous=FULL` and a busy timeout.
     ///
     /// # Errors

@@ -10,10 +10,11 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
 };
 use sqlx::{Connection as _, Row as _};
-use webhook_core::testing::{endpoint_for, event_for, run};
+use webhook_core::testing::{ScriptedTransport, endpoint_for, event_for, run};
 use webhook_core::{
-    ClaimOptions, DeliveryStatus, EndReason, Endpoint, EndpointSettings, ErrorKind, Event, Job,
-    Lease, Next, OnConflict, Record, Scope, Store, Timestamp, TxStore, Verdict,
+    ClaimOptions, DeliveryStatus, Dispatcher, EndReason, Endpoint, EndpointSettings, ErrorKind,
+    Event, Job, Lease, NewEvent, Next, OnConflict, Record, Scope, Store, Timestamp, TxStore,
+    Verdict,
 };
 use webhook_sqlite::{OpenError, SqliteStore};
 
@@ -198,6 +199,40 @@ async fn refused(store: &SqliteStore, host: &mut SqliteConnection) {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected, "{error:?}");
+}
+
+#[test]
+fn a_hosts_task_enqueues_in_its_transaction() {
+    run(async {
+        let folder = Folder::new();
+        let options = SqliteConnectOptions::new()
+            .filename(folder.file())
+            .create_if_missing(true);
+        let pool = SqlitePool::connect_with(options).await.unwrap();
+        let store = SqliteStore::builder().open_in(pool.clone()).await.unwrap();
+        endpoint(&store, "default", EndpointSettings::default()).await;
+        let receiver = ScriptedTransport::new([200]);
+        let dispatcher = Dispatcher::builder(store)
+            .transport(receiver.clone())
+            .build()
+            .unwrap();
+        let host = dispatcher.clone();
+        let task = tokio::spawn(async move {
+            for commits in [false, true] {
+                let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+                let event = NewEvent::data("order.paid", "7").unwrap();
+                host.enqueue_in(&mut tx, event).await.unwrap();
+                if commits {
+                    tx.commit().await.unwrap();
+                } else {
+                    tx.rollback().await.unwrap();
+                }
+            }
+        });
+        task.await.unwrap();
+        assert_eq!(dispatcher.step().await.unwrap().claimed, 1);
+        assert_eq!(receiver.requests().len(), 1);
+    });
 }
 
 #[test]
