@@ -43,8 +43,9 @@
 //! # Cost
 //!
 //! Measured on Redis 7.0: 170 to 260 bytes a waiting job in lanes of ten or more, 560 for a job alone in its lane,
-//! its lane included. What is parked or held costs a claim nothing. No script handles more than 250 jobs, so none
-//! holds up the server for long. An idle process sends a command every 30 s: it hears through one subscription when
+//! its lane included. A delivery's push, claim and settle cost Redis 60 µs of its one core, when 50 lanes are busy.
+//! What is parked or held costs a claim nothing. No script handles more than 250 jobs, so none holds up the server for
+//! long. An idle process sends a command every 30 s: it hears through one subscription when
 //! there is something to claim, and asks at other times only what its announcements may have missed.
 //!
 //! # In a cluster

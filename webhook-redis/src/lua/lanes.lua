@@ -40,6 +40,8 @@ local turn = tonumber(state[3]) or 0
 local MAX_HEADS = 64
 
 local lanes = {}
+-- Tenants that have their turn already.
+local in_turn = {}
 
 local function after(by)
   return math.min(now + by, NEVER)
@@ -168,7 +170,10 @@ end
 local function join_ring(lane)
   turn = turn + 1
   call('ZADD', ring_of(lane.tenant), 'NX', turn, lane.id)
-  call('ZADD', turns, 'NX', turn, lane.tenant)
+  if not in_turn[lane.tenant] then
+    in_turn[lane.tenant] = true
+    call('ZADD', turns, 'NX', turn, lane.tenant)
+  end
 end
 
 -- Puts a lane where it belongs. One in the ring stays there until its turn, which decides.
