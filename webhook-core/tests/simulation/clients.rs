@@ -32,7 +32,7 @@ impl Client {
             Action::ReplayEvent => self.replay_event().await,
             Action::Pause => self.turn_over().await,
             Action::Delete => self.delete().await,
-            Action::Start(_) | Action::Stop | Action::Crash | Action::Erase | Action::Outage => {}
+            _ => {}
         }
         self.world.state().open_calls.remove(&self.number);
     }

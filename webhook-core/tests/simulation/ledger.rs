@@ -77,7 +77,7 @@ struct Seen {
     ended: bool,
 }
 
-/// What one caller puts in, looked at from the outside.
+/// What callers put in.
 impl World {
     /// The endpoints that take each of these events now.
     pub(crate) fn takers(&self, events: &[Event]) -> Vec<Vec<Uuid>> {
@@ -140,7 +140,7 @@ impl World {
     }
 }
 
-/// What a worker does.
+/// What workers do with it.
 impl World {
     /// A delivery as it stands in the store.
     pub(crate) fn delivery(&self, id: Uuid) -> Option<Delivery> {

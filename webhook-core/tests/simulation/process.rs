@@ -13,6 +13,7 @@ use crate::seams::SimStore;
 pub(crate) struct Process {
     pub(crate) incarnation: u32,
     pub(crate) dispatcher: Dispatcher<SimStore>,
+    pub(crate) is_stalled: bool,
     gate: Arc<Gate>,
     runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
@@ -54,6 +55,7 @@ impl Process {
         Self {
             incarnation,
             dispatcher,
+            is_stalled: false,
             gate,
             runtime,
             stop: Some(stop),
@@ -76,9 +78,9 @@ impl Process {
         self.stop.is_none()
     }
 
-    /// Whether a task was woken since the last turn.
+    /// Whether a task was woken since the last turn, and can go on.
     pub(crate) fn is_awake(&self) -> bool {
-        self.runtime.metrics().global_queue_depth() > 0
+        !self.is_stalled && self.runtime.metrics().global_queue_depth() > 0
     }
 
     /// Runs its tasks until none can go on.

@@ -65,6 +65,9 @@ pub(crate) enum Action {
     Start(usize),
     Stop,
     Crash,
+    /// A process stands still for longer than its leases, as one whose machine is suspended.
+    Stall,
+    Resume(usize),
     Erase,
     Outage,
     Enqueue,
@@ -98,7 +101,7 @@ impl Plan {
         let dice = World::new(!seed, false, false);
         let millis = Duration::from_millis;
         let weather = |longest_delay, failure, crash| Weather {
-            delay: 0.3,
+            delay: if longest_delay > 10_000 { 0.1 } else { 0.3 },
             longest_delay: millis(longest_delay),
             failure,
             crash,
@@ -110,7 +113,8 @@ impl Plan {
             2 => weather(20, 0.05, 0.0),
             3 => weather(20, 0.0, 0.004),
             4 => weather(3_000, 0.02, 0.002),
-            5 => weather(60_000, 0.01, 0.001),
+            // Longer than the leases.
+            5 => weather(90_000, 0.01, 0.001),
             6 => weather(50, 0.3, 0.002),
             _ => weather(300, 0.02, 0.004),
         };
@@ -120,10 +124,10 @@ impl Plan {
             strict,
             has_index: dice.draw() < 0.5,
             weather,
-            mishaps: if strict { 0 } else { dice.below(4) },
+            mishaps: if strict { 0 } else { dice.below(5) },
             slots: [1, 1, 2, 2, 3][dice.below(5)],
             max_in_flight: 1 + dice.below(10),
-            length: millis(5_000 + dice.below(25_000) as u64),
+            length: millis(5_000 + dice.below(if seed % 8 == 5 { 60_000 } else { 20_000 }) as u64),
             ahead: if dice.draw() < 0.3 {
                 dice.duration_below(millis(200))
             } else {
@@ -237,7 +241,7 @@ impl Simulation {
     fn schedule(&self) {
         use Action::{
             Cancel, Crash, Delete, Enqueue, EnqueueBatch, EnqueueKeyed, Erase, Outage, Pause,
-            Replay, ReplayEvent, Start, Stop, Transaction,
+            Replay, ReplayEvent, Stall, Start, Stop, Transaction,
         };
         let at_any_time = |action| {
             let by = self.world.duration_below(self.plan.length);
@@ -265,7 +269,7 @@ impl Simulation {
             at_any_time(Stop);
         }
         for _ in 0..self.plan.mishaps {
-            at_any_time([Crash, Erase, Outage][self.world.below(3)]);
+            at_any_time([Crash, Stall, Erase, Outage][self.world.below(4)]);
         }
     }
 
@@ -337,6 +341,12 @@ impl Simulation {
         }));
     }
 
+    fn resume(&mut self, slot: usize) {
+        self.slots[slot]
+            .iter_mut()
+            .for_each(|it| it.is_stalled = false);
+    }
+
     fn dispatcher(&self, slot: usize, gate: Arc<Gate>) -> Dispatcher<SimStore> {
         let seam = Seam {
             world: self.world.clone(),
@@ -369,6 +379,7 @@ impl Simulation {
         self.world.note(|| format!("{action:?}"));
         match action {
             Action::Start(slot) => return self.start(slot),
+            Action::Resume(slot) => return self.resume(slot),
             Action::Erase => {
                 if let Some(queue) = self.world.queue() {
                     queue.erase();
@@ -389,6 +400,13 @@ impl Simulation {
         match action {
             Action::Crash => self.end(slot, End::Crashed),
             Action::Stop => self.slots[slot].iter_mut().for_each(Process::stop),
+            Action::Stall => {
+                let time = TIMEOUT + LEASE_MARGIN + self.world.duration_below(TIMEOUT);
+                self.world.schedule(time, Action::Resume(slot));
+                self.slots[slot]
+                    .iter_mut()
+                    .for_each(|it| it.is_stalled = true);
+            }
             _ => self.ask(slot, action),
         }
     }
@@ -398,9 +416,8 @@ impl Simulation {
         let first = self.world.below(self.slots.len());
         let all = (first..self.slots.len()).chain(0..first);
         let takes_calls = |slot: &usize| {
-            self.slots[*slot]
-                .as_ref()
-                .is_some_and(|it| !it.is_stopping())
+            let process = self.slots[*slot].as_ref();
+            process.is_some_and(|it| !it.is_stopping() && !it.is_stalled)
         };
         all.into_iter().find(takes_calls)
     }
@@ -437,6 +454,7 @@ impl Simulation {
         self.world.state().weather = Weather::CALM;
         self.world.state().away_until = START;
         self.calm = true;
+        (0..self.slots.len()).for_each(|slot| self.resume(slot));
         let end = self.world.now() + TO_REST;
         self.enable_paused();
         // The delays that have begun.

@@ -45,7 +45,7 @@ pub(crate) struct Weather {
     pub(crate) longest_delay: Duration,
     pub(crate) failure: f64,
     pub(crate) crash: f64,
-    /// The call at which failures and crashes are twenty times as likely.
+    /// The call at which all of it is twenty times as likely.
     pub(crate) focus: Option<&'static str>,
 }
 
@@ -221,6 +221,7 @@ impl World {
             1.0
         };
         let (crash, failure) = (weather.crash * risk, weather.failure * risk);
+        let delay = (weather.delay * risk).min(0.8);
         let draw = state.dice.draw();
         let is_cut_off = may_fail
             && state.now < state.away_until
@@ -230,7 +231,7 @@ impl World {
             Fault::Crash
         } else if is_cut_off || draw < crash + failure {
             Fault::Failure
-        } else if draw < crash + failure + weather.delay {
+        } else if draw < crash + failure + delay {
             Fault::Delay
         } else {
             return None;
@@ -239,7 +240,7 @@ impl World {
             return None;
         }
         // Short ones most of the time.
-        let share = state.dice.draw().powi(3);
+        let share = state.dice.draw().powi(6);
         state.coverage.insert((point.0, point.1, fault));
         Some((fault, weather.longest_delay.mul_f64(share)))
     }
