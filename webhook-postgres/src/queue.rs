@@ -56,6 +56,8 @@ pub(crate) struct Round {
 struct Dry {
     until: Instant,
     news: u64,
+    /// Something is ready, in lanes that are at their cap.
+    is_blocked: bool,
     next_due: Option<Timestamp>,
 }
 
@@ -92,6 +94,8 @@ impl PgQueue {
     }
 
     async fn claim_or_wake(&self, options: ClaimOptions, now: Now) -> sqlx::Result<Claimed> {
+        // Two at a time would only be in each other's way.
+        let _turn = self.0.claiming.lock().await;
         if let Some(next_due) = self.still_dry(now) {
             return Ok(Claimed {
                 next_due,
@@ -113,6 +117,7 @@ impl PgQueue {
             .map(|(due, now)| due.since(now));
         round.dry = claimed.leases.is_empty().then(|| Dry {
             until: Instant::now() + due_in.map_or(dry_for, |due_in| due_in.min(dry_for)),
+            is_blocked: has_ready,
             news,
             next_due: claimed.next_due,
         });
@@ -373,6 +378,8 @@ impl Queue for PgQueue {
         let mut unused = Vec::new();
         {
             let mut round = self.round();
+            // Each makes a place.
+            round.dry = round.dry.filter(|dry| !dry.is_blocked);
             for (lease, settle) in settled {
                 round.in_flight.end(lease);
                 if let Settle::Unused(by) = settle {

@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) sql: Statements,
     pub(crate) news: News,
     pub(crate) announcements: Announcements,
+    /// One claim at a time.
+    pub(crate) claiming: tokio::sync::Mutex<()>,
     /// Where this process's claims stand.
     pub(crate) round: Mutex<Round>,
     /// Endpoints as they were read last, by id: parsing one costs more than an attempt's bookkeeping.
@@ -66,6 +68,7 @@ impl PgStore {
             sql: Statements::new(schema),
             news: News::default(),
             announcements,
+            claiming: tokio::sync::Mutex::default(),
             round: Mutex::default(),
             endpoints: Mutex::default(),
         }))
