@@ -91,7 +91,7 @@ fn a_role_that_owns_nothing_works_on_what_another_has_migrated() {
         let dispatcher = builder.retry_policy(RetryPolicy::default().schedule([Duration::ZERO]));
         let dispatcher = dispatcher.build().expect("it builds");
         let url = "https://hooks.example.com/".parse().expect("a URL");
-        let endpoint = NewEndpoint::new(url).max_in_flight(1);
+        let endpoint = NewEndpoint::new(url).ordered();
         let endpoint = dispatcher
             .endpoints()
             .create(endpoint)
@@ -116,6 +116,8 @@ fn a_role_that_owns_nothing_works_on_what_another_has_migrated() {
             Some(Timestamp::from_micros(4_000_000_000_000_000)),
         );
         later.await.expect("partitions are dropped");
+        pool.close().await;
+        raw(format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
     });
 }
 
