@@ -240,3 +240,27 @@ fn processes_that_start_together_migrate_once() {
         }
     });
 }
+
+#[test]
+fn other_processes_hear_of_an_event() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        let other = PgStore::builder()
+            .schema(&schema.name)
+            .open(pool().await)
+            .await;
+        let queue = other.expect("it opens").queue().expect("its own");
+        let mut heard = tokio::spawn(async move { queue.ready().await });
+        // The other may not listen yet: then it does for one of the next.
+        loop {
+            enqueue(&schema.store, 1).await;
+            if tokio::time::timeout(Duration::from_millis(300), &mut heard)
+                .await
+                .is_ok()
+            {
+                break;
+            }
+        }
+    });
+}
