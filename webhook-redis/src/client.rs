@@ -225,9 +225,9 @@ impl Subscription {
             }),
         };
         match received {
-            Ok(heard) => return Some(heard),
-            Err(RecvError::Lagged(_)) => return Some(Heard::Gap),
-            Err(RecvError::Closed) => return None,
+            Ok(heard) => Some(heard),
+            Err(RecvError::Lagged(_)) => Some(Heard::Gap),
+            Err(RecvError::Closed) => None,
         }
     }
 
