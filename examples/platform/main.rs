@@ -26,7 +26,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Ok(Asked::Migrate(database)) => serve::migrate(&database),
-        Ok(Asked::Serve(settings)) => serve::run(settings),
+        Ok(Asked::Serve(settings)) => serve::run(*settings),
         Err(wrong) => Err(wrong.into()),
     };
     match done {

@@ -189,7 +189,7 @@ pub(crate) enum Asked {
     /// Migrate this store.
     Migrate(Database),
     /// Serve.
-    Serve(Settings),
+    Serve(Box<Settings>),
 }
 
 /// What the variables say, once they are known to make sense together.
@@ -232,7 +232,7 @@ impl Settings {
         let database = arguments.database()?;
         match arguments.command {
             Some(Command::Migrate) => Ok(Asked::Migrate(database)),
-            None => Ok(Asked::Serve(arguments.settings(database)?)),
+            None => Ok(Asked::Serve(Box::new(arguments.settings(database)?))),
         }
     }
 }

@@ -142,7 +142,7 @@ async fn compare<S: Shop>(
 ) -> Result<bool> {
     let (page, count) = (PageRequest::first(100), committed.len());
     let (any_event, any_delivery) = (EventFilter::default(), DeliveryFilter::default());
-    let events = dispatcher.events().list(&any_event, page.clone()).await?;
+    let events = dispatcher.events().list(&any_event, page).await?;
     let deliveries = dispatcher.deliveries().list(&any_delivery, page).await?;
     println!();
     let checks = [
