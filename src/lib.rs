@@ -2,7 +2,8 @@
 //!
 //! This crate is a facade over [`webhook_core`] and, with a feature each, [`webhook_axum`] (`axum`),
 //! [`webhook_sqlite`] (`sqlite`), [`webhook_postgres`] (`postgres`) and [`webhook_redis`] (`redis`): one
-//! dependency, everything at its root.
+//! dependency, everything at its root. Of its own features, `reqwest` brings the HTTP transport, `ed25519`,
+//! `tower` and `testing` are those of `webhook_core`, and `tls-rustls` is TLS to Postgres and Redis.
 #![cfg_attr(
     all(
         feature = "reqwest",

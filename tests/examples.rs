@@ -1,13 +1,18 @@
 //! The examples as a user runs them: the built programs, over real sockets.
 //!
 //! `cargo test` builds examples before it runs tests; for this test alone build them by
-//! `cargo build --examples --all-features`.
+//! `cargo build --examples --all-features`. Those that need servers are in `examples/servers.rs`.
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
+
+#[cfg(all(feature = "postgres", feature = "redis"))]
+#[path = "examples/servers.rs"]
+mod servers;
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -50,6 +55,7 @@ const VARIABLES: [&str; 22] = [
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const TOKEN: &str = "a-token-for-this-test";
+const EVENT: &str = r#"{"event_type": "order.paid", "data": {"order": 7}}"#;
 
 #[tokio::test]
 async fn the_quickstart_shows_a_retry_a_dead_letter_and_a_replay_and_checks_itself() {
@@ -162,7 +168,7 @@ async fn without_a_token_the_platform_warns_that_it_is_open_on_loopback() {
 async fn a_worker_serves_probes_and_settings_without_effect_are_told() {
     let settings = [
         ("ROLE", "worker"),
-        ("RETENTION_DAYS", "7"),
+        ("RETENTION_DAYS", "60"),
         ("ENCRYPTION_KEY", "hush-hush"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
     ];
@@ -196,7 +202,9 @@ async fn a_wrong_value_stops_the_platform_with_one_line_that_names_the_variable(
         ("BIND", "here"),
         ("BIND", "0.0.0.0"), // without ADMIN_TOKEN
         ("DATABASE_URL", ""),
-        ("DATABASE_URL", "postgres://user:hush-hush@db/webhooks"),
+        ("DATABASE_URL", "mysql://user:hush-hush@db/webhooks"),
+        ("DATABASE_URL", "sqlite::memory:"),
+        ("DATABASE_URL", "postgres://user:hush-hush@db/webhooks"), // without ENCRYPTION_KEY
         ("DB_HOST", "db"),
         ("DB_PASSWORD", "hush-hush"),
         ("REDIS_URL", "redis://:hush-hush@redis"),
@@ -211,6 +219,7 @@ async fn a_wrong_value_stops_the_platform_with_one_line_that_names_the_variable(
         ("RETRY_SCHEDULE", "-1"),
         ("REQUEST_TIMEOUT", "0"),
         ("RETENTION_DAYS", "-3"),
+        ("RETENTION_DAYS", "7"), // while a delivery may wait for 7
         ("LOG", "verbose"),
         ("LOG_FORMAT", "xml"),
     ];
@@ -219,10 +228,10 @@ async fn a_wrong_value_stops_the_platform_with_one_line_that_names_the_variable(
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{name}={value}: {said}");
         assert_eq!(said.lines().count(), 1, "{name}={value}: {said}");
-        let blamed = if value == "0.0.0.0" {
-            "ADMIN_TOKEN"
-        } else {
-            name
+        let blamed = match value {
+            "0.0.0.0" => "ADMIN_TOKEN",
+            _ if value.starts_with("postgres:") => "ENCRYPTION_KEY",
+            _ => name,
         };
         assert!(
             said.starts_with(&format!("platform: {blamed}: ")),
@@ -234,11 +243,55 @@ async fn a_wrong_value_stops_the_platform_with_one_line_that_names_the_variable(
 }
 
 #[tokio::test]
-async fn without_a_database_url_the_platform_says_what_this_build_has() {
-    let output = output(platform().env_remove("DATABASE_URL")).await;
+async fn a_key_that_would_not_be_used_stops_the_platform() {
+    let folder = Folder::new();
+    let mut command = platform_on(&folder.database());
+    let output = output(command.env("ENCRYPTION_KEY", "hush-hush")).await;
     let said = String::from_utf8(output.stderr).unwrap();
-    let expected = "platform: DATABASE_URL: this build has memory only; use DATABASE_URL=memory:\n";
+    let expected = "platform: ENCRYPTION_KEY: this build stores the endpoints' secrets as they are; \
+                    say `plaintext` to accept that\n";
     assert_eq!((output.status.code(), said.as_str()), (Some(1), expected));
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_opened_stops_the_platform_with_one_line() {
+    let mut command = platform_on("sqlite:/there/is/no/such/folder/webhook.db");
+    let output = output(command.env("LOG", "off")).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = "platform: the database: SQLite cannot open or migrate the file: error returned \
+                    from database: (code: 14) unable to open database file\n";
+    assert_eq!((output.status.code(), said.as_str()), (Some(1), expected));
+}
+
+#[tokio::test]
+async fn without_a_database_url_the_platform_keeps_events_in_a_file_where_it_is_started() {
+    let folder = Folder::new();
+    let mut command = platform();
+    command.env_remove("DATABASE_URL").current_dir(&folder.0);
+    let output = output(command.arg("migrate")).await;
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    assert_eq!(said, "the schema is up to date\n");
+    assert!(folder.0.join("webhook.db").exists());
+}
+
+#[tokio::test]
+async fn what_the_platform_accepted_into_sqlite_is_delivered_after_a_kill() {
+    let (folder, mut inbox) = (Folder::new(), Inbox::open().await);
+    let api = Program::start(platform_on(&folder.database()).env("ROLE", "api")).await;
+    let accepted = api.accept_event_for(&inbox).await;
+    api.kill().await;
+    let platform = Program::start(&mut platform_on(&folder.database())).await;
+    let (webhook, answer) = inbox.next().await;
+    answer.send(StatusCode::OK).unwrap();
+    assert_eq!(webhook.id, accepted["event_id"]);
+    platform.terminate().await;
+    let (code, log) = platform.end().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(
+        log.contains("the file holds the endpoints' secrets as they are"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -262,6 +315,24 @@ async fn memory_needs_no_migration() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
     assert_eq!(said, "memory: there is nothing to migrate\n");
+}
+
+#[tokio::test]
+async fn an_order_and_its_webhook_are_one_transaction_on_sqlite() {
+    let output = output(&mut example("transactional")).await;
+    holds_together(&output);
+}
+
+fn holds_together(output: &Output) {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(stdout.matches("rolled back").count(), 2, "{stdout}");
+    assert_eq!(
+        stdout.matches("committed, with event").count(),
+        2,
+        "{stdout}"
+    );
+    assert!(stdout.ends_with("All 4 checks hold.\n"), "{stdout}");
 }
 
 #[tokio::test]
@@ -318,6 +389,43 @@ fn platform() -> Command {
     command
 }
 
+/// The platform on a database, for receivers on this machine.
+fn platform_on(database: &str) -> Command {
+    let mut command = platform();
+    command.envs([
+        ("DATABASE_URL", database),
+        ("ADMIN_TOKEN", TOKEN),
+        ("ALLOW_HTTP", "true"),
+        ("ALLOW_NETWORKS", "127.0.0.0/8"),
+    ]);
+    command
+}
+
+/// A new folder, removed in the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("webhook-examples-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// A database in it, as the platform takes it.
+    fn database(&self) -> String {
+        format!("sqlite:{}", self.0.join("events.db").display())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
 /// Runs a program to its end.
 async fn output(command: &mut Command) -> Output {
     within(command.stdin(Stdio::null()).output()).await.unwrap()
@@ -368,14 +476,30 @@ impl Program {
 
     /// Posts JSON, as whoever has the token.
     async fn post(&self, path: &str, body: &str) -> Value {
+        let (status, answer) = self.try_post(path, body).await;
+        assert!((200..300).contains(&status), "{path}: {status} {answer}");
+        answer
+    }
+
+    async fn try_post(&self, path: &str, body: &str) -> (u16, Value) {
         let request = client()
             .post(format!("{}{path}", self.url))
             .bearer_auth(TOKEN);
         let request = request.header("content-type", "application/json");
         let answer = within(request.body(body.to_owned()).send()).await.unwrap();
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap()
+        json_of(answer).await
+    }
+
+    /// Registers an endpoint, and posts an event for it.
+    async fn accept_event_for(&self, inbox: &Inbox) -> Value {
+        let endpoint = json!({"url": inbox.url, "secret": SECRET}).to_string();
+        self.post("/endpoints", &endpoint).await;
+        self.post("/events", EVENT).await
+    }
+
+    /// Ends it as a crash would.
+    async fn kill(mut self) {
+        self.child.kill().await.unwrap();
     }
 
     async fn terminate(&self) {
@@ -390,6 +514,11 @@ impl Program {
         let status = within(self.child.wait()).await.unwrap();
         (status.code(), self.stderr.await.unwrap())
     }
+}
+
+async fn json_of(answer: reqwest::Response) -> (u16, Value) {
+    let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+    (status, serde_json::from_str(&text).expect(&text))
 }
 
 /// A receiver in the test's hands: every verified webhook comes with the answer that is still to be given.

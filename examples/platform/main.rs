@@ -1,15 +1,18 @@
 //! The standalone service made of the library: the HTTP API and the worker in one process, set by
 //! environment variables.
 //!
-//! `DATABASE_URL=memory: cargo run --release --example platform`; `--help` lists every variable.
+//! `cargo run --release --example platform` keeps events in `./webhook.db`. For Postgres and Redis, build it
+//! with `--features postgres,redis`. `--help` lists every variable.
 //!
 //! - `settings.rs`: the variables; `value.rs`: what their texts mean.
-//! - `serve.rs`: the engine, the server, and the way down.
+//! - `store.rs`: the engine, on the store that was asked for.
+//! - `serve.rs`: the server, and the way down.
 //! - `logging.rs`: what is logged, and how.
 
 mod logging;
 mod serve;
 mod settings;
+mod store;
 mod value;
 
 use std::process::ExitCode;
@@ -22,11 +25,8 @@ fn main() -> ExitCode {
             print!("{text}");
             Ok(())
         }
-        Ok(Asked::Migrate) => {
-            println!("memory: there is nothing to migrate");
-            Ok(())
-        }
-        Ok(Asked::Serve(settings)) => serve::run(settings),
+        Ok(Asked::Migrate(database)) => serve::migrate(&database),
+        Ok(Asked::Serve(settings)) => serve::run(*settings),
         Err(wrong) => Err(wrong.into()),
     };
     match done {

@@ -1,23 +1,21 @@
-//! The engine, the server, and the way down.
+//! The server, and the way down.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::{Value, json};
+use axum::Router;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use webhook_delivery::{Auth, Dispatcher, MemoryStore, NetworkPolicy, RetryPolicy};
+use webhook_delivery::{Auth, Dispatcher};
 
-use crate::logging;
 use crate::settings::{Role, Settings};
+use crate::value::Database;
+use crate::{logging, store};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// How long API requests that are under way may take to end once the process is asked to stop.
 const API_DRAIN: Duration = Duration::from_secs(10);
@@ -28,15 +26,24 @@ pub(crate) fn run(settings: Settings) -> Result<()> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
+    runtime()?.block_on(serve(settings))
+}
+
+/// Applies the database's migrations.
+pub(crate) fn migrate(database: &Database) -> Result<()> {
+    say(runtime()?.block_on(store::migrate(database))?);
+    Ok(())
+}
+
+fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?
-        .block_on(serve(settings))
+        .build()
 }
 
 async fn serve(settings: Settings) -> Result<()> {
     let mut signals = Signals::new()?;
-    let dispatcher = dispatcher(&settings)?;
+    let dispatcher = store::dispatcher(&settings).await?;
     let app = app(&settings, dispatcher.clone())?;
     let listener = bind(settings.address).await?;
     say(&format!("listening on http://{}", listener.local_addr()?));
@@ -66,47 +73,15 @@ async fn serve(settings: Settings) -> Result<()> {
     Ok(())
 }
 
-fn dispatcher(settings: &Settings) -> Result<Dispatcher> {
-    let policy = NetworkPolicy::builder()
-        .allow_http(settings.allow_http)
-        .allow_networks(settings.allow_networks.0.clone())
-        .build();
-    let dispatcher = Dispatcher::builder(MemoryStore::new())
-        .network_policy(policy)
-        .retry_policy(RetryPolicy::default().schedule(settings.retry_schedule.0.clone()))
-        .request_timeout(settings.request_timeout)
-        .max_in_flight(settings.max_in_flight)
-        .observer(logging::notice)
-        .build()?;
-    Ok(dispatcher.erase())
-}
-
 fn app(settings: &Settings, dispatcher: Dispatcher) -> Result<Router> {
     if settings.role == Role::Worker {
-        return Ok(probes(dispatcher));
+        return Ok(webhook_delivery::probes(dispatcher));
     }
     let auth = match &settings.admin_token {
         Some(token) => Auth::bearer(token.as_str())?,
         None => Auth::none(),
     };
     Ok(webhook_delivery::router(dispatcher, auth))
-}
-
-/// What an orchestrator asks a worker.
-fn probes(dispatcher: Dispatcher) -> Router {
-    async fn ready(State(dispatcher): State<Dispatcher>) -> (StatusCode, Json<Value>) {
-        match dispatcher.ping().await {
-            Ok(()) => (StatusCode::OK, Json(json!({"status": "ready"}))),
-            Err(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                Json(json!({"error": "the store does not answer", "code": "unavailable"})),
-            ),
-        }
-    }
-    Router::new()
-        .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
-        .route("/ready", get(ready))
-        .with_state(dispatcher)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {

@@ -10,12 +10,16 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::filter::Targets;
 
-use crate::value::{Memory, Networks, Schedule, address, log_filter, seconds, whole};
+use crate::value::{
+    Database, Networks, Schedule, address, log_filter, postgres_url, seconds, whole,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// The webhook delivery engine as a service of its own: the HTTP API, and the worker that delivers.
 ///
 /// Every setting is an environment variable, or the option of the same name. A wrong one stops the start.
-/// This build keeps everything in memory: what is accepted lives as long as the process.
+/// DATABASE_URL says where events are kept; processes on one Postgres database share the work.
 #[derive(Debug, Parser)]
 #[command(name = "platform", version)]
 struct Arguments {
@@ -31,8 +35,8 @@ struct Arguments {
           value_parser = address)]
     bind: IpAddr,
 
-    /// Where events are kept: `memory:` is all that this build has; the default, a file with SQLite, stops
-    /// the start, as other stores do [default: none]
+    /// Where events are kept: `sqlite:PATH`, `postgres://…`, or `memory:`, which ends with the process
+    /// [default: sqlite:webhook.db]
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -40,19 +44,20 @@ struct Arguments {
         hide_env_values = true
     )]
     database_url: Option<String>,
-    /// The database's host, instead of DATABASE_URL; stops the start of this build [default: none]
+    /// The host of a Postgres server, instead of DATABASE_URL [default: none]
     #[arg(long, env = "DB_HOST", value_name = "DB_HOST")]
     db_host: Option<String>,
-    /// The database's port, instead of DATABASE_URL; stops the start of this build [default: none]
-    #[arg(long, env = "DB_PORT", value_name = "DB_PORT")]
-    db_port: Option<String>,
-    /// The database's name, instead of DATABASE_URL; stops the start of this build [default: none]
+    /// That server's port [default: 5432]
+    #[arg(long, env = "DB_PORT", value_name = "DB_PORT",
+          value_parser = |text: &str| whole(text, 1..=u16::MAX))]
+    db_port: Option<u16>,
+    /// The database on that server [default: none]
     #[arg(long, env = "DB_NAME", value_name = "DB_NAME")]
     db_name: Option<String>,
-    /// The database's user, instead of DATABASE_URL; stops the start of this build [default: none]
+    /// That database's user [default: none]
     #[arg(long, env = "DB_USER", value_name = "DB_USER")]
     db_user: Option<String>,
-    /// That user's password, instead of DATABASE_URL; stops the start of this build [default: none]
+    /// That user's password [default: none]
     #[arg(
         long,
         env = "DB_PASSWORD",
@@ -60,7 +65,7 @@ struct Arguments {
         hide_env_values = true
     )]
     db_password: Option<String>,
-    /// A queue beside the store; stops the start of this build [default: none]
+    /// A Redis in which deliveries wait, for many processes on one Postgres [default: none]
     #[arg(
         long,
         env = "REDIS_URL",
@@ -119,13 +124,13 @@ struct Arguments {
           value_parser = |text: &str| seconds(text, 1.0..=60.0))]
     request_timeout: Duration,
 
-    /// Days that finished events are kept in a database; memory keeps the last 10000 events instead: ignored
-    /// with a warning [default: 30]
+    /// Days that finished events are kept, 8 to 3650: a delivery may wait for 7. Memory keeps the last 10000
+    /// events instead: ignored with a warning [default: 30]
     #[arg(long, env = "RETENTION_DAYS", value_name = "RETENTION_DAYS",
-          value_parser = |text: &str| whole(text, 1..=3_650_u32))]
+          value_parser = |text: &str| whole(text, 8..=3_650_u32))]
     retention_days: Option<u32>,
-    /// The key that secrets are stored under, or `plaintext`; memory stores nothing: ignored with a warning
-    /// [default: none]
+    /// `plaintext`: this build cannot encrypt the endpoints' secrets that it stores. A key stops the start, and
+    /// so does none on Postgres; in memory it is ignored with a warning [default: none]
     #[arg(
         long,
         env = "ENCRYPTION_KEY",
@@ -181,14 +186,18 @@ pub(crate) enum LogFormat {
 pub(crate) enum Asked {
     /// Print this.
     Help(String),
-    /// Migrate the store.
-    Migrate,
+    /// Migrate this store.
+    Migrate(Database),
     /// Serve.
-    Serve(Settings),
+    Serve(Box<Settings>),
 }
 
 /// What the variables say, once they are known to make sense together.
 pub(crate) struct Settings {
+    pub(crate) database: Database,
+    /// Beside Postgres only.
+    #[cfg(feature = "redis")]
+    pub(crate) redis_url: Option<String>,
     pub(crate) address: SocketAddr,
     pub(crate) admin_token: Option<String>,
     pub(crate) role: Role,
@@ -197,6 +206,7 @@ pub(crate) struct Settings {
     pub(crate) allow_networks: Networks,
     pub(crate) retry_schedule: Schedule,
     pub(crate) request_timeout: Duration,
+    pub(crate) retention: Duration,
     pub(crate) log: Targets,
     pub(crate) log_format: LogFormat,
     /// What is set, allowed, and yet not what it seems.
@@ -219,45 +229,67 @@ impl Settings {
             Err(error) if !error.use_stderr() => return Ok(Asked::Help(error.to_string())),
             Err(error) => return Err(WrongSetting::of(&error)),
         };
-        arguments.check_store()?;
+        let database = arguments.database()?;
         match arguments.command {
-            Some(Command::Migrate) => Ok(Asked::Migrate),
-            None => Ok(Asked::Serve(arguments.settings()?)),
+            Some(Command::Migrate) => Ok(Asked::Migrate(database)),
+            None => Ok(Asked::Serve(Box::new(arguments.settings(database)?))),
         }
     }
 }
 
 impl Arguments {
-    fn check_store(&self) -> Result<(), WrongSetting> {
+    fn database(&self) -> Result<Database, WrongSetting> {
         let parts = [
-            ("DB_HOST", &self.db_host),
-            ("DB_PORT", &self.db_port),
-            ("DB_NAME", &self.db_name),
-            ("DB_USER", &self.db_user),
-            ("DB_PASSWORD", &self.db_password),
-            ("REDIS_URL", &self.redis_url),
+            ("DB_HOST", is_given(&self.db_host)),
+            ("DB_PORT", self.db_port.is_some()),
+            ("DB_NAME", is_given(&self.db_name)),
+            ("DB_USER", is_given(&self.db_user)),
+            ("DB_PASSWORD", is_given(&self.db_password)),
         ];
-        if let Some((name, _)) = parts.into_iter().find(|(_, value)| is_given(value)) {
-            return Err(WrongSetting(format!(
-                "{name}: this build has memory only; unset it and use DATABASE_URL=memory:"
-            )));
-        }
-        let url = self.database_url.as_deref().unwrap_or_default();
-        url.parse::<Memory>()
-            .map(drop)
-            .map_err(|wrong| WrongSetting(format!("DATABASE_URL: {wrong}")))
+        let part = parts.into_iter().find(|(_, given)| *given);
+        let parsed = match (&self.database_url, part) {
+            (None, None) => return Ok(Database::default()),
+            (Some(_), Some((part, _))) => {
+                return Err(wrong(
+                    part,
+                    "unset it, or DATABASE_URL: they are two ways to say one thing",
+                ));
+            }
+            (Some(url), None) => url.parse(),
+            (None, Some(_)) => self.database_of_parts()?.parse(),
+        };
+        parsed.map_err(|why| wrong("DATABASE_URL", why))
     }
 
-    fn settings(self) -> Result<Settings, WrongSetting> {
+    fn database_of_parts(&self) -> Result<String, WrongSetting> {
+        let needed = |name, value: &'_ Option<String>| match value {
+            Some(value) if !value.is_empty() => Ok(value.clone()),
+            _ => Err(wrong(
+                name,
+                "must be set, as DB_HOST, DB_NAME and DB_USER go together",
+            )),
+        };
+        let host = needed("DB_HOST", &self.db_host)?;
+        let name = needed("DB_NAME", &self.db_name)?;
+        let user = needed("DB_USER", &self.db_user)?;
+        let password = self.db_password.as_deref().filter(|it| !it.is_empty());
+        let port = self.db_port.unwrap_or(5432);
+        postgres_url(&host, port, &name, &user, password).map_err(|why| wrong("DB_HOST", why))
+    }
+
+    fn settings(self, database: Database) -> Result<Settings, WrongSetting> {
         if is_given(&self.egress_proxy) {
-            return Err(WrongSetting(
-                "EGRESS_PROXY: this build has no proxy support and would connect directly; unset it"
-                    .to_owned(),
-            ));
+            let why = "this build has no proxy support and would connect directly; unset it";
+            return Err(wrong("EGRESS_PROXY", why));
         }
+        self.check_queue(&database)?;
+        self.check_encryption(&database)?;
         self.check_token()?;
         Ok(Settings {
-            warnings: self.warnings(),
+            warnings: self.warnings(&database),
+            database,
+            #[cfg(feature = "redis")]
+            redis_url: self.redis_url.filter(|url| !url.is_empty()),
             address: SocketAddr::new(self.bind, self.port),
             admin_token: self.admin_token,
             role: self.role,
@@ -266,9 +298,40 @@ impl Arguments {
             allow_networks: self.allow_networks,
             retry_schedule: self.retry_schedule,
             request_timeout: self.request_timeout,
+            retention: DAY * self.retention_days.unwrap_or(30),
             log: self.log,
             log_format: self.log_format,
         })
+    }
+
+    /// Redis is for processes that share a Postgres.
+    fn check_queue(&self, database: &Database) -> Result<(), WrongSetting> {
+        let why = match database {
+            _ if !is_given(&self.redis_url) => return Ok(()),
+            Database::Memory | Database::Sqlite(_) => {
+                "goes with Postgres only: memory and SQLite are quicker queues themselves; unset it"
+            }
+            #[cfg(feature = "postgres")]
+            Database::Postgres(_) if cfg!(feature = "redis") => return Ok(()),
+            #[cfg(feature = "postgres")]
+            Database::Postgres(_) => {
+                "this build has no Redis: build it with --features postgres,redis"
+            }
+        };
+        Err(wrong("REDIS_URL", why))
+    }
+
+    /// Nobody may believe that secrets are encrypted which are not.
+    fn check_encryption(&self, database: &Database) -> Result<(), WrongSetting> {
+        match (database, self.encryption_key.as_deref()) {
+            (Database::Memory, _)
+            | (_, Some("plaintext"))
+            | (Database::Sqlite(_), None | Some("")) => Ok(()),
+            _ => Err(wrong(
+                "ENCRYPTION_KEY",
+                "this build stores the endpoints' secrets as they are; say `plaintext` to accept that",
+            )),
+        }
     }
 
     /// An API that anybody can reach must not be open to all.
@@ -285,14 +348,13 @@ impl Arguments {
         }
     }
 
-    fn warnings(&self) -> Vec<&'static str> {
-        let is_key = self
-            .encryption_key
-            .as_deref()
-            .is_some_and(|key| key != "plaintext");
+    fn warnings(&self, database: &Database) -> Vec<&'static str> {
+        let in_memory = matches!(database, Database::Memory);
+        let in_file = matches!(database, Database::Sqlite(_));
+        let is_key = self.encryption_key.as_deref() != Some("plaintext");
         let warnings = [
             (
-                true,
+                in_memory,
                 "events are kept in memory: what is accepted lives as long as this process",
             ),
             (
@@ -300,17 +362,21 @@ impl Arguments {
                 "ADMIN_TOKEN is not set: the API is open to everybody on this machine",
             ),
             (
-                self.role != Role::All,
+                in_memory && self.role != Role::All,
                 "ROLE: memory is not shared between processes: nobody delivers what an api process \
                  accepts, and a worker has nothing to deliver",
             ),
             (
-                self.retention_days.is_some(),
+                in_memory && self.retention_days.is_some(),
                 "RETENTION_DAYS is ignored: memory keeps the last 10000 finished events",
             ),
             (
-                is_key && is_given(&self.encryption_key),
+                in_memory && is_key && is_given(&self.encryption_key),
                 "ENCRYPTION_KEY is ignored: memory stores nothing",
+            ),
+            (
+                in_file && is_key,
+                "ENCRYPTION_KEY is not set: the file holds the endpoints' secrets as they are",
             ),
             (
                 is_given(&self.otel_exporter_otlp_endpoint),
@@ -320,6 +386,10 @@ impl Arguments {
         let holding = warnings.into_iter().filter(|(holds, _)| *holds);
         holding.map(|(_, warning)| warning).collect()
     }
+}
+
+fn wrong(variable: &str, why: &str) -> WrongSetting {
+    WrongSetting(format!("{variable}: {why}"))
 }
 
 /// An empty variable is how some tools leave one unset.

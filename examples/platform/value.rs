@@ -3,25 +3,71 @@
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use url::Url;
 use webhook_delivery::Network;
 
-/// The store that this build has: `memory:`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Memory;
+/// Where events are kept.
+pub(crate) enum Database {
+    /// In this process.
+    Memory,
+    /// In the file at this path.
+    Sqlite(PathBuf),
+    /// On the server at this URL.
+    #[cfg(feature = "postgres")]
+    Postgres(String),
+}
 
-impl FromStr for Memory {
+/// What there is if nothing is said.
+impl Default for Database {
+    fn default() -> Self {
+        Self::Sqlite(PathBuf::from("webhook.db"))
+    }
+}
+
+impl FromStr for Database {
     type Err = &'static str;
 
     fn from_str(url: &str) -> Result<Self, Self::Err> {
-        match url {
-            "memory:" => Ok(Self),
-            _ => Err("this build has memory only; use DATABASE_URL=memory:"),
+        let (scheme, rest) = url.split_once(':').unwrap_or_default();
+        let path = rest.strip_prefix("//").unwrap_or(rest);
+        match scheme {
+            "memory" if rest.is_empty() => Ok(Self::Memory),
+            "sqlite" if path.is_empty() || path.contains([':', '?']) => {
+                Err("sqlite: takes the path of a file, without options: sqlite:webhook.db")
+            }
+            "sqlite" => Ok(Self::Sqlite(PathBuf::from(path))),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => Ok(Self::Postgres(url.to_owned())),
+            #[cfg(not(feature = "postgres"))]
+            "postgres" | "postgresql" => {
+                Err("this build has no Postgres: build it with --features postgres,redis")
+            }
+            _ => Err("must be memory:, sqlite:PATH or postgres://…; unset it for ./webhook.db"),
         }
     }
+}
+
+/// The URL of a Postgres database, of its parts.
+pub(crate) fn postgres_url(
+    host: &str,
+    port: u16,
+    name: &str,
+    user: &str,
+    password: Option<&str>,
+) -> Result<String, &'static str> {
+    let wrong = "must be a host's name or address";
+    let mut url = Url::parse("postgres://host").map_err(|_| wrong)?;
+    url.set_host(Some(host)).map_err(|_| wrong)?;
+    url.set_port(Some(port)).map_err(|()| wrong)?;
+    url.set_username(user).map_err(|()| wrong)?;
+    url.set_password(password).map_err(|()| wrong)?;
+    url.path_segments_mut().map_err(|()| wrong)?.push(name);
+    Ok(url.into())
 }
 
 /// Networks in CIDR notation, with commas between; none if empty.

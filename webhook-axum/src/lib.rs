@@ -42,5 +42,5 @@ mod routes;
 mod verified;
 
 pub use auth::{Auth, AuthRejection, Authorizer, Identity, InvalidToken, Role};
-pub use router::router;
+pub use router::{probes, router};
 pub use verified::{Deduplicate, Verified, VerifiedBytes, VerifiedRejection, deduplicate};

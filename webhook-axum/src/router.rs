@@ -1,8 +1,9 @@
-//! [`router`]: the routes put together.
+//! [`router`]: the routes put together; [`probes`]: those of them for a process without an API.
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
 use webhook_core::Dispatcher;
 
@@ -15,6 +16,12 @@ use crate::routes;
 pub(crate) struct Api {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) auth: Arc<Auth>,
+}
+
+impl FromRef<Api> for Dispatcher {
+    fn from_ref(api: &Api) -> Self {
+        api.dispatcher.clone()
+    }
 }
 
 /// The HTTP API of `dispatcher`, for those whom `auth` lets in.
@@ -48,8 +55,15 @@ where
     // The layer stands before everything it guards: a handler cannot forget to ask.
     routes::guarded()
         .route_layer(from_fn_with_state(api.clone(), authenticate))
-        .merge(routes::open())
+        .merge(routes::probes::routes())
         .fallback(|| async { ApiError::unknown_path() })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .with_state(api)
+}
+
+/// `GET /health` and `GET /ready` alone: what an orchestrator asks a process that only delivers.
+///
+/// Ready while the store answers. The body tells of the queue: one that is away only delays deliveries.
+pub fn probes<T>(dispatcher: impl Into<Dispatcher>) -> Router<T> {
+    routes::probes::routes().with_state(dispatcher.into())
 }

@@ -89,11 +89,23 @@ impl PgStoreBuilder {
         self
     }
 
-    /// Does not migrate: for roles that may not change tables. [`PgStore::migrations`] is what to run.
+    /// Does not migrate: for roles that may not change tables. [`migrations`](Self::migrations) is what to run.
     #[must_use]
     pub fn without_migrations(mut self) -> Self {
         self.migrate = false;
         self
+    }
+
+    /// The migrations as SQL, in order, for those who run them with tools of their own: each makes the next
+    /// version of the schema, the first version 1, and notes that it did. Run each in one transaction.
+    ///
+    /// # Errors
+    /// When the schema's name is not allowed.
+    pub fn migrations(&self) -> Result<Vec<String>, ConnectError> {
+        if !is_name(&self.schema) {
+            return Err(ConnectError::Schema);
+        }
+        Ok(migrate::scripts(&self.schema))
     }
 
     /// Another URL for LISTEN: a pooler in transaction mode does not pass notifications on, so name the

@@ -13,6 +13,15 @@ fn known() -> i32 {
     i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
 }
 
+/// All that is to be run, in order, where nothing is.
+pub(crate) fn scripts(schema: &str) -> Vec<String> {
+    let mut scripts: Vec<_> = missing(schema, 0).collect();
+    if let Some(first) = scripts.first_mut() {
+        *first = format!("{};\n{first}", preamble(schema));
+    }
+    scripts
+}
+
 /// Brings the schema to the known version, one process at a time.
 pub(crate) async fn run(pool: &PgPool, schema: &str) -> Result<(), ConnectError> {
     let mut connection = pool.acquire().await.map_err(server)?;

@@ -5,12 +5,14 @@ mod common;
 use std::time::Duration;
 
 use common::{Schema, new_name, pool};
+use sqlx::{AssertSqlSafe, Executor, PgPool};
 use webhook_core::testing::{
     ManualClock, ScriptedTransport, endpoint_for, event_for, fast_forward, run,
 };
 use webhook_core::{
     ClaimOptions, Delivery, DeliveryFilter, DeliveryStatus, Dispatcher, EndReason,
-    EndpointSettings, NewEvent, OnConflict, PageRequest, Scope, Store, Timestamp,
+    EndpointSettings, NewEndpoint, NewEvent, OnConflict, PageRequest, RetryPolicy, Scope, Store,
+    Timestamp,
 };
 use webhook_postgres::{ConnectError, PgStore};
 
@@ -50,6 +52,72 @@ fn without_migrations_nothing_is_made() {
             .open(pool().await)
             .await
             .expect("it finds the tables");
+    });
+}
+
+#[test]
+fn a_role_that_owns_nothing_works_on_what_another_has_migrated() {
+    run(async {
+        let (name, owner) = (new_name(), pool().await);
+        let role = format!("{name}_app");
+        let builder = || PgStore::builder().schema(&name).without_migrations();
+        let raw = async |text: String| {
+            let ran = owner.execute(sqlx::raw_sql(AssertSqlSafe(text))).await;
+            ran.expect("the statement runs");
+        };
+        for script in builder().migrations().expect("the name is allowed") {
+            raw(script).await;
+        }
+        // As the README says.
+        raw(format!(
+            "CREATE ROLE {role};
+            GRANT USAGE ON SCHEMA {name} TO {role};
+            GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO {role};
+            GRANT USAGE ON ALL SEQUENCES IN SCHEMA {name} TO {role};
+            ALTER FUNCTION {name}.make_partitions SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+            ALTER FUNCTION {name}.drop_partitions SECURITY DEFINER SET search_path = pg_catalog, pg_temp;"
+        ))
+        .await;
+        let own = owner.connect_options().as_ref().clone();
+        let pool = PgPool::connect_with(own.options([("role", &role)])).await;
+        let pool = pool.expect("the server answers");
+        let store = builder().open(pool.clone()).await.expect("the schema fits");
+        store
+            .maintain(30 * DAY, None)
+            .await
+            .expect("partitions are made");
+        let receiver = ScriptedTransport::new([503, 200]);
+        let builder = Dispatcher::builder(store.clone()).transport(receiver.clone());
+        let dispatcher = builder.retry_policy(RetryPolicy::default().schedule([Duration::ZERO]));
+        let dispatcher = dispatcher.build().expect("it builds");
+        let url = "https://hooks.example.com/".parse().expect("a URL");
+        let endpoint = NewEndpoint::new(url).ordered();
+        let endpoint = dispatcher
+            .endpoints()
+            .create(endpoint)
+            .await
+            .expect("created");
+        let event = || NewEvent::data("order.paid", "7").expect("an event");
+        let mut tx = pool.begin().await.expect("begun");
+        dispatcher
+            .enqueue_in(&mut tx, event())
+            .await
+            .expect("enqueued");
+        tx.commit().await.expect("committed");
+        for _ in 0..2 {
+            assert_eq!(dispatcher.step().await.expect("a step").claimed, 1);
+        }
+        assert_eq!(receiver.requests().len(), 2);
+        let deleted = dispatcher.endpoints().delete(endpoint.id).await;
+        deleted.expect("deleted");
+        // Drops the partitions of all days.
+        let later = store.maintain(
+            Duration::ZERO,
+            Some(Timestamp::from_micros(4_000_000_000_000_000)),
+        );
+        later.await.expect("partitions are dropped");
+        pool.close().await;
+        raw(format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
     });
 }
 

@@ -69,7 +69,7 @@ pub(crate) struct Client {
 pub(crate) enum Heard {
     /// A message.
     Message(Bytes),
-    /// Messages may have been missed: the connection is new, or they came too fast.
+    /// Messages may have been missed: the connection is lost or new, or they came too fast.
     Gap,
 }
 
@@ -201,36 +201,33 @@ pub(crate) struct Subscription {
 impl Subscription {
     /// The next thing heard; `None` when the client is gone.
     pub(crate) async fn next(&mut self) -> Option<Heard> {
-        loop {
-            let received = tokio::select! {
-                message = self.messages.recv() => message.map(|message| {
-                    Some(Heard::Message(message.value.into_bytes().unwrap_or_default()))
-                }),
-                connected = self.subscriber_connects.recv() => {
-                    self.subscribe().await;
-                    connected.map(|_| Some(Heard::Gap))
-                }
-                () = tokio::time::sleep(SUBSCRIBE_PAUSE), if !self.subscribed => {
-                    self.subscribe().await;
-                    Ok(Some(Heard::Gap))
-                }
-                connected = self.command_connects.recv() => {
-                    if let Ok(server) = &connected {
-                        self.check_eviction(server).await;
-                    }
-                    connected.map(|_| Some(Heard::Gap))
-                }
-                failure = self.failures.recv() => failure.map(|(error, _)| {
-                    tracing::warn!(%error, "the connection to Redis failed");
-                    None
-                }),
-            };
-            match received {
-                Ok(None) => {}
-                Ok(heard) => return heard,
-                Err(RecvError::Lagged(_)) => return Some(Heard::Gap),
-                Err(RecvError::Closed) => return None,
+        let received = tokio::select! {
+            message = self.messages.recv() => message.map(|message| {
+                Heard::Message(message.value.into_bytes().unwrap_or_default())
+            }),
+            connected = self.subscriber_connects.recv() => {
+                self.subscribe().await;
+                connected.map(|_| Heard::Gap)
             }
+            () = tokio::time::sleep(SUBSCRIBE_PAUSE), if !self.subscribed => {
+                self.subscribe().await;
+                Ok(Heard::Gap)
+            }
+            connected = self.command_connects.recv() => {
+                if let Ok(server) = &connected {
+                    self.check_eviction(server).await;
+                }
+                connected.map(|_| Heard::Gap)
+            }
+            failure = self.failures.recv() => failure.map(|(error, _)| {
+                tracing::warn!(%error, "the connection to Redis failed");
+                Heard::Gap
+            }),
+        };
+        match received {
+            Ok(heard) => Some(heard),
+            Err(RecvError::Lagged(_)) => Some(Heard::Gap),
+            Err(RecvError::Closed) => None,
         }
     }
 

@@ -337,6 +337,22 @@ fn a_broken_connection_is_mended() {
 }
 
 #[test]
+fn a_server_that_goes_away_is_noticed_although_nobody_uses_it() {
+    run(async {
+        let link = Link::to(server(), true).await;
+        let queue = RedisQueue::builder(&link.url)
+            .key_prefix(&prefix())
+            .command_timeout(Duration::from_millis(200));
+        let queue = queue.connect().await.expect("the address is a Redis URL");
+        queue.epoch().await.expect("it is there");
+        link.set_up(false);
+        while queue.epoch().await.is_ok() {
+            queue.ready().await;
+        }
+    });
+}
+
+#[test]
 fn a_server_that_is_away_at_the_start_is_found_later() {
     run(async {
         let link = Link::to(server(), false).await;

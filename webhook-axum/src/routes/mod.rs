@@ -3,7 +3,7 @@
 mod deliveries;
 mod endpoints;
 mod events;
-mod probes;
+pub(crate) mod probes;
 
 use axum::Router;
 
@@ -15,11 +15,6 @@ pub(crate) fn guarded() -> Router<Api> {
     events::routes()
         .merge(endpoints::routes())
         .merge(deliveries::routes())
-}
-
-/// The routes for everybody.
-pub(crate) fn open() -> Router<Api> {
-    probes::routes()
 }
 
 /// The body of a request that has nothing to say: none, or `{}`.

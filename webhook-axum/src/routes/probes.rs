@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 use tokio::time::timeout;
+use webhook_core::Dispatcher;
 
 use crate::error::ApiError;
-use crate::router::Api;
 
 /// How long the store may take to answer a probe.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the queue may. Together with the store's answer it stays below a probe's usual second.
 const QUEUE_PATIENCE: Duration = Duration::from_millis(500);
 
-pub(super) fn routes() -> Router<Api> {
+pub(crate) fn routes<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Dispatcher: FromRef<S>,
+{
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
@@ -46,13 +50,13 @@ async fn health() -> Json<Health> {
 
 /// Ready while events can be accepted. A queue that is away only delays them: it must not take the process
 /// out of service.
-async fn ready(State(api): State<Api>) -> Result<Json<Readiness>, ApiError> {
-    match timeout(STORE_PATIENCE, api.dispatcher.ping()).await {
+async fn ready(State(dispatcher): State<Dispatcher>) -> Result<Json<Readiness>, ApiError> {
+    match timeout(STORE_PATIENCE, dispatcher.ping()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(ApiError::unavailable(&error)),
         Err(elapsed) => return Err(ApiError::unavailable(&elapsed)),
     }
-    let queue = match timeout(QUEUE_PATIENCE, api.dispatcher.ping_queue()).await {
+    let queue = match timeout(QUEUE_PATIENCE, dispatcher.ping_queue()).await {
         Ok(Ok(())) => QueueState::Ok,
         Ok(Err(_)) | Err(_) => QueueState::Degraded,
     };
