@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -362,13 +362,12 @@ pub(crate) fn wait_until(
     limit: Duration,
     reached: impl Fn() -> Result<bool>,
 ) -> Result {
-    let mut waited = Duration::ZERO;
-    while waited < limit {
+    let began = Instant::now();
+    while began.elapsed() < limit {
         if reached()? {
             return Ok(());
         }
         pause(PAUSE);
-        waited += PAUSE;
     }
     Err(format!("waited for {} s in vain: {what}", limit.as_secs()).into())
 }

@@ -68,10 +68,10 @@ fn open_calls(arena: &Arena) -> Result<u64> {
 /// A worker stands still for longer than its claims last. When the other has taken them over and is in the
 /// middle of them, that one stands still, and the first wakes up as their owner of old.
 pub(crate) fn worker_frozen(arena: &mut Arena, _: &mut Servers) -> Result<Fired> {
-    const FREEZES: u64 = 3;
-    const TRIES: u64 = 3 * FREEZES;
+    const FREEZES: u64 = 2;
+    const TRIES: u64 = 4 * FREEZES;
     let mut workers = [arena.worker()?, arena.worker()?];
-    arena.producer(300)?;
+    arena.producer(150)?;
     let (mut done, mut tried) = (0, 0);
     while done < FREEZES && tried < TRIES {
         tried += 1;
