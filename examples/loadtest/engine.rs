@@ -14,7 +14,7 @@ use webhook_delivery::{
 
 use crate::report::{Latency, Round, Spent};
 use crate::sink::{Sink, now_micros};
-use crate::store::{self, Configure, Counters};
+use crate::store::{self, Configure, Kept};
 use crate::{Options, Result};
 
 /// As much as the largest event takes.
@@ -27,7 +27,7 @@ const ROOM_STEP: u64 = 16;
 struct Engine {
     dispatcher: Dispatcher,
     delivered: Arc<Delivered>,
-    counters: Option<Counters>,
+    kept: Kept,
     stop: oneshot::Sender<()>,
     worker: JoinHandle<()>,
 }
@@ -106,7 +106,7 @@ impl Engine {
             count: Arc::clone(&delivered),
             in_flight: usize::try_from(options.in_flight())?,
         };
-        let (dispatcher, counters) = store::build(options, settings).await?;
+        let (dispatcher, kept) = store::build(options, settings).await?;
         let settings = EndpointSettings {
             max_in_flight: Some(u32::try_from(options.in_flight())?),
             ..Default::default()
@@ -122,7 +122,7 @@ impl Engine {
         Ok(Self {
             dispatcher,
             delivered,
-            counters,
+            kept,
             stop,
             worker,
         })
@@ -159,9 +159,9 @@ impl Engine {
     }
 
     async fn count(&self) -> Result<Option<store::Count>> {
-        match &self.counters {
-            Some(counters) => counters.read().await.map(Some),
-            None => Ok(None),
+        match &self.kept {
+            Kept::Counters(counters) => counters.read().await.map(Some),
+            Kept::Nothing | Kept::File(_) => Ok(None),
         }
     }
 

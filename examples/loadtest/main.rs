@@ -52,6 +52,12 @@ struct Options {
     /// The Postgres server.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
+    /// The Redis server.
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    redis_url: Option<String>,
+    /// Where a SQLite file is made; it is removed in the end.
+    #[arg(long)]
+    folder: Option<std::path::PathBuf>,
     /// Events that may be accepted and not yet delivered; producers wait beyond that.
     #[arg(long, default_value_t = 2_048, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     outstanding: u64,
@@ -73,15 +79,21 @@ struct Options {
 enum StoreKind {
     /// This process's memory.
     Memory,
+    /// A SQLite file in the folder for temporary files, or in `--folder`.
+    Sqlite,
     /// A Postgres server; what it keeps of an earlier run is dropped.
     Postgres,
+    /// A Postgres server and a Redis server beside it.
+    Redis,
 }
 
 impl Options {
     fn in_flight(&self) -> u64 {
         let default = match self.store {
             StoreKind::Memory => self.concurrency,
-            StoreKind::Postgres => (self.concurrency * 4).min(1_000),
+            StoreKind::Sqlite | StoreKind::Postgres | StoreKind::Redis => {
+                (self.concurrency * 4).min(1_000)
+            }
         };
         self.in_flight.unwrap_or(default)
     }

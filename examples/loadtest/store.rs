@@ -1,6 +1,10 @@
 //! The stores under load, each empty at the start, and what a database says it did for them.
 
-use webhook_delivery::{Builder, Dispatcher, MemoryStore, PgStore, PgStoreBuilder};
+use std::path::PathBuf;
+
+use webhook_delivery::{
+    Builder, Dispatcher, MemoryStore, PgStore, PgStoreBuilder, RedisQueue, SqliteStore,
+};
 
 use crate::{Options, Result, StoreKind};
 
@@ -11,21 +15,76 @@ const SCHEMA: &str = "loadtest";
 pub(crate) async fn build(
     options: &Options,
     configure: impl Configure,
-) -> Result<(Dispatcher, Option<Counters>)> {
+) -> Result<(Dispatcher, Kept)> {
     match options.store {
         StoreKind::Memory => {
             let store = MemoryStore::with_history(1_000);
-            Ok((configure.finish(Dispatcher::builder(store))?, None))
+            Ok((configure.finish(Dispatcher::builder(store))?, Kept::Nothing))
+        }
+        StoreKind::Sqlite => {
+            let file = File::new(options);
+            let builder = Dispatcher::builder(SqliteStore::open(&file.0).await?);
+            Ok((configure.finish(builder)?, Kept::File(file)))
         }
         StoreKind::Postgres => {
             let store = postgres(options).await?;
-            let counters = Counters::new(&store);
-            Ok((
-                configure.finish(Dispatcher::builder(store))?,
-                Some(counters),
-            ))
+            let kept = Kept::Counters(Counters::new(&store));
+            Ok((configure.finish(Dispatcher::builder(store))?, kept))
+        }
+        StoreKind::Redis => {
+            let store = postgres(options).await?;
+            let kept = Kept::Counters(Counters::new(&store));
+            let builder = Dispatcher::builder(store).queue(redis(options).await?);
+            Ok((configure.finish(builder)?, kept))
         }
     }
+}
+
+/// What lives as long as the engine.
+pub(crate) enum Kept {
+    Nothing,
+    /// Removed when it is dropped.
+    #[expect(dead_code, reason = "kept for its drop")]
+    File(File),
+    Counters(Counters),
+}
+
+/// A SQLite file with its companions.
+pub(crate) struct File(PathBuf);
+
+impl File {
+    fn new(options: &Options) -> Self {
+        let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+        let file = Self(folder.join(format!("loadtest-{}.db", std::process::id())));
+        file.remove();
+        file
+    }
+
+    fn remove(&self) {
+        for companion in ["", "-wal", "-shm"] {
+            let mut path = self.0.clone().into_os_string();
+            path.push(companion);
+            // It may not be there.
+            std::fs::remove_file(path).ok();
+        }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// A queue that nobody has used before.
+async fn redis(options: &Options) -> Result<RedisQueue> {
+    let url = options.redis_url.as_deref();
+    let url = url.ok_or("--store redis needs --redis-url or REDIS_URL")?;
+    let prefix = format!("loadtest-{}", uuid::Uuid::now_v7().simple());
+    Ok(RedisQueue::builder(url)
+        .key_prefix(&prefix)
+        .connect()
+        .await?)
 }
 
 /// The settings that the engine has on any store.

@@ -1,4 +1,4 @@
-//! The whole life of webhooks in two seconds, in one process and without any set-up:
+//! The whole life of webhooks in two seconds, in one process, on a temporary SQLite file, without any set-up:
 //!
 //! `cargo run --example quickstart`
 //!
@@ -16,13 +16,14 @@ mod scenario;
 mod summary;
 mod watch;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use webhook_delivery::{
-    DeliveryFilter, DeliveryStatus, Dispatcher, MemoryStore, NetworkPolicy, PageRequest,
-    RetryPolicy,
+    DeliveryFilter, DeliveryStatus, Dispatcher, NetworkPolicy, PageRequest, RetryPolicy,
+    SqliteStore,
 };
 
 use receiver::Receivers;
@@ -57,8 +58,9 @@ fn fail(why: &str) -> ExitCode {
 }
 
 async fn run() -> Result<Summary> {
+    let folder = TempFolder::create()?;
     let (mut watch, observer) = Watch::new();
-    let dispatcher = Dispatcher::builder(MemoryStore::new())
+    let dispatcher = Dispatcher::builder(SqliteStore::open(folder.0.join("webhooks.db")).await?)
         .network_policy(loopback_only()?)
         .retry_policy(RetryPolicy::default().schedule(RETRY_AFTER))
         .observer(observer)
@@ -99,6 +101,26 @@ async fn run() -> Result<Summary> {
     stop.send(()).ok();
     worker.await?;
     Summary::compare(&dispatcher, &endpoints, &events, &receivers.stop().await).await
+}
+
+/// A folder for the store's file, removed with it in the end.
+struct TempFolder(PathBuf);
+
+impl TempFolder {
+    fn create() -> Result<Self> {
+        let name = format!("webhook-quickstart-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for TempFolder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("{} could not be removed: {error}", self.0.display());
+        }
+    }
 }
 
 /// Webhooks go to public https addresses unless the host says otherwise, as here for a trial.

@@ -76,7 +76,7 @@ pub struct Claimed {
 pub enum Settle {
     /// The delivery has ended. Follows a written `record`.
     Done,
-    /// The delivery is due again after this time. Follows a written `record`.
+    /// The delivery is due again after this time. Follows a `record`, written or fenced.
     After(Duration),
     /// Nothing was attempted: the job goes back, due after this time. No `record` went before.
     Unused(Duration),

@@ -209,8 +209,8 @@ BEGIN
 END
 $$;
 
--- Drops the partitions of days before `before`, and answers how many. Events that a live delivery needs
--- stay, with their whole day.
+-- Drops the partitions of days before `before`, and answers how many. What a live delivery needs, or will
+-- need when it ends, stays with its whole day.
 CREATE FUNCTION webhook.drop_partitions(before timestamptz) RETURNS integer LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -230,7 +230,7 @@ BEGIN
         ) AND child.relname ~ '_[0-9]{8}$'
     LOOP
         CONTINUE WHEN partition.until > before;
-        CONTINUE WHEN partition.parent <> 'deliveries_history' AND EXISTS (
+        CONTINUE WHEN EXISTS (
             SELECT FROM webhook.deliveries
             WHERE event_id < webhook.first_id(partition.until) OR id < webhook.first_id(partition.until)
         );

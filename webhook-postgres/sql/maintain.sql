@@ -15,6 +15,37 @@ keys AS (
     )
     RETURNING 1
 ),
+-- Of days without a partition of their own.
+attempts AS (
+    DELETE FROM webhook.attempts_default
+    WHERE (delivery_id, number) IN (
+        SELECT delivery_id, number FROM webhook.attempts_default
+        WHERE delivery_id < webhook.first_id(
+            (SELECT now FROM clock) - $3::bigint * interval '1 microsecond'
+        ) AND NOT EXISTS (SELECT FROM webhook.deliveries WHERE id = delivery_id)
+        LIMIT $5::bigint
+    )
+),
+history AS (
+    DELETE FROM webhook.deliveries_history_default
+    WHERE id IN (
+        SELECT id FROM webhook.deliveries_history_default
+        WHERE id < webhook.first_id(
+            (SELECT now FROM clock) - $3::bigint * interval '1 microsecond'
+        )
+        LIMIT $5::bigint
+    )
+),
+events AS (
+    DELETE FROM webhook.events_default
+    WHERE id IN (
+        SELECT id FROM webhook.events_default AS event
+        WHERE id < webhook.first_id(
+            (SELECT now FROM clock) - $3::bigint * interval '1 microsecond'
+        ) AND NOT EXISTS (SELECT FROM webhook.deliveries WHERE event_id = event.id)
+        LIMIT $5::bigint
+    )
+),
 lanes AS (
     DELETE FROM webhook.lane_state
     WHERE max_in_flight IS NULL AND rate_limit IS NULL AND NOT ordered

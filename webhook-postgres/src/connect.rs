@@ -4,9 +4,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
-use webhook_core::BoxError;
+use webhook_core::{BoxError, Store};
 
 use crate::migrate;
+use crate::notify::Announcements;
 use crate::store::PgStore;
 
 /// How long a caller waits for a connection before it hears that the store is away.
@@ -19,6 +20,16 @@ pub struct PgStoreBuilder {
     schema: String,
     max_connections: u32,
     migrate: bool,
+    listen: Listen,
+}
+
+/// Where to listen for what other processes announce.
+#[derive(Clone, Debug)]
+enum Listen {
+    /// At the pool's own server.
+    AtServer,
+    At(Box<PgConnectOptions>),
+    Nowhere,
 }
 
 /// Why a store cannot be opened.
@@ -58,6 +69,7 @@ impl Default for PgStoreBuilder {
             schema: "webhook".to_owned(),
             max_connections: DEFAULT_CONNECTIONS,
             migrate: true,
+            listen: Listen::AtServer,
         }
     }
 }
@@ -81,6 +93,24 @@ impl PgStoreBuilder {
     #[must_use]
     pub fn without_migrations(mut self) -> Self {
         self.migrate = false;
+        self
+    }
+
+    /// Another URL for LISTEN: a pooler in transaction mode does not pass notifications on, so name the
+    /// server itself. Without it, events of other processes are found within a second.
+    ///
+    /// # Errors
+    /// When it is not a Postgres URL.
+    pub fn listen_url(mut self, url: &str) -> Result<Self, ConnectError> {
+        let options = PgConnectOptions::from_str(url).map_err(|it| ConnectError::Url(it.into()))?;
+        self.listen = Listen::At(Box::new(options));
+        Ok(self)
+    }
+
+    /// Does not listen, which saves a connection: events of other processes are found within a second.
+    #[must_use]
+    pub fn without_listening(mut self) -> Self {
+        self.listen = Listen::Nowhere;
         self
     }
 
@@ -119,7 +149,19 @@ impl PgStoreBuilder {
         } else {
             migrate::check(&pool, &self.schema).await?;
         }
-        Ok(PgStore::new(pool, &self.schema))
+        let listen = match self.listen {
+            Listen::AtServer => Some(pool.connect_options().as_ref().clone()),
+            Listen::At(options) => Some(*options),
+            Listen::Nowhere => None,
+        };
+        let announcements = Announcements::new(&self.schema, listen);
+        let store = PgStore::new(pool, &self.schema, announcements);
+        if self.migrate {
+            // Partitions for what comes now; nothing is dropped before the engine says how long to keep.
+            let made = store.maintain(Duration::MAX, None).await;
+            made.map_err(|it| ConnectError::Server(it.into()))?;
+        }
+        Ok(store)
     }
 }
 

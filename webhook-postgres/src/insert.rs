@@ -25,16 +25,14 @@ impl Shared {
         on_conflict: OnConflict,
         now: Now,
     ) -> sqlx::Result<Insertion> {
-        let insertion = match on_conflict {
-            OnConflict::Abort if has_keys(events) => self.insert_together(events, now).await?,
+        match on_conflict {
+            OnConflict::Abort if has_keys(events) => self.insert_together(events, now).await,
             // One statement is its own transaction, without the round trips of another.
             OnConflict::Abort | OnConflict::Skip => {
                 let mut connection = self.pool.acquire().await?;
-                self.insert_events_in(&mut connection, events, now).await?
+                self.insert_events_in(&mut connection, events, now).await
             }
-        };
-        self.news.tell();
-        Ok(insertion)
+        }
     }
 
     /// All of the events, or none if the key of one stands for something else.

@@ -24,6 +24,7 @@
 //! replica, what had not reached the replica is lost, as everywhere.
 //!
 //! - `migrate.rs`: the tables, and how they came to be; `maintain.rs`: room ahead, and retention.
+//! - `notify.rs`: how processes hear of each other's events.
 //! - `insert.rs`, `queue.rs`, `load.rs`, `record.rs`: the way of an event; `manage.rs`, `read.rs`: for people.
 //! - `../sql/`: every statement, one file each, named as the method that runs it.
 
@@ -37,6 +38,7 @@ mod load;
 mod maintain;
 mod manage;
 mod migrate;
+mod notify;
 mod queue;
 mod read;
 mod record;

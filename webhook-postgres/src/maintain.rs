@@ -9,8 +9,9 @@ use crate::column::{at, micros};
 use crate::insert::KEY_WINDOW;
 use crate::store::Shared;
 
-/// Today and beyond. Long enough for a holiday without any process running.
-const DAYS_AHEAD: i32 = 8;
+/// Today and beyond. Long enough for a weekend without any process running; what comes after goes to the
+/// default partitions.
+const DAYS_AHEAD: i32 = 4;
 /// Rows of each kind that are deleted in a call.
 const MAX_ROWS: i64 = 10_000;
 

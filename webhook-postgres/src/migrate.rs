@@ -81,16 +81,18 @@ fn missing(schema: &str, done: i32) -> impl Iterator<Item = String> {
 
 /// What the schema is at; 0 if it is not there.
 async fn version(connection: &mut PgConnection, schema: &str) -> Result<i32, ConnectError> {
-    let table = format!("\"{schema}\".migrations");
-    let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(&table)
+    // Not `to_regclass`: that may not see yet what another process has just committed.
+    let table =
+        "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'migrations')";
+    let there: bool = sqlx::query_scalar(table)
+        .bind(schema)
         .fetch_one(&mut *connection)
         .await
         .map_err(server)?;
     if !there {
         return Ok(0);
     }
-    let text = format!("SELECT coalesce(max(version), 0) FROM {table}");
+    let text = format!("SELECT coalesce(max(version), 0) FROM \"{schema}\".migrations");
     let row = sqlx::query(AssertSqlSafe(text))
         .fetch_one(connection)
         .await

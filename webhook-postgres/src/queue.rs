@@ -27,6 +27,8 @@ const WAKE_EVERY: Duration = Duration::from_millis(500);
 /// For how long an empty queue is taken to be empty, unless this process hears of news: others' events are
 /// found when it looks again.
 const DRY_FOR: Duration = Duration::from_millis(50);
+/// The same where other processes are heard of.
+const DRY_IF_HEARD: Duration = Duration::from_secs(5);
 /// For how long after an `enqueue_in` its commit may come at any moment.
 const COMMIT_WITHIN: Duration = Duration::from_millis(300);
 /// How many parts of a round a claim looks at to find something. What it does not find then, the next does.
@@ -52,7 +54,7 @@ pub(crate) struct Round {
 /// That there was nothing to claim.
 #[derive(Clone, Copy, Debug)]
 struct Dry {
-    since: Instant,
+    until: Instant,
     news: u64,
     next_due: Option<Timestamp>,
 }
@@ -97,9 +99,20 @@ impl PgQueue {
             });
         }
         let news = self.0.news.count.load(Ordering::SeqCst);
-        let claimed = self.look(options, now).await?;
-        self.round().dry = claimed.leases.is_empty().then(|| Dry {
-            since: Instant::now(),
+        let (claimed, has_ready) = self.look(options, now).await?;
+        // What is ready and cannot be claimed waits for a place that another process frees.
+        let dry_for = match has_ready {
+            false if self.0.announcements.are_heard() => DRY_IF_HEARD,
+            _ => DRY_FOR,
+        };
+        let mut round = self.round();
+        let server_now = round.last_wake.max(round.last_claim);
+        let due_in = claimed
+            .next_due
+            .zip(server_now)
+            .map(|(due, now)| due.since(now));
+        round.dry = claimed.leases.is_empty().then(|| Dry {
+            until: Instant::now() + due_in.map_or(dry_for, |due_in| due_in.min(dry_for)),
             news,
             next_due: claimed.next_due,
         });
@@ -109,22 +122,23 @@ impl PgQueue {
     /// Whether there is still nothing, as far as this process knows, and when there may be.
     fn still_dry(&self, now: Now) -> Option<Option<Timestamp>> {
         let dry = self.round().dry.filter(|_| now.is_none())?;
-        let is_fresh = dry.since.elapsed() < DRY_FOR && !self.0.news.may_commit();
+        let is_fresh = Instant::now() < dry.until && !self.0.news.may_commit();
         let has_none = dry.news == self.0.news.count.load(Ordering::SeqCst);
         (is_fresh && has_none).then_some(dry.next_due)
     }
 
-    /// Claims, and if that brings nothing, sees what has become due.
-    async fn look(&self, options: ClaimOptions, now: Now) -> sqlx::Result<Claimed> {
+    /// Claims, and if that brings nothing, sees what has become due. Answers also whether something is ready.
+    async fn look(&self, options: ClaimOptions, now: Now) -> sqlx::Result<(Claimed, bool)> {
         let mut woken = None;
         if self.round().dry.is_some() {
             // One statement tells that there is still nothing.
             let found = self.wake(now).await?;
             if found.count == 0 && !found.has_ready {
-                return Ok(Claimed {
+                let claimed = Claimed {
                     next_due: found.next_due,
                     ..Claimed::default()
-                });
+                };
+                return Ok((claimed, false));
             }
             woken = Some(found);
         }
@@ -136,12 +150,14 @@ impl PgQueue {
             }
             woken = Some(found);
         }
+        let has_ready = woken.as_ref().is_none_or(|woken| woken.has_ready);
         let next_due = woken.and_then(|woken| woken.next_due);
         let next_due = [next_due, next_eligible].into_iter().flatten().min();
-        Ok(Claimed {
+        let claimed = Claimed {
             next_due: next_due.filter(|_| leases.is_empty()),
             leases,
-        })
+        };
+        Ok((claimed, has_ready))
     }
 
     /// Claims part after part of the round, until there is something or it is complete.
@@ -236,8 +252,12 @@ impl PgQueue {
 impl News {
     /// Something may have become ready.
     pub(crate) fn tell(&self) {
-        self.count.fetch_add(1, Ordering::SeqCst);
+        self.count();
         self.wake.notify_one();
+    }
+
+    fn count(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
     }
 
     /// A host's transaction was joined, whose commit nobody will tell of.
@@ -387,7 +407,11 @@ impl Queue for PgQueue {
     }
 
     async fn ready(&self) {
-        self.0.news.wake.notified().await;
+        tokio::select! {
+            biased;
+            () = self.0.news.wake.notified() => {}
+            () = self.0.announcements.next() => self.0.news.count(),
+        }
     }
 
     /// The rows cannot be lost without the store.

@@ -86,7 +86,7 @@ impl Shared {
         let query = query.bind(count(page.limit).saturating_add(1));
         let query = query.bind(filter.endpoint_id).bind(filter.event_id);
         let query = query.bind(filter.event_type.as_ref().map(EventType::as_str));
-        let query = query.bind(filter.status.map(|status| status.as_str()));
+        let query = query.bind(filter.status.map(webhook_core::DeliveryStatus::as_str));
         let query = query.bind(filter.error_kind.as_deref());
         let query = query.bind(at(filter.since)).bind(at(filter.until));
         let rows = query.fetch_all(&self.pool).await?;

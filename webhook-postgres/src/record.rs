@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 use webhook_core::backend::AttemptRow;
-use webhook_core::{Next, Now, Record, Recorded, Timestamp};
+use webhook_core::{Next, Now, Record, Recorded, StateReason, Timestamp};
 
 use crate::column::{At, at, micros};
 use crate::store::Shared;
@@ -26,7 +26,7 @@ impl Shared {
             .bind(of(records, |it| reason(it.next)))
             .bind(of(records, |it| retry_after(it.next)))
             .bind(of(records, last_error))
-            .bind(of(records, |it| it.disable.map(|reason| reason.as_str())))
+            .bind(of(records, |it| it.disable.map(StateReason::as_str)))
             .bind(of(&attempts, |it| {
                 it.as_ref()
                     .map(|it| At(Timestamp::from_micros(it.started_at)))

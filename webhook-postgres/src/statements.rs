@@ -50,11 +50,6 @@ macro_rules! statements {
                     ),)*
                 }
             }
-
-            #[cfg(test)]
-            pub(crate) fn all(&self) -> Vec<(&'static str, &Statement)> {
-                vec![$((stringify!($name), &self.$name)),*]
-            }
         }
     };
 }

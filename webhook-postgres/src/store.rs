@@ -16,6 +16,7 @@ use webhook_core::{
 
 use crate::connect::{ConnectError, PgStoreBuilder};
 use crate::error::failed;
+use crate::notify::Announcements;
 use crate::queue::{News, PgQueue, Round};
 use crate::statements::Statements;
 
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) pool: PgPool,
     pub(crate) sql: Statements,
     pub(crate) news: News,
+    pub(crate) announcements: Announcements,
     /// Where this process's claims stand.
     pub(crate) round: Mutex<Round>,
     /// Endpoints as they were read last, by id: parsing one costs more than an attempt's bookkeeping.
@@ -58,11 +60,12 @@ impl PgStore {
         &self.0.pool
     }
 
-    pub(crate) fn new(pool: PgPool, schema: &str) -> Self {
+    pub(crate) fn new(pool: PgPool, schema: &str, announcements: Announcements) -> Self {
         Self(Arc::new(Shared {
             pool,
             sql: Statements::new(schema),
             news: News::default(),
+            announcements,
             round: Mutex::default(),
             endpoints: Mutex::default(),
         }))
@@ -102,7 +105,10 @@ impl Store for PgStore {
         now: Now,
     ) -> Result<Insertion> {
         let inserted = self.0.insert_events(events, on_conflict, now).await;
-        inserted.map_err(failed("insert_events"))
+        let inserted = inserted.map_err(failed("insert_events"))?;
+        self.0.news.tell();
+        self.0.announce();
+        Ok(inserted)
     }
 
     async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
@@ -202,6 +208,7 @@ impl Store for PgStore {
         now: Now,
     ) -> Result<Changed<Job>> {
         let replayed = self.0.replay_delivery(scope, delivery, now).await;
+        self.0.announce();
         replayed.map_err(failed("replay_delivery"))
     }
 
@@ -211,7 +218,9 @@ impl Store for PgStore {
         event: Uuid,
         now: Now,
     ) -> Result<Changed<Vec<Job>>> {
-        self.0.replay_event(scope, event, now).await
+        let replayed = self.0.replay_event(scope, event, now).await;
+        self.0.announce();
+        replayed
     }
 
     async fn cancel_delivery(
@@ -237,6 +246,7 @@ impl TxStore for PgStore {
     ) -> Result<Insertion> {
         let inserted = self.0.insert_events_in(tx, events, now).await;
         self.0.news.expect_commit();
+        self.0.announce_commit();
         inserted.map_err(failed("insert_events_in"))
     }
 }

@@ -87,7 +87,12 @@ impl RedisQueueBuilder {
             1
         };
         let count = self.shards.unwrap_or(default_shards);
-        let shards = Arc::new(Shards::new(&self.prefix, count, self.idle_poll));
+        let shards = Arc::new(Shards::new(
+            &self.prefix,
+            count,
+            self.idle_poll,
+            client.name(),
+        ));
         let heard = client.subscription(shards.channel().to_owned());
         client.connect(self.timeouts.connect).await?;
         Ok(RedisQueue::start(Arc::new(client), shards, heard))

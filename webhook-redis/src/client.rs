@@ -1,5 +1,6 @@
 //! The one place that knows the Redis client: connections, scripts, and the subscription.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::time::Duration;
 
@@ -30,7 +31,10 @@ const ATTEMPTS: u32 = 2;
 /// When a connection on which nothing happens is asked by the operating system whether it still is one.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Prefixes of server errors that pass: while it loads, fails over, is full or busy.
+/// When a subscription that failed is tried again.
+const SUBSCRIBE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Codes of server errors that pass: while it loads, fails over, is full or busy.
 const PASSING: [&str; 10] = [
     "BUSY",
     "CLUSTERDOWN",
@@ -99,6 +103,11 @@ impl Client {
         self.commands.is_clustered()
     }
 
+    /// A name that no other client has.
+    pub(crate) fn name(&self) -> &str {
+        self.commands.id()
+    }
+
     /// Connects, and goes on trying in the background when `patience` is over.
     pub(crate) async fn connect(&mut self, patience: Duration) -> Result<()> {
         let (commands, subscriber) = (self.commands.clone(), self.subscriber.clone());
@@ -161,7 +170,9 @@ impl Client {
             messages: self.subscriber.message_rx(),
             subscriber_connects: self.subscriber.reconnect_rx(),
             command_connects: self.commands.reconnect_rx(),
+            failures: self.commands.error_rx(),
             channel,
+            subscribed: true,
         }
     }
 }
@@ -181,36 +192,54 @@ pub(crate) struct Subscription {
     messages: Receiver<Message>,
     subscriber_connects: Receiver<Server>,
     command_connects: Receiver<Server>,
+    failures: Receiver<(FredError, Option<Server>)>,
     channel: String,
+    /// Whether the last attempt to subscribe succeeded.
+    subscribed: bool,
 }
 
 impl Subscription {
     /// The next thing heard; `None` when the client is gone.
     pub(crate) async fn next(&mut self) -> Option<Heard> {
-        tokio::select! {
-            message = self.messages.recv() => match message {
-                Ok(message) => Some(Heard::Message(message.value.into_bytes().unwrap_or_default())),
-                Err(RecvError::Lagged(_)) => Some(Heard::Gap),
-                Err(RecvError::Closed) => None,
-            },
-            connected = self.subscriber_connects.recv() => {
-                if matches!(connected, Err(RecvError::Closed)) {
-                    return None;
+        loop {
+            let received = tokio::select! {
+                message = self.messages.recv() => message.map(|message| {
+                    Some(Heard::Message(message.value.into_bytes().unwrap_or_default()))
+                }),
+                connected = self.subscriber_connects.recv() => {
+                    self.subscribe().await;
+                    connected.map(|_| Some(Heard::Gap))
                 }
-                if let Err(error) = self.subscriber.subscribe(self.channel.as_str()).await {
-                    tracing::warn!(%error, "Redis refuses the subscription; ready jobs are found by polling");
+                () = tokio::time::sleep(SUBSCRIBE_PAUSE), if !self.subscribed => {
+                    self.subscribe().await;
+                    Ok(Some(Heard::Gap))
                 }
-                Some(Heard::Gap)
+                connected = self.command_connects.recv() => {
+                    if let Ok(server) = &connected {
+                        self.check_eviction(server).await;
+                    }
+                    connected.map(|_| Some(Heard::Gap))
+                }
+                failure = self.failures.recv() => failure.map(|(error, _)| {
+                    tracing::warn!(%error, "the connection to Redis failed");
+                    None
+                }),
+            };
+            match received {
+                Ok(None) => {}
+                Ok(heard) => return heard,
+                Err(RecvError::Lagged(_)) => return Some(Heard::Gap),
+                Err(RecvError::Closed) => return None,
             }
-            connected = self.command_connects.recv() => match connected {
-                Ok(server) => {
-                    self.check_eviction(&server).await;
-                    Some(Heard::Gap)
-                }
-                Err(RecvError::Lagged(_)) => Some(Heard::Gap),
-                Err(RecvError::Closed) => None,
-            },
         }
+    }
+
+    async fn subscribe(&mut self) {
+        let subscribed = self.subscriber.subscribe(self.channel.as_str()).await;
+        if let Err(error) = &subscribed {
+            tracing::warn!(%error, "Redis refuses the subscription; ready jobs are found by polling");
+        }
+        self.subscribed = subscribed.is_ok();
     }
 
     /// Warns of a server that is told to forget.
@@ -255,15 +284,36 @@ impl Drop for AbortOnDrop {
 }
 
 fn config(url: &str) -> Result<Config> {
-    let uses_tls = url.starts_with("rediss") || url.starts_with("valkeys");
-    if uses_tls && !cfg!(feature = "tls-rustls") {
-        return Err(rejected(InvalidConfig(
-            "a URL with TLS needs the feature `tls-rustls`",
-        )));
-    }
-    let mut config = Config::from_url(url).map_err(rejected)?;
+    let (plain, uses_tls) = without_tls(url);
+    let mut config = Config::from_url(&plain).map_err(rejected)?;
     config.fail_fast = false;
+    if uses_tls {
+        secure(&mut config)?;
+    }
     Ok(config)
+}
+
+/// A URL as if it were one without TLS, and whether it is one with: the client's own way to set up TLS would need
+/// a default crypto provider in the process.
+fn without_tls(url: &str) -> (Cow<'_, str>, bool) {
+    for (secure, plain) in [("rediss", "redis"), ("valkeys", "valkey")] {
+        if let Some(rest) = url.strip_prefix(secure) {
+            return (format!("{plain}{rest}").into(), true);
+        }
+    }
+    (url.into(), false)
+}
+
+#[cfg(feature = "tls-rustls")]
+fn secure(config: &mut Config) -> Result<()> {
+    config.tls = Some(crate::tls::config().map_err(rejected)?);
+    Ok(())
+}
+
+#[cfg(not(feature = "tls-rustls"))]
+fn secure(_: &mut Config) -> Result<()> {
+    let what = "a URL with TLS needs the feature `tls-rustls`";
+    Err(rejected(InvalidConfig(what)))
 }
 
 fn performance(timeouts: Timeouts) -> PerformanceConfig {
@@ -282,7 +332,7 @@ fn connection(timeouts: Timeouts) -> ConnectionConfig {
         max_command_buffer_len: MAX_WAITING_COMMANDS,
         reconnect_on_auth_error: true,
         unresponsive: UnresponsiveConfig {
-            max_timeout: Some(timeouts.command * 2),
+            max_timeout: Some(timeouts.command.saturating_mul(2)),
             interval: timeouts.command,
         },
         tcp: TcpConfig {
@@ -322,9 +372,8 @@ fn failed(operation: &'static str, error: FredError) -> Error {
         | FredErrorKind::Routing
         | FredErrorKind::Backpressure
         | FredErrorKind::Protocol => true,
-        _ => PASSING
-            .iter()
-            .any(|prefix| error.details().starts_with(prefix)),
+        FredErrorKind::Unknown => server_code(&error).is_none_or(|code| PASSING.contains(&code)),
+        _ => false,
     };
     let kind = if passes {
         ErrorKind::Unavailable
@@ -332,6 +381,13 @@ fn failed(operation: &'static str, error: FredError) -> Error {
         ErrorKind::Internal
     };
     Error::new(kind, operation).with_source(error)
+}
+
+/// The code with which a server begins an error; `None` for one that the client found.
+fn server_code(error: &FredError) -> Option<&str> {
+    let code = error.details().split(' ').next()?;
+    let is_code = code.len() > 1 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    is_code.then_some(code)
 }
 
 impl From<Value> for Reply {
@@ -365,6 +421,7 @@ mod tests {
     fn errors_that_pass_are_told_from_those_that_do_not() {
         let kind = |kind, text| failed("claim", FredError::new(kind, text)).kind();
         for text in [
+            "Failed to route command.",
             "OOM command not allowed",
             "LOADING Redis is loading",
             "READONLY You can't write",

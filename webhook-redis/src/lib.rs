@@ -1,4 +1,60 @@
 //! Lanes, leases and delays in Redis: an index beside a store, which stays the truth.
+//!
+//! For fleets whose store should not be asked for every claim. Redis holds what is live, in the order in which it is
+//! due; the store holds everything. Lose all of Redis, and no delivery is lost, only some time.
+//!
+//! ```no_run
+//! use webhook_core::{Dispatcher, MemoryStore};
+//! use webhook_redis::RedisQueue;
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let queue = RedisQueue::connect("redis://localhost:6379").await?;
+//! let dispatcher = Dispatcher::builder(MemoryStore::new()).queue(queue).build()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What to run
+//!
+//! Redis 7.0 or later, alone, behind Sentinel or as a Cluster; see [`RedisQueue::builder`] for the URLs. TLS needs the
+//! feature `tls-rustls`, and trusts whom the operating system trusts. A user needs the commands of scripts on keys
+//! `~{<prefix>:*`, and `SUBSCRIBE` and `PUBLISH` on the channel `<prefix>:ready`.
+//!
+//! **`maxmemory-policy noeviction`.** Any other may drop a lane's keys when memory is short. They are made good by the
+//! store's sweep, but later than need be. The queue warns of such a server when it connects.
+//!
+//! # What can be lost
+//!
+//! Whatever Redis forgets, the engine's sweep pushes again: what is missing is found page by page, and all of it is
+//! pushed at once when a server is seen that is empty, restarted, or was a replica ([`Queue::epoch`]). Until then it
+//! is late.
+//!
+//! | persistence | a crash of Redis forgets | then |
+//! |---|---|---|
+//! | `appendonly yes`, `appendfsync always` | nothing | claims go on; leases end as they would have |
+//! | `appendfsync everysec` | about a second | what was claimed in it is claimed again, under a greater fence |
+//! | snapshots (`save`) | what came after the last one | jobs that have ended come back once, and end at `load` |
+//! | none | everything | the store fills it anew |
+//!
+//! So persistence buys a quicker restart, not safety. A failover to a replica is the same as a crash with its lag.
+//! What protects an attempt from a second owner is the fence, which the store checks. A job's next fence is greater
+//! than any its shard has seen, than the store's, and not below the server's clock.
+//!
+//! # Cost
+//!
+//! Measured on Redis 7.0: 170 to 260 bytes a waiting job in lanes of ten or more, 560 for a job alone in its lane,
+//! its lane included. A delivery's push, claim and settle cost Redis 60 µs of its one core, when 50 lanes are busy.
+//! What is parked or held costs a claim nothing. No script handles more than 250 jobs, so none holds up the server for
+//! long. An idle process sends a command every 30 s: it hears through one subscription when
+//! there is something to claim, and asks at other times only what its announcements may have missed.
+//!
+//! # In a cluster
+//!
+//! Lanes are spread over shards (16 unless set), each in one slot. A script touches one shard: its keys all carry the
+//! hash tag `{<prefix>:<shard>/<count>}`, those of single lanes too, whose names are made inside of the script. Claims
+//! give each shard with something to claim the same share, and go round the tenants within it.
+//!
+//! [`Queue::epoch`]: webhook_core::Queue::epoch
 
 mod builder;
 mod client;
@@ -6,6 +62,8 @@ mod queue;
 mod reply;
 mod script;
 mod shard;
+#[cfg(feature = "tls-rustls")]
+mod tls;
 
 pub use builder::RedisQueueBuilder;
 pub use queue::RedisQueue;

@@ -47,6 +47,14 @@ struct Inner {
     listener: AbortHandle,
 }
 
+/// What a claim from one shard brought.
+struct Part {
+    leases: Vec<Lease>,
+    next_due: Option<Timestamp>,
+    /// Whether there is more at once.
+    has_more: bool,
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.listener.abort();
@@ -82,9 +90,12 @@ impl RedisQueue {
 
     /// Runs a script on a shard and takes in what it tells of it.
     async fn run(&self, script: &Script, shard: usize, args: Args) -> Result<Answer> {
-        let answer = self.ask(script, shard, args).await?;
-        self.0.shards.heard(shard, &answer);
-        Ok(answer)
+        let answer = self.ask(script, shard, args).await;
+        match &answer {
+            Ok(answer) => self.0.shards.heard(shard, answer),
+            Err(_) => self.0.shards.suspect(shard),
+        }
+        answer
     }
 
     async fn ask(&self, script: &Script, shard: usize, args: Args) -> Result<Answer> {
@@ -99,26 +110,28 @@ impl RedisQueue {
             None => args.text(""),
         }
         args.text(self.0.shards.channel());
-        args.int(shard);
+        args.text(&self.0.shards.label(shard));
         args
     }
 
-    /// Claims from one shard. Answers also whether there is more at once.
+    /// Claims from one shard.
     async fn claim_from(
         &self,
         asked: Asked,
         limit: usize,
         lease: Duration,
         now: Now,
-    ) -> Result<(Vec<Lease>, bool)> {
+    ) -> Result<Part> {
         let mut args = self.args(asked.shard, now);
         args.int(limit.min(MAX_BATCH));
         args.span(lease);
         let answer = self.ask(&script::CLAIM, asked.shard, args).await?;
         self.0.shards.claimed(asked, &answer);
-        let more = answer.next_due.is_some_and(|due| due <= answer.now);
-        let leases = granted(answer.result).map_err(|error| broken("claim", error))?;
-        Ok((leases, more))
+        Ok(Part {
+            next_due: answer.next_due,
+            has_more: answer.next_due.is_some_and(|due| due <= answer.now),
+            leases: granted(answer.result).map_err(|error| broken("claim", error))?,
+        })
     }
 
     /// What is to be done on which shard, in batches.
@@ -154,8 +167,8 @@ impl Queue for RedisQueue {
     /// Asks only shards that may have something, and shares the limit among them; so an idle claim costs nothing.
     async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed> {
         let mut leases = Vec::new();
-        let (mut failure, mut barren) = (None, 0);
-        // Pinned times are not this process's, and say nothing of when to ask.
+        let (mut failure, mut next_due, mut barren) = (None, None, 0);
+        // Pinned times say nothing of when to ask: then it is every shard, now.
         let mut waiting = self.0.shards.worth_asking(now.is_some());
         while !waiting.is_empty() && leases.len() < options.limit && barren < MAX_BARREN_ROUNDS {
             let before = leases.len();
@@ -166,9 +179,13 @@ impl Queue for RedisQueue {
                 claims.map(|(asked, share)| self.claim_from(*asked, share, options.lease, now));
             for (asked, claimed) in asked.iter().zip(join_all(claims).await) {
                 match claimed {
-                    Ok((claimed, more)) => {
-                        leases.extend(claimed);
-                        waiting.extend(more.then_some(*asked));
+                    Ok(part) => {
+                        leases.extend(part.leases);
+                        if part.has_more {
+                            waiting.push(*asked);
+                        } else {
+                            next_due = next_due.into_iter().chain(part.next_due).min();
+                        }
                     }
                     Err(error) => failure = Some(error),
                 }
@@ -180,7 +197,10 @@ impl Queue for RedisQueue {
             Some(error) => tracing::warn!(%error, "a shard cannot be claimed from"),
             None => {}
         }
-        let next_due = self.0.shards.next_due().filter(|_| leases.is_empty());
+        if now.is_none() {
+            next_due = self.0.shards.next_due();
+        }
+        let next_due = next_due.filter(|_| leases.is_empty());
         Ok(Claimed { leases, next_due })
     }
 
@@ -229,11 +249,16 @@ impl Queue for RedisQueue {
         self.0.shards.ready().await;
     }
 
-    /// Costs nothing while the generations are known: every script's answer tells its shard's.
+    /// Costs nothing between losses of the connection: every script's answer tells its shard's generation.
     async fn epoch(&self) -> Result<u64> {
-        let unknown = self.0.shards.unknown().into_iter();
-        try_join_all(unknown.map(|shard| self.run(&script::EPOCH, shard, self.args(shard, None))))
-            .await?;
+        let unconfirmed = self.0.shards.unconfirmed().into_iter();
+        try_join_all(unconfirmed.map(|shard| async move {
+            let args = self.args(shard, None);
+            let answer = self.run(&script::EPOCH, shard, args).await?;
+            self.0.shards.confirmed(shard, answer.generation);
+            Ok(())
+        }))
+        .await?;
         Ok(self.0.shards.epoch())
     }
 
@@ -267,7 +292,7 @@ async fn listen(mut heard: Subscription, shards: Arc<Shards>) {
     while let Some(heard) = heard.next().await {
         match heard {
             Heard::Message(message) => shards.announced(&message),
-            Heard::Gap => shards.forget(),
+            Heard::Gap => shards.doubt(),
         }
     }
 }
@@ -366,9 +391,14 @@ impl Args {
 
     /// Jobs, lane by lane.
     fn jobs(&mut self, jobs: &[&Job]) {
-        let mut lanes: HashMap<Uuid, Vec<&Job>> = HashMap::new();
+        let mut lanes: Vec<(Uuid, Vec<&Job>)> = Vec::new();
+        let mut places = HashMap::new();
         for job in jobs {
-            lanes.entry(job.lane).or_default().push(job);
+            let place = *places.entry(job.lane).or_insert(lanes.len());
+            if place == lanes.len() {
+                lanes.push((job.lane, Vec::new()));
+            }
+            lanes[place].1.push(job);
         }
         for (lane, jobs) in lanes {
             let last = jobs[jobs.len() - 1];
@@ -388,7 +418,10 @@ impl Args {
         let (interval, tolerance) = limits.rate.map_or_else(Default::default, |rate| {
             let interval = rate.per / rate.limit.max(1);
             // A burst of a tenth of the limit.
-            (interval, interval * ((rate.limit / 10).max(1) - 1))
+            (
+                interval,
+                interval.saturating_mul((rate.limit / 10).max(1) - 1),
+            )
         });
         self.int(limits.max_in_flight);
         self.span(interval);

@@ -11,6 +11,9 @@ use webhook_core::Timestamp;
 
 use crate::reply::Answer;
 
+/// A shard is asked once a day, however long the host would have it.
+const LONGEST_SILENCE: Duration = Duration::from_secs(86_400);
+
 /// The shards of a queue.
 ///
 /// An idle process asks a shard only when it has reason to: the shard said when something falls due, somebody
@@ -21,6 +24,8 @@ use crate::reply::Answer;
 pub(crate) struct Shards {
     keys: Vec<[String; 5]>,
     channel: String,
+    /// Who announces: what this process announced it knows already.
+    announcer: String,
     longest_silence: Duration,
     state: Mutex<State>,
     wake: Notify,
@@ -36,6 +41,8 @@ struct State {
 #[derive(Clone, Debug)]
 struct Known {
     generation: Option<i64>,
+    /// Whether the server was asked for it since the last gap.
+    confirmed: bool,
     next_due: Option<Timestamp>,
     /// When to ask again.
     ask_at: Instant,
@@ -51,9 +58,10 @@ pub(crate) struct Asked {
 }
 
 impl Shards {
-    pub(crate) fn new(prefix: &str, count: usize, poll: Duration) -> Self {
+    pub(crate) fn new(prefix: &str, count: usize, poll: Duration, announcer: &str) -> Self {
         let known = Known {
             generation: None,
+            confirmed: false,
             next_due: None,
             ask_at: Instant::now(),
             version: 0,
@@ -61,7 +69,10 @@ impl Shards {
         Self {
             keys: (0..count).map(|shard| keys(prefix, shard, count)).collect(),
             channel: format!("{prefix}:ready"),
-            longest_silence: poll * u32::try_from(count).unwrap_or(u32::MAX),
+            announcer: announcer.to_owned(),
+            longest_silence: poll
+                .saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
+                .min(LONGEST_SILENCE),
             state: Mutex::new(State {
                 known: vec![known; count],
                 first: 0,
@@ -82,6 +93,11 @@ impl Shards {
     /// Where shards announce that something falls due sooner.
     pub(crate) fn channel(&self) -> &str {
         &self.channel
+    }
+
+    /// Whose announcement it is: this process, and a shard.
+    pub(crate) fn label(&self, shard: usize) -> String {
+        format!("{} {shard}", self.announcer)
     }
 
     /// The shard of a lane: always the same, in every process and version.
@@ -122,30 +138,47 @@ impl Shards {
             known.next_due = None;
             known.ask_at = Instant::now() + self.longest_silence;
         }
-        known.generation = Some(answer.generation);
+        known.is_of(answer.generation);
         known.learn(answer.now, answer.next_due);
     }
 
     /// Takes in what any other script learnt, and wakes the worker if there is something to claim sooner.
     pub(crate) fn heard(&self, shard: usize, answer: &Answer) {
         let mut state = self.state();
-        state.known[shard].generation = Some(answer.generation);
+        state.known[shard].is_of(answer.generation);
         self.learn(state, shard, answer.now, answer.next_due);
     }
 
-    /// Takes in an announcement: a shard, its time, and when something falls due.
+    /// Takes in a generation that the server has confirmed.
+    pub(crate) fn confirmed(&self, shard: usize, generation: i64) {
+        let known = &mut self.state().known[shard];
+        known.is_of(generation);
+        known.confirmed = true;
+    }
+
+    /// Has a shard asked: it is unknown what a script did to it.
+    pub(crate) fn suspect(&self, shard: usize) {
+        let known = &mut self.state().known[shard];
+        known.ask_at = Instant::now();
+        known.version += 1;
+    }
+
+    /// Takes in an announcement of another process.
     pub(crate) fn announced(&self, message: &[u8]) {
         let state = self.state();
-        match announcement(message).filter(|(shard, ..)| *shard < state.known.len()) {
-            Some((shard, now, next_due)) => self.learn(state, shard, now, Some(next_due)),
-            None => tracing::debug!("an announcement that cannot be read"),
+        match announcement(message) {
+            Some((announcer, ..)) if announcer == self.announcer => {}
+            Some((_, shard, now, next_due)) if shard < state.known.len() => {
+                self.learn(state, shard, now, Some(next_due));
+            }
+            _ => tracing::debug!("an announcement that cannot be read"),
         }
     }
 
-    /// Forgets all: announcements may be lost, and so may be the shards' contents.
-    pub(crate) fn forget(&self) {
+    /// Trusts nothing any more: announcements may be lost, and so may be what the shards held.
+    pub(crate) fn doubt(&self) {
         for known in &mut self.state().known {
-            known.generation = None;
+            known.confirmed = false;
             known.ask_at = Instant::now();
             known.version += 1;
         }
@@ -158,12 +191,12 @@ impl Shards {
         state.known.iter().filter_map(|known| known.next_due).min()
     }
 
-    /// The shards whose generation is not known.
-    pub(crate) fn unknown(&self) -> Vec<usize> {
+    /// The shards whose generation is to be confirmed.
+    pub(crate) fn unconfirmed(&self) -> Vec<usize> {
         let state = self.state();
         let shards = state.known.iter().enumerate();
         shards
-            .filter(|(_, known)| known.generation.is_none())
+            .filter(|(_, known)| !known.confirmed)
             .map(|(shard, _)| shard)
             .collect()
     }
@@ -202,6 +235,12 @@ impl Shards {
 }
 
 impl Known {
+    fn is_of(&mut self, generation: i64) {
+        if self.generation.replace(generation) != Some(generation) {
+            self.confirmed = false;
+        }
+    }
+
     /// Answers whether the shard is to be asked sooner than it was.
     fn learn(&mut self, now: Timestamp, next_due: Option<Timestamp>) -> bool {
         self.version += 1;
@@ -225,11 +264,12 @@ fn keys(prefix: &str, shard: usize, count: usize) -> [String; 5] {
         .map(|suffix| format!("{{{prefix}:{shard}/{count}}}{suffix}"))
 }
 
-fn announcement(message: &[u8]) -> Option<(usize, Timestamp, Timestamp)> {
+/// Who announces, for which shard, its time, and when something falls due.
+fn announcement(message: &[u8]) -> Option<(&str, usize, Timestamp, Timestamp)> {
     let mut parts = std::str::from_utf8(message).ok()?.split(' ');
-    let shard = parts.next()?.parse().ok()?;
+    let (announcer, shard) = (parts.next()?, parts.next()?.parse().ok()?);
     let mut time = || Some(Timestamp::from_micros(parts.next()?.parse().ok()?));
-    Some((shard, time()?, time()?))
+    Some((announcer, shard, time()?, time()?))
 }
 
 #[cfg(test)]
@@ -261,7 +301,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_shard_is_asked_once_in_a_while() {
-        let shards = Shards::new("p", 2, POLL);
+        let shards = Shards::new("p", 2, POLL, "us");
         assert_eq!(asked(&shards), [0, 1]);
         assert_eq!(asked(&shards), [1, 0], "they take turns");
         fall_silent(&shards);
@@ -272,7 +312,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_shard_is_asked_when_something_falls_due() {
-        let shards = Shards::new("p", 2, POLL);
+        let shards = Shards::new("p", 2, POLL, "us");
         fall_silent(&shards);
         shards.heard(1, &answer(Some(110)));
         assert!(asked(&shards).is_empty());
@@ -283,34 +323,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_announcement_or_a_gap_makes_shards_worth_asking() {
-        let shards = Shards::new("p", 2, POLL);
+        let shards = Shards::new("p", 2, POLL, "us");
         fall_silent(&shards);
-        for nonsense in ["", "2 0 0", "x 0 0", "0 0"] {
+        for nonsense in ["", "us 0 100 100", "it 2 0 0", "it x 0 0", "it 0 0"] {
             shards.announced(nonsense.as_bytes());
         }
         assert!(asked(&shards).is_empty());
-        shards.announced(b"0 100 100");
+        shards.announced(b"it 0 100 100");
         assert_eq!(asked(&shards), [0]);
         shards.ready().await;
         fall_silent(&shards);
-        shards.forget();
+        shards.doubt();
         assert_eq!(asked(&shards).len(), 2);
-        assert_eq!(shards.unknown(), [0, 1]);
+        assert_eq!(shards.unconfirmed(), [0, 1]);
         shards.ready().await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_does_not_undo_what_was_heard_meanwhile() {
-        let shards = Shards::new("p", 1, POLL);
+        let shards = Shards::new("p", 1, POLL, "us");
         let under_way = shards.worth_asking(true)[0];
-        shards.announced(b"0 100 100");
+        shards.announced(b"it 0 100 100");
         shards.claimed(under_way, &answer(None));
         assert_eq!(asked(&shards), [0]);
     }
 
     #[tokio::test]
     async fn a_lane_stays_in_its_shard_and_lanes_are_spread() {
-        let shards = Shards::new("p", 16, POLL);
+        let shards = Shards::new("p", 16, POLL, "us");
         assert_eq!(shards.of(Uuid::from_u128(1)), 5);
         let mut counts = [0; 16];
         for lane in 0..1_600_u128 {
@@ -324,9 +364,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_generation_of_one_shard_is_a_new_epoch() {
-        let shards = Shards::new("p", 2, POLL);
+        let shards = Shards::new("p", 2, POLL, "us");
         fall_silent(&shards);
+        (0..2).for_each(|shard| shards.confirmed(shard, 1));
+        assert!(shards.unconfirmed().is_empty());
         let before = shards.epoch();
+        shards.doubt();
+        assert_eq!(shards.epoch(), before, "a gap alone loses nothing");
+        (0..2).for_each(|shard| shards.confirmed(shard, 1));
         shards.heard(
             1,
             &Answer {
@@ -335,5 +380,6 @@ mod tests {
             },
         );
         assert_ne!(shards.epoch(), before);
+        assert_eq!(shards.unconfirmed(), [1]);
     }
 }

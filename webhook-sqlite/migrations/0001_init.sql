@@ -139,14 +139,14 @@ CREATE TABLE webhook_attempts (
     PRIMARY KEY (delivery_id, number)
 ) STRICT, WITHOUT ROWID;
 
--- Unfinished and finished deliveries in one form.
+-- Unfinished and finished deliveries in one form. The casts let SQLite merge the two in the order of an index.
 CREATE VIEW webhook_all_deliveries AS
 SELECT
     id, event_id, endpoint_id, replay_no, tenant, event_type, status, attempts, due AS next_retry_at,
-    last_error, NULL AS end_reason, created_at, updated_at
+    last_error, CAST(NULL AS TEXT) AS end_reason, created_at, updated_at
 FROM webhook_deliveries
 UNION ALL
 SELECT
-    id, event_id, endpoint_id, replay_no, tenant, event_type, status, attempts, NULL,
+    id, event_id, endpoint_id, replay_no, tenant, event_type, status, attempts, CAST(NULL AS INTEGER),
     last_error, end_reason, created_at, updated_at
 FROM webhook_deliveries_history;

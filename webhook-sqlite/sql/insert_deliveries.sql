@@ -1,5 +1,3 @@
 INSERT INTO webhook_deliveries
     (id, event_id, endpoint_id, replay_no, tenant, event_type, due, first_due, place, created_at, updated_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO NOTHING
-RETURNING id, sequence

@@ -1,13 +1,13 @@
-WITH retry (sequence, attempts, last_error, due) AS (VALUES (?, ?, ?, ?))
+WITH retry (id, attempts, last_error, due) AS (VALUES (?, ?, ?, ?))
 UPDATE webhook_deliveries
 SET
     status = 'pending',
     leased = 0,
     lease_until = NULL,
-    attempts = retry.attempts,
-    last_error = retry.last_error,
+    attempts = webhook_deliveries.attempts + retry.attempts,
+    last_error = CASE retry.attempts WHEN 0 THEN webhook_deliveries.last_error ELSE retry.last_error END,
     due = retry.due,
     place = CASE place WHEN 0 THEN 0 ELSE retry.due END,
     updated_at = ?
 FROM retry
-WHERE webhook_deliveries.sequence = retry.sequence
+WHERE webhook_deliveries.id = retry.id

@@ -1,2 +1,2 @@
-WITH ended (sequence) AS (VALUES (?))
-DELETE FROM webhook_deliveries WHERE sequence IN (SELECT sequence FROM ended)
+WITH ended (id) AS (VALUES (?))
+DELETE FROM webhook_deliveries WHERE id IN (SELECT id FROM ended)

@@ -20,6 +20,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
 /// More than there are statements, in all their sizes.
 const CACHED_STATEMENTS: usize = 256;
+/// Of the file's pages, in KiB, for each connection.
+const PAGE_CACHE: u32 = 16 * 1_024;
+/// Pages that the log gathers before they go into the file.
+const CHECKPOINT: &str = "4000";
 /// Rows that SQLite's thread hands over at a time.
 const ROW_BUFFER: usize = 256;
 
@@ -90,6 +94,8 @@ impl SqliteStoreBuilder {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
+            .pragma("cache_size", format!("-{PAGE_CACHE}"))
+            .pragma("wal_autocheckpoint", CHECKPOINT)
             .statement_cache_capacity(CACHED_STATEMENTS)
             .row_buffer_size(ROW_BUFFER)
             .disable_statement_logging();
@@ -105,6 +111,24 @@ impl SqliteStoreBuilder {
     }
 
     /// Opens the store in a host's own database, so that `enqueue_in` can join its transactions.
+    ///
+    /// ```
+    /// # use webhook_core::testing::ScriptedTransport;
+    /// # use webhook_core::{Dispatcher, NewEvent};
+    /// # use webhook_sqlite::SqliteStore;
+    /// # async fn host(pool: sqlx::SqlitePool) -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = SqliteStore::builder().open_in(pool.clone()).await?;
+    /// let dispatcher = Dispatcher::builder(store)
+    /// #   .transport(ScriptedTransport::default())
+    ///     .build()?;
+    ///
+    /// let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    /// sqlx::query("UPDATE orders SET paid = TRUE WHERE id = 7").execute(&mut *tx).await?;
+    /// dispatcher.enqueue_in(&mut tx, NewEvent::data("order.paid", r#"{"order": 7}"#)?).await?;
+    /// tx.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// How durable it is, the pool's connections say: use WAL, `synchronous=FULL` and a busy timeout.
     ///

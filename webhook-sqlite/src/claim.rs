@@ -4,7 +4,8 @@
 //! put where it belongs until something happens to it; see the table of lanes. Everything that could make a
 //! lane eligible marks it ready, and need not be sure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use sqlx::Row;
@@ -17,11 +18,10 @@ use crate::rows::{self, count, optional_time, time};
 use crate::sql::Bound;
 use crate::store::Shared;
 
-/// How many lanes a claim looks at, at first, then twice as many again.
-const FIRST_LOOK: usize = 16;
-const LARGEST_LOOK: usize = 512;
+/// How many lanes a claim looks at in one go: as many as it may take jobs, within bounds.
+const LOOK: RangeInclusive<usize> = 16..=512;
 /// The most lanes that one claim looks at before it lets other writers in.
-const MOST_LANES: usize = 4_096;
+const MOST_LANES: usize = 2_048;
 
 impl Shared {
     pub(crate) async fn claim(&self, options: ClaimOptions, now: Now) -> sqlx::Result<Claimed> {
@@ -29,25 +29,27 @@ impl Shared {
         let now = self.database.now(&mut tx, now).await?;
         self.expire(&mut tx, now).await?;
         let mut leases = Vec::new();
-        let (mut look, mut seen) = (FIRST_LOOK, 0);
-        while leases.len() < options.limit && seen < MOST_LANES {
+        let (mut look, mut seen) = (options.limit.clamp(*LOOK.start(), *LOOK.end()), 0);
+        let mut next_due = None;
+        while leases.len() < options.limit {
+            if seen >= MOST_LANES {
+                next_due = Some(now);
+                break;
+            }
             self.wake_due(&mut tx, look, now).await?;
             let lanes = self.ready_lanes(&mut tx, look).await?;
             if lanes.is_empty() {
+                let next = sqlx::query(self.database.sql.next_due.clone());
+                next_due = optional_time(&next.fetch_one(&mut *tx).await?, "at")?;
                 break;
             }
             seen += lanes.len();
-            look = (look * 2).min(LARGEST_LOOK);
+            look = (look * 2).min(*LOOK.end());
             let limit = options.limit - leases.len();
             let until = now + options.lease;
             leases.extend(self.claim_from(&mut tx, lanes, limit, until, now).await?);
         }
-        let next_due = if leases.is_empty() {
-            let next = sqlx::query(self.database.sql.next_due.clone());
-            optional_time(&next.fetch_one(&mut *tx).await?, "at")?
-        } else {
-            None
-        };
+        let next_due = next_due.filter(|_| leases.is_empty());
         tx.commit().await?;
         Ok(Claimed { leases, next_due })
     }
@@ -116,13 +118,17 @@ impl Shared {
         if let Some(last) = last {
             *self.last_tenant() = last.to_owned();
         }
-        let quotas: Vec<_> = eligible
-            .iter()
-            .zip(shares)
-            .filter(|(_, share)| *share > 0)
-            .map(|((lane, _), share)| (lane.endpoint_id, share))
-            .collect();
-        let leases = self.claim_jobs(tx, &quotas, until, now).await?;
+        let mut lanes_by_quota: BTreeMap<usize, Vec<Uuid>> = BTreeMap::new();
+        for ((lane, _), share) in eligible.iter().zip(shares).filter(|(_, share)| *share > 0) {
+            lanes_by_quota
+                .entry(share)
+                .or_default()
+                .push(lane.endpoint_id);
+        }
+        let mut leases = Vec::with_capacity(limit);
+        for (quota, lanes) in lanes_by_quota {
+            leases.extend(self.claim_jobs(tx, &lanes, quota, until, now).await?);
+        }
         let mut taken: HashMap<Uuid, usize> = HashMap::new();
         for lease in &leases {
             *taken.entry(lease.lane).or_default() += 1;
@@ -138,24 +144,22 @@ impl Shared {
         Ok(leases)
     }
 
-    /// Leases the first jobs of lanes, of each as many as its quota says.
+    /// Leases the first jobs of each lane, up to a quota.
     async fn claim_jobs(
         &self,
         tx: &mut SqliteConnection,
-        quotas: &[(Uuid, usize)],
+        lanes: &[Uuid],
+        quota: usize,
         until: Timestamp,
         now: Timestamp,
     ) -> sqlx::Result<Vec<Lease>> {
-        let bind =
-            |query: Bound, (lane, quota): &(Uuid, usize)| query.bind(*lane).bind(*quota as i64);
-        let (now, until_micros) = (now.as_micros(), until.as_micros());
-        let rows = self
-            .database
-            .sql
-            .claim_jobs
-            .run(tx, quotas, bind, |query| {
-                query.bind(now).bind(until_micros).bind(now)
-            })
+        let bind_rest = |query: Bound| {
+            let query = query.bind(until.as_micros()).bind(now.as_micros());
+            query.bind(now.as_micros()).bind(quota as i64)
+        };
+        let batch = &self.database.sql.claim_jobs;
+        let rows = batch
+            .run(tx, lanes, |query, lane| query.bind(*lane), bind_rest)
             .await?;
         let mut jobs = Vec::with_capacity(rows.len());
         for row in &rows {

@@ -173,16 +173,18 @@ impl Shared {
         now: Timestamp,
     ) -> sqlx::Result<Vec<&'a Event>> {
         let sql = &self.database.sql;
-        let inserted = sql
-            .insert_events
-            .run(tx, events, bind_event, |query| query)
+        let bind = |query: Bound, event: &&Event| query.bind(event.id);
+        let known = sql
+            .known_events
+            .run(tx, events, bind, |query| query)
             .await?;
-        let inserted: HashSet<Uuid> = inserted
-            .iter()
-            .map(|row| row.try_get("id"))
-            .collect::<Result<_, _>>()?;
+        let known = known.iter().map(|row| row.try_get("id"));
+        let mut seen: HashSet<Uuid> = known.collect::<Result<_, _>>()?;
         let mut new = events.to_vec();
-        new.retain(|event| inserted.contains(&event.id));
+        new.retain(|event| seen.insert(event.id));
+        sql.insert_events
+            .run(tx, &new, bind_event, |query| query)
+            .await?;
         let keyed = new
             .iter()
             .filter_map(|event| Some((*event, event.idempotency.as_ref()?)));
@@ -269,28 +271,32 @@ impl Shared {
         Ok(by_tenant)
     }
 
-    /// Stores deliveries, wakes their lanes, and answers the jobs of those that were not there before.
+    /// Stores deliveries, wakes their lanes, and answers their jobs.
     pub(crate) async fn insert_deliveries(
         &self,
         tx: &mut SqliteConnection,
         deliveries: Vec<NewDelivery<'_>>,
         now: Timestamp,
     ) -> sqlx::Result<Vec<Job>> {
-        let bind = |query: Bound, new: &NewDelivery<'_>| bind_delivery(query, new, now);
-        let batch = &self.database.sql.insert_deliveries;
-        let rows = batch.run(tx, &deliveries, bind, |query| query).await?;
-        let mut sequences: HashMap<Uuid, i64> = HashMap::new();
-        for row in &rows {
-            sequences.insert(row.try_get("id")?, row.try_get("sequence")?);
+        if deliveries.is_empty() {
+            return Ok(Vec::new());
         }
+        let sql = &self.database.sql;
+        let bind = |query: Bound, new: &NewDelivery<'_>| bind_delivery(query, new, now);
+        sql.insert_deliveries
+            .run(tx, &deliveries, bind, |query| query)
+            .await?;
+        // Each got the next number. A row to answer for each would take longer than to store it.
+        let last: i64 = sqlx::query_scalar(sql.last_sequence.clone())
+            .fetch_one(&mut *tx)
+            .await?;
+        let first = last + 1 - i64::try_from(deliveries.len()).unwrap_or(i64::MAX);
         let lanes = deliveries.iter().map(|new| new.job.lane).collect();
         self.wake(tx, lanes, now).await?;
-        let jobs = deliveries
-            .into_iter()
-            .filter_map(|NewDelivery { job, .. }| {
-                let sequence = *sequences.get(&job.delivery)?;
-                Some(Job { sequence, ..job })
-            });
+        let jobs = (first..).zip(deliveries).map(|(sequence, new)| Job {
+            sequence,
+            ..new.job
+        });
         Ok(jobs.collect())
     }
 }

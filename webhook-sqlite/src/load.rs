@@ -36,8 +36,7 @@ impl Shared {
     ///
     /// A delivery that cannot be read back ends here: it would come up again for ever.
     pub(crate) async fn load(&self, leases: &[Lease], now: Now) -> sqlx::Result<Vec<Loaded>> {
-        let mut reader = self.database.read().await?;
-        let mut live = self.live(&mut reader, leases).await?;
+        let mut live = self.live(&mut *self.database.read().await?, leases).await?;
         let mut loaded_at = Timestamp::EPOCH;
         if leases.iter().any(|lease| {
             live.get(&lease.delivery)
@@ -45,8 +44,7 @@ impl Shared {
         }) {
             (live, loaded_at) = self.begin(leases, now).await?;
         }
-        let needs = self.needs(&mut reader, &live).await?;
-        drop(reader);
+        let needs = self.needs(&mut *self.database.read().await?, &live).await?;
         let (mut loaded, mut unreadable) = (Vec::with_capacity(leases.len()), Vec::new());
         for lease in leases {
             let verdict = match live.get(&lease.delivery) {

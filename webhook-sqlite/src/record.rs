@@ -1,6 +1,6 @@
 //! Writing what became of deliveries.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use sqlx::Row;
@@ -12,26 +12,27 @@ use webhook_core::{
     StateReason, Timestamp,
 };
 
-use crate::rows::count;
 use crate::sql::Bound;
 use crate::store::Shared;
-
-/// A live delivery that is about to change.
-struct Live {
-    sequence: i64,
-    lane: Uuid,
-    attempts: u32,
-    last_error: Option<String>,
-}
 
 /// What a batch of records changes.
 #[derive(Default)]
 struct Changes {
-    attempts: Vec<(Uuid, u32, Arc<Attempt>)>,
+    attempts: Vec<(Uuid, Arc<Attempt>)>,
     /// With when they are due again.
-    retried: Vec<(Live, Timestamp)>,
-    ended: Vec<(Live, DeliveryStatus, Option<EndReason>)>,
+    retried: Vec<(Change, Timestamp)>,
+    ended: Vec<(Change, DeliveryStatus, Option<EndReason>)>,
     disabled: Vec<(Uuid, StateReason)>,
+}
+
+/// What changes of a live delivery, whatever it becomes.
+struct Change {
+    delivery: Uuid,
+    lane: Uuid,
+    /// Attempts made since.
+    attempts: i64,
+    /// What the last of them failed with.
+    last_error: Option<String>,
 }
 
 impl Shared {
@@ -39,15 +40,15 @@ impl Shared {
         let mut tx = self.database.write().await?;
         let now = self.database.now(&mut tx, now).await?;
         let leases: Vec<_> = records.iter().map(|record| record.lease).collect();
-        let mut owned = self.owned(&mut tx, &leases).await?;
+        let mut fenced = self.fenced(&mut tx, &leases).await?;
         let mut changes = Changes::default();
         let recorded = records.iter().map(|record| {
-            match owned.remove(&(record.lease.delivery, record.lease.fence)) {
-                None => Recorded::Fenced,
-                Some(live) => {
-                    changes.add(live, record, now);
-                    Recorded::Written
-                }
+            // Each lease records once, also within a batch.
+            if fenced.insert((record.lease.delivery, record.lease.fence)) {
+                changes.add(record, now);
+                Recorded::Written
+            } else {
+                Recorded::Fenced
             }
         });
         let recorded = recorded.collect();
@@ -58,24 +59,18 @@ impl Shared {
 
     /// Ends deliveries of which something cannot be read.
     pub(crate) async fn end_unreadable(&self, leases: &[Lease], now: Now) -> sqlx::Result<()> {
-        let mut tx = self.database.write().await?;
-        let now = self.database.now(&mut tx, now).await?;
-        let owned = self.owned(&mut tx, leases).await?;
-        for (delivery, _) in owned.keys() {
-            tracing::error!(%delivery, "a delivery cannot be read back; it ends as a dead letter");
+        for lease in leases {
+            tracing::error!(delivery = %lease.delivery, "a delivery cannot be read back; it ends as a dead letter");
         }
-        let end = |live| (live, DeliveryStatus::Failed, Some(EndReason::Corrupt));
-        let ended = owned.into_values().map(end).collect();
-        self.write(
-            &mut tx,
-            &Changes {
-                ended,
-                ..Changes::default()
-            },
-            now,
-        )
-        .await?;
-        tx.commit().await
+        let end = |lease: &Lease| Record {
+            lease: *lease,
+            attempt: None,
+            next: Next::Failed(EndReason::Corrupt),
+            disable: None,
+        };
+        let records: Vec<_> = leases.iter().map(end).collect();
+        self.record(&records, now).await?;
+        Ok(())
     }
 
     pub(crate) async fn cancel_delivery(
@@ -94,45 +89,39 @@ impl Shared {
             tx.rollback().await?;
             return Ok(Changed::Refused);
         }
-        let row = sqlx::query(self.database.sql.cancel_delivery.clone())
-            .bind(id)
-            .fetch_one(&mut *tx)
-            .await?;
+        let change = Change {
+            delivery: id,
+            lane: delivery.endpoint_id,
+            attempts: 0,
+            last_error: None,
+        };
         let end = (
-            live(&row)?,
+            change,
             DeliveryStatus::Cancelled,
             Some(EndReason::Requested),
         );
-        self.write(
-            &mut tx,
-            &Changes {
-                ended: vec![end],
-                ..Changes::default()
-            },
-            now,
-        )
-        .await?;
+        let changes = Changes {
+            ended: vec![end],
+            ..Changes::default()
+        };
+        self.write(&mut tx, &changes, now).await?;
         tx.commit().await?;
         Ok(Changed::Done(()))
     }
 
-    /// The deliveries whose claim is current, by id and fence.
-    async fn owned(
+    /// The leases that entitle to nothing, by delivery and fence.
+    async fn fenced(
         &self,
         tx: &mut SqliteConnection,
         leases: &[Lease],
-    ) -> sqlx::Result<HashMap<(Uuid, i64), Live>> {
+    ) -> sqlx::Result<HashSet<(Uuid, i64)>> {
         let bind = |query: Bound, lease: &Lease| query.bind(lease.delivery).bind(lease.fence);
-        let rows = self
-            .database
-            .sql
-            .record
-            .run(tx, leases, bind, |query| query)
-            .await?;
-        let owned = rows
+        let batch = &self.database.sql.record_fenced;
+        let rows = batch.run(tx, leases, bind, |query| query).await?;
+        let fenced = rows
             .iter()
-            .map(|row| Ok(((row.try_get("id")?, row.try_get("fence")?), live(row)?)));
-        owned.collect()
+            .map(|row| Ok((row.try_get("id")?, row.try_get("fence")?)));
+        fenced.collect()
     }
 
     async fn write(
@@ -143,19 +132,23 @@ impl Shared {
     ) -> sqlx::Result<()> {
         let sql = &self.database.sql;
         let at = |query: Bound| query.bind(now.as_micros());
+        let attempts = &changes.attempts;
         sql.record_attempts
-            .run(tx, &changes.attempts, bind_attempt, |query| query)
+            .run(tx, attempts, bind_attempt, |query| query)
             .await?;
-        let bind = |query: Bound, (live, due): &(Live, Timestamp)| {
-            query
-                .bind(live.sequence)
-                .bind(i64::from(live.attempts))
-                .bind(live.last_error.as_deref())
-                .bind(due.as_micros())
+        let bind = |query: Bound, (change, due): &(Change, Timestamp)| {
+            bind_change(query, change).bind(due.as_micros())
         };
         sql.record_retry.run(tx, &changes.retried, bind, at).await?;
-        sql.end.run(tx, &changes.ended, bind_ended, at).await?;
-        let bind = |query: Bound, (live, ..): &(Live, _, _)| query.bind(live.sequence);
+        let bind =
+            |query: Bound,
+             (change, status, reason): &(Change, DeliveryStatus, Option<EndReason>)| {
+                bind_change(query, change)
+                    .bind(status.as_str())
+                    .bind(reason.map(EndReason::as_str))
+            };
+        sql.end.run(tx, &changes.ended, bind, at).await?;
+        let bind = |query: Bound, (change, ..): &(Change, _, _)| query.bind(change.delivery);
         sql.remove
             .run(tx, &changes.ended, bind, |query| query)
             .await?;
@@ -165,52 +158,65 @@ impl Shared {
         sql.disable_endpoints
             .run(tx, &changes.disabled, bind, at)
             .await?;
-        let lanes = changes.retried.iter().map(|(live, _)| live.lane).collect();
+        let lanes = changes
+            .retried
+            .iter()
+            .map(|(change, _)| change.lane)
+            .collect();
         self.wake(tx, lanes, now).await?;
-        let lanes = changes.ended.iter().map(|(live, ..)| live.lane).collect();
+        let lanes = changes
+            .ended
+            .iter()
+            .map(|(change, ..)| change.lane)
+            .collect();
         self.wake_full(tx, lanes, now).await
     }
 }
 
 impl Changes {
-    fn add(&mut self, mut live: Live, record: &Record, now: Timestamp) {
+    fn add(&mut self, record: &Record, now: Timestamp) {
+        let delivery = record.lease.delivery;
+        let failure = record
+            .attempt
+            .as_ref()
+            .and_then(|attempt| attempt.outcome.failure());
+        let change = Change {
+            delivery,
+            lane: record.lease.lane,
+            attempts: i64::from(record.attempt.is_some()),
+            last_error: failure.map(|failure| failure.to_string()),
+        };
         if let Some(attempt) = &record.attempt {
-            live.attempts += 1;
-            live.last_error = attempt.outcome.failure().map(|failure| failure.to_string());
-            self.attempts
-                .push((record.lease.delivery, live.attempts, Arc::clone(attempt)));
+            self.attempts.push((delivery, Arc::clone(attempt)));
         }
         if let Some(reason) = record.disable {
-            self.disabled.push((live.lane, reason));
+            self.disabled.push((record.lease.lane, reason));
         }
         match record.next {
-            Next::RetryAfter(by) => self.retried.push((live, now + by)),
-            Next::Succeeded => self.ended.push((live, DeliveryStatus::Succeeded, None)),
+            Next::RetryAfter(by) => self.retried.push((change, now + by)),
+            Next::Succeeded => self.ended.push((change, DeliveryStatus::Succeeded, None)),
             Next::Failed(reason) => self
                 .ended
-                .push((live, DeliveryStatus::Failed, Some(reason))),
+                .push((change, DeliveryStatus::Failed, Some(reason))),
             Next::Cancelled(reason) => {
                 self.ended
-                    .push((live, DeliveryStatus::Cancelled, Some(reason)));
+                    .push((change, DeliveryStatus::Cancelled, Some(reason)));
             }
         }
     }
 }
 
-fn live(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Live> {
-    Ok(Live {
-        sequence: row.try_get("sequence")?,
-        lane: row.try_get("endpoint_id")?,
-        attempts: count(row, "attempts")?,
-        last_error: row.try_get("last_error")?,
-    })
+fn bind_change(query: Bound, change: &Change) -> Bound {
+    query
+        .bind(change.delivery)
+        .bind(change.attempts)
+        .bind(change.last_error.as_deref())
 }
 
-fn bind_attempt(query: Bound, (delivery, number, attempt): &(Uuid, u32, Arc<Attempt>)) -> Bound {
+fn bind_attempt(query: Bound, (delivery, attempt): &(Uuid, Arc<Attempt>)) -> Bound {
     let row = AttemptRow::from(&**attempt);
     query
         .bind(*delivery)
-        .bind(i64::from(*number))
         .bind(row.started_at)
         .bind(row.duration)
         .bind(row.first_byte)
@@ -220,16 +226,4 @@ fn bind_attempt(query: Bound, (delivery, number, attempt): &(Uuid, u32, Arc<Atte
         .bind(&row.request_headers[..])
         .bind(row.response_headers.as_deref())
         .bind(row.response_body.as_deref())
-}
-
-fn bind_ended(
-    query: Bound,
-    (live, status, reason): &(Live, DeliveryStatus, Option<EndReason>),
-) -> Bound {
-    query
-        .bind(live.sequence)
-        .bind(status.as_str())
-        .bind(reason.map(EndReason::as_str))
-        .bind(i64::from(live.attempts))
-        .bind(live.last_error.as_deref())
 }

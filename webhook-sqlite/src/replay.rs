@@ -48,8 +48,7 @@ impl Shared {
         let jobs = self.insert_deliveries(&mut tx, vec![replay], now).await?;
         tx.commit().await?;
         let job = jobs.into_iter().next();
-        job.map(Changed::Done)
-            .ok_or_else(|| corrupt("the replay is there already"))
+        job.map(Changed::Done).ok_or(sqlx::Error::RowNotFound)
     }
 
     pub(crate) async fn replay_event(

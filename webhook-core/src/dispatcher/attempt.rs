@@ -40,6 +40,7 @@ pub(super) enum Finished {
         record: Record,
         work: Work,
         hold_lane: Option<Duration>,
+        lease_ends: Timestamp,
     },
     /// With nothing to write.
     Settled(Lease, Settle),
@@ -52,7 +53,11 @@ impl Engine {
         if let Some(finished) = self.without_attempt(&task) {
             return finished;
         }
-        let Task { lease, work, .. } = task;
+        let Task {
+            lease,
+            work,
+            lease_ends,
+        } = task;
         let started_at = self.clock.now();
         let timeout = self.timeout_of(&work.endpoint);
         let (request_headers, sent) = match self.request(&work, started_at, timeout) {
@@ -85,6 +90,7 @@ impl Engine {
             record,
             work,
             hold_lane: decision.hold_lane,
+            lease_ends,
         }
     }
 
@@ -115,6 +121,7 @@ impl Engine {
             },
             work: work.clone(),
             hold_lane: None,
+            lease_ends: *lease_ends,
         };
         if now + self.timeout_of(&work.endpoint) > *lease_ends {
             Some(Finished::Settled(*lease, Settle::Unused(Duration::ZERO)))

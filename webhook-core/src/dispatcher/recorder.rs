@@ -16,14 +16,14 @@ use crate::observer::{Notice, Report};
 use crate::queue::{Lease, Settle};
 use crate::retry::Next;
 use crate::store::{Record, Recorded, Work};
+use crate::time::Timestamp;
 
-/// The pauses between tries while the store is away.
-const RETRY_PAUSES: [Duration; 4] = [
-    Duration::from_millis(50),
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-];
+/// The pause after the first try while the store is away; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How much longer than their leases outcomes are kept: the store's clock may say that these have not ended,
+/// and if they have, the fence decides.
+const BEYOND_LEASE: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Writes, settles, and tells.
@@ -32,6 +32,7 @@ impl Engine {
         let mut context = Vec::with_capacity(finished.len());
         let mut settled = Vec::with_capacity(finished.len());
         let mut holds = Vec::new();
+        let mut keep_until = Timestamp::EPOCH;
         for finished in finished {
             match finished {
                 Finished::Settled(lease, settle) => settled.push((lease, settle)),
@@ -43,66 +44,91 @@ impl Engine {
                     record,
                     work,
                     hold_lane,
+                    lease_ends,
                 } => {
+                    keep_until = keep_until.max(lease_ends + BEYOND_LEASE);
                     holds.extend(hold_lane.map(|by| (record.lease.lane, by)));
                     records.push(record);
                     context.push(work);
                 }
             }
         }
-        let recorded = self.write(&records).await?;
-        for record in written(&records, &recorded) {
-            settled.push((record.lease, settle_for(record.next)));
-            holds.extend(
-                record
-                    .disable
-                    .map(|_| (record.lease.lane, Self::LANE_PAUSE)),
-            );
+        let (recorded, given_up) = match self.write(&records, keep_until).await {
+            Ok(recorded) => (recorded, Ok(())),
+            Err(error) => (vec![None; records.len()], Err(error)),
+        };
+        for (record, recorded) in records.iter().zip(&recorded) {
+            settled.extend(recorded.map(|it| (record.lease, settle_for(record.next, it))));
+            let disabled = record
+                .disable
+                .filter(|_| *recorded == Some(Recorded::Written));
+            holds.extend(disabled.map(|_| (record.lease.lane, Self::LANE_PAUSE)));
         }
         self.hold_lanes(&holds).await;
         self.settle(&settled).await;
         self.tell(&records, &recorded, &context);
-        Ok(())
+        given_up
     }
 
-    /// Writes a batch. While the store is away it tries again: nothing else can be done, and the slots
-    /// stay taken meanwhile. If the batch itself is at fault, its records go one by one, and only the bad
-    /// ones are left to their leases.
-    async fn write(&self, records: &[Record]) -> Result<Vec<Recorded>> {
+    /// Writes a batch; `None` is what could not be written and is left to its lease. If the batch itself is at
+    /// fault, its records go one by one.
+    async fn write(
+        &self,
+        records: &[Record],
+        keep_until: Timestamp,
+    ) -> Result<Vec<Option<Recorded>>> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        for pause in RETRY_PAUSES.into_iter().map(Some).chain([None]) {
-            match self.store.record(records, self.clock.pinned()).await {
-                Ok(recorded) => return Ok(recorded),
-                Err(error) if error.is_retryable() => match pause {
-                    Some(pause) => self.clock.sleep(pause).await,
-                    None => return Err(error),
-                },
-                Err(error) => return Ok(self.write_each(records, &error).await),
-            }
+        match self.write_once_possible(records, keep_until).await {
+            Ok(recorded) => Ok(recorded.into_iter().map(Some).collect()),
+            Err(error) if error.is_retryable() => Err(error),
+            Err(error) => Ok(self.write_each(records, keep_until, &error).await),
         }
-        Ok(Vec::new())
     }
 
-    async fn write_each(&self, records: &[Record], reason: &Error) -> Vec<Recorded> {
+    async fn write_each(
+        &self,
+        records: &[Record],
+        keep_until: Timestamp,
+        reason: &Error,
+    ) -> Vec<Option<Recorded>> {
         tracing::error!(error = %reason, records = records.len(), "a batch of outcomes was refused");
         let mut recorded = Vec::with_capacity(records.len());
         for record in records {
-            let one = self
-                .store
-                .record(std::slice::from_ref(record), self.clock.pinned())
-                .await;
+            let one = std::slice::from_ref(record);
+            let one = self.write_once_possible(one, keep_until).await;
             if let Err(error) = &one {
                 tracing::error!(%error, delivery = %record.lease.delivery, "an outcome cannot be recorded");
             }
-            recorded.push(
-                one.ok()
-                    .and_then(|one| one.first().copied())
-                    .unwrap_or(Recorded::Fenced),
-            );
+            recorded.push(one.ok().and_then(|one| one.first().copied()));
         }
         recorded
+    }
+
+    /// While the store is away it tries again, as long as the outcomes may be of use: nothing else can be done,
+    /// and the slots stay taken meanwhile.
+    async fn write_once_possible(
+        &self,
+        records: &[Record],
+        keep_until: Timestamp,
+    ) -> Result<Vec<Recorded>> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match self.store.record(records, self.clock.pinned()).await {
+                Err(error) if error.is_retryable() => error,
+                answer => return answer,
+            };
+            let left = keep_until.since(self.clock.now());
+            if left.is_zero() {
+                return Err(error);
+            }
+            tracing::warn!(%error, outcomes = records.len(), "outcomes wait for the store");
+            // Not all processes at the same time.
+            let jittered = pause.mul_f64(0.75 + 0.25 * self.spread());
+            self.clock.sleep(jittered.min(left)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     async fn hold_lanes(&self, holds: &[(Uuid, Duration)]) {
@@ -122,13 +148,14 @@ impl Engine {
         }
     }
 
-    fn tell(&self, records: &[Record], recorded: &[Recorded], context: &[Work]) {
+    fn tell(&self, records: &[Record], recorded: &[Option<Recorded>], context: &[Work]) {
         for ((record, recorded), work) in records.iter().zip(recorded).zip(context) {
             match recorded {
-                Recorded::Fenced => {
+                None => {}
+                Some(Recorded::Fenced) => {
                     tracing::info!(delivery = %record.lease.delivery, "a stale claim was fenced off");
                 }
-                Recorded::Written => self.tell_observer(record, work),
+                Some(Recorded::Written) => self.tell_observer(record, work),
             }
         }
     }
@@ -163,20 +190,12 @@ impl Engine {
     }
 }
 
-fn written<'a>(
-    records: &'a [Record],
-    recorded: &'a [Recorded],
-) -> impl Iterator<Item = &'a Record> {
-    records
-        .iter()
-        .zip(recorded)
-        .filter(|(_, recorded)| **recorded == Recorded::Written)
-        .map(|(record, _)| record)
-}
-
-fn settle_for(next: Next) -> Settle {
-    match next {
-        Next::RetryAfter(by) => Settle::After(by),
-        Next::Succeeded | Next::Failed(_) | Next::Cancelled(_) => Settle::Done,
+/// What is fenced off was cancelled, or written by a call whose answer was lost, unless it is another's by
+/// now: an index queue has to look again, and not only when the lease ends.
+fn settle_for(next: Next, recorded: Recorded) -> Settle {
+    match (recorded, next) {
+        (Recorded::Fenced, _) => Settle::After(Duration::ZERO),
+        (Recorded::Written, Next::RetryAfter(by)) => Settle::After(by),
+        (Recorded::Written, Next::Succeeded | Next::Failed(_) | Next::Cancelled(_)) => Settle::Done,
     }
 }

@@ -24,6 +24,8 @@ use crate::time::{Now, Timestamp};
 const IDLE_POLL: Duration = Duration::from_secs(1);
 /// How long a worker waits after the backend failed.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
+/// How long a delivery is left alone that cannot be read: a person must look.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
 /// How long a worker waits for a job that is due by its own clock and not by the backend's.
 const CLOCK_SKEW_PAUSE: Duration = Duration::from_millis(20);
 /// The re-polls after an `enqueue_in`, whose commit nobody tells of: 2, 4, … 128 ms.
@@ -86,6 +88,7 @@ impl Engine {
                 left = pool.tasks.len(),
                 "attempts outlived the drain; their leases will end"
             );
+            pool.abandoned.cancel();
         }
         let left_over = surviving(self.record(pool.left_over()));
         if !matches!(
@@ -227,8 +230,16 @@ impl Engine {
             // It does not wait for more than one record.
             pool.hand_out(own.take());
             let began = self.clock.now();
-            if let Err(error) = self.record(finished).await {
-                tracing::error!(%error, "outcomes were not recorded; their leases will end");
+            match pool
+                .abandoned
+                .run_until_cancelled(self.record(finished))
+                .await
+            {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    tracing::error!(%error, "outcomes were not recorded; their leases will end");
+                }
+                None => return None,
             }
             let Some(mut slots) = slots.filter(|_| !pool.is_stopping()) else {
                 continue;
@@ -292,13 +303,7 @@ impl Engine {
                 next_due: claimed.next_due,
             });
         }
-        let loaded = match self.store.load(&claimed.leases, now).await {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.unclaim(&claimed.leases).await;
-                return Err(error);
-            }
-        };
+        let loaded = self.load(&claimed.leases, now).await?;
         let mut batch = Batch {
             claimed: claimed.leases.len(),
             tasks: Vec::with_capacity(loaded.len()),
@@ -320,21 +325,48 @@ impl Engine {
                 }),
             }
         }
-        self.extend_slow(&mut batch.tasks, now).await?;
+        self.extend_slow(&mut batch.tasks, now).await;
         Ok(batch)
     }
 
+    /// Loads what was claimed. If a row of it is at fault, one by one, so that it does not keep the others
+    /// from being delivered.
+    async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
+        let reason = match self.store.load(leases, now).await {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => error,
+        };
+        if reason.is_retryable() {
+            self.unclaim(leases, FAILURE_PAUSE).await;
+            return Err(reason);
+        }
+        tracing::error!(error = %reason, leases = leases.len(), "a batch of claims cannot be read");
+        let (mut loaded, mut unreadable) = (Vec::with_capacity(leases.len()), Vec::new());
+        for lease in leases {
+            match self.store.load(std::slice::from_ref(lease), now).await {
+                Ok(one) => loaded.extend(one),
+                Err(error) => {
+                    tracing::error!(%error, delivery = %lease.delivery, "a delivery cannot be read");
+                    unreadable.push(*lease);
+                }
+            }
+        }
+        self.unclaim(&unreadable, UNREADABLE_PAUSE).await;
+        Ok(loaded)
+    }
+
     /// Gives back what cannot be loaded now, so that it need not wait for its leases to end.
-    async fn unclaim(&self, leases: &[Lease]) {
+    async fn unclaim(&self, leases: &[Lease], by: Duration) {
         let unused: Vec<_> = leases
             .iter()
-            .map(|lease| (*lease, Settle::Unused(FAILURE_PAUSE)))
+            .map(|lease| (*lease, Settle::Unused(by)))
             .collect();
         self.settle(&unused).await;
     }
 
-    /// Lets the leases of endpoints with a longer deadline than ours last for it.
-    async fn extend_slow(&self, tasks: &mut Vec<Task>, now: Now) -> Result<()> {
+    /// Lets the leases of endpoints with a longer deadline than ours last for it, and gives back
+    /// those for which that fails.
+    async fn extend_slow(&self, tasks: &mut Vec<Task>, now: Now) {
         let is_slow =
             |task: &Task| self.timeout_of(&task.work.endpoint) > self.config.request_timeout;
         let longest = tasks
@@ -343,7 +375,7 @@ impl Engine {
             .map(|task| self.timeout_of(&task.work.endpoint))
             .max();
         let Some(longest) = longest else {
-            return Ok(());
+            return;
         };
         let slow: Vec<Lease> = tasks
             .iter()
@@ -352,7 +384,14 @@ impl Engine {
             .collect();
         let by = self.config.lease(longest);
         let extended_at = self.clock.now();
-        let kept = self.queue.extend(&slow, by, now).await?;
+        let kept = match self.queue.extend(&slow, by, now).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                log_failed_claim(&error);
+                self.unclaim(&slow, FAILURE_PAUSE).await;
+                Vec::new()
+            }
+        };
         tasks.retain_mut(|task| {
             match kept
                 .iter()
@@ -365,7 +404,6 @@ impl Engine {
                 None => !slow.contains(&task.lease),
             }
         });
-        Ok(())
     }
 }
 
@@ -396,6 +434,8 @@ struct Pool {
     waiting_jobs: Semaphore,
     tasks: TaskTracker,
     stopping: AtomicBool,
+    /// Ends the wait for a store that is away, when nobody waits for its outcomes any more.
+    abandoned: CancellationToken,
     finished: Mutex<Done>,
     /// Enough has finished to be recorded without waiting for more.
     enough: Notify,
@@ -416,6 +456,7 @@ impl Pool {
             waiting_jobs: Semaphore::new(0),
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
+            abandoned: CancellationToken::new(),
             finished: Mutex::default(),
             enough: Notify::new(),
         }
@@ -504,6 +545,7 @@ struct StopOnDrop<'a>(&'a Pool);
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.stop();
+        self.0.abandoned.cancel();
     }
 }
 

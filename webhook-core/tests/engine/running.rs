@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use webhook_core::testing::{Intercepted, ManualClock, Reply, ScriptedTransport};
 use webhook_core::{
-    Builder, DeliveryStatus, Dispatcher, EndpointSettings, Error, ErrorKind, MemoryQueue,
-    MemoryStore, Notice, Store, Transport, TransportError,
+    Builder, Clock as _, DeliveryStatus, Dispatcher, EndpointSettings, Error, ErrorKind,
+    MemoryQueue, MemoryStore, Notice, Store, Transport, TransportError,
 };
 
 use crate::{create_endpoint, deliveries, event, until};
@@ -218,6 +218,104 @@ async fn a_store_that_fails_for_a_while_stops_nothing() {
     assert_eq!(
         deliveries(&dispatcher).await[0].status,
         DeliveryStatus::Succeeded
+    );
+}
+
+/// A dispatcher with one event on a store that takes outcomes only once `is_back`, and how often it was asked to.
+async fn without_records(
+    clock: &ManualClock,
+    receiver: &ScriptedTransport,
+    is_back: impl Fn() -> bool + Send + Sync + 'static,
+) -> (Running, Arc<AtomicUsize>) {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        let refused = operation == "record" && !is_back();
+        counted.fetch_add(usize::from(operation == "record"), Ordering::SeqCst);
+        async move {
+            if refused {
+                Err(Error::new(ErrorKind::Unavailable, operation))
+            } else {
+                Ok(())
+            }
+        }
+    });
+    let builder = Dispatcher::builder(store).transport(receiver.clone());
+    let running = Running::start(builder.clock(clock.clone()).max_in_flight(2).seed(1));
+    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
+    running.dispatcher.enqueue(event()).await.unwrap();
+    until(|| tries.load(Ordering::SeqCst) > 0).await;
+    (running, tries)
+}
+
+#[tokio::test]
+async fn outcomes_wait_for_the_store_as_long_as_their_leases_last() {
+    let (clock, receiver) = (ManualClock::default(), ScriptedTransport::default());
+    let (began, its_clock) = (clock.now(), clock.clone());
+    let is_back = move || its_clock.now().since(began) > Duration::from_secs(24);
+    let (running, tries) = without_records(&clock, &receiver, is_back).await;
+    while clock.now().since(began) < Duration::from_secs(30) {
+        clock.advance(Duration::from_millis(100));
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!((8..20).contains(&tries.load(Ordering::SeqCst)), "{tries:?}");
+    let dispatcher = running.stop().await;
+    assert_eq!(receiver.requests().len(), 1);
+    assert_eq!(
+        deliveries(&dispatcher).await[0].status,
+        DeliveryStatus::Succeeded
+    );
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_store_that_stays_away() {
+    let (clock, receiver) = (ManualClock::default(), ScriptedTransport::default());
+    let (running, tries) = without_records(&clock, &receiver, || false).await;
+    let began = clock.now();
+    let stopping = tokio::spawn(running.stop());
+    until(|| {
+        clock.advance(Duration::from_millis(100));
+        stopping.is_finished()
+    })
+    .await;
+    assert!(clock.now().since(began) < Duration::from_secs(20));
+    let tried = tries.load(Ordering::SeqCst);
+    clock.advance(Duration::from_secs(60));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(tries.load(Ordering::SeqCst), tried, "nothing goes on");
+}
+
+#[tokio::test]
+async fn a_delivery_that_cannot_be_read_does_not_keep_others_back() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    // The shared load is refused, then the first of the single ones.
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        let refused = operation == "load" && calls.fetch_add(1, Ordering::SeqCst) < 2;
+        async move {
+            if refused {
+                Err(Error::new(ErrorKind::Corrupt, operation))
+            } else {
+                Ok(())
+            }
+        }
+    });
+    let receiver = ScriptedTransport::default();
+    let builder = Dispatcher::builder(store).transport(receiver.clone());
+    let dispatcher = builder.clock(ManualClock::default()).build().unwrap();
+    create_endpoint(&dispatcher.erase(), EndpointSettings::default()).await;
+    for _ in 0..3 {
+        dispatcher.enqueue(event()).await.unwrap();
+    }
+    dispatcher.step().await.unwrap();
+    assert_eq!(receiver.requests().len(), 2);
+    assert_eq!(
+        dispatcher.step().await.unwrap().claimed,
+        0,
+        "it is left alone for a while"
     );
 }
 

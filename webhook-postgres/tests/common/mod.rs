@@ -1,35 +1,32 @@
 //! A schema of its own for each test, in the database that `DATABASE_URL` names.
 
+#![allow(dead_code, reason = "each test uses some of it")]
+
 use std::env;
 
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Executor, PgPool};
+use webhook_core::Timestamp;
+use webhook_core::testing::event_for;
 use webhook_postgres::PgStore;
 
-/// The tests' server.
-///
-/// # Panics
-/// When there is none: `cargo xtask test` brings one.
-pub fn database_url() -> String {
+/// The tests' server: `cargo xtask test` brings one.
+pub(crate) fn database_url() -> String {
     env::var("DATABASE_URL")
-        .expect("DATABASE_URL is not set: run `cargo xtask test`, or set it to a Postgres server")
+        .expect("DATABASE_URL is not set: run `cargo xtask test`, or name a Postgres server")
 }
 
-/// A schema that goes when it is dropped.
-pub struct Schema {
-    pub store: PgStore,
-    pub name: String,
-    pub pool: PgPool,
+/// A schema with a store in it. The server is a throwaway, and so is the schema.
+pub(crate) struct Schema {
+    pub(crate) store: PgStore,
+    pub(crate) name: String,
+    pub(crate) pool: PgPool,
 }
 
 impl Schema {
-    pub async fn new() -> Self {
-        let name = format!("t_{:032x}", rand_u128());
-        let pool = PgPoolOptions::new()
-            .max_connections(8)
-            .connect(&database_url())
-            .await
-            .expect("the server answers");
+    pub(crate) async fn new() -> Self {
+        let name = new_name();
+        let pool = pool().await;
         let store = PgStore::builder().schema(&name).open(pool.clone()).await;
         Self {
             store: store.expect("the schema is made"),
@@ -38,26 +35,38 @@ impl Schema {
         }
     }
 
-    /// A statement written for the schema `webhook`, in this one.
-    pub fn sql(&self, text: &str) -> AssertSqlSafe<String> {
+    /// Text written for the schema `webhook`, in this one.
+    pub(crate) fn sql(&self, text: &str) -> AssertSqlSafe<String> {
         AssertSqlSafe(text.replace("webhook.", &format!("{}.", self.name)))
     }
 
-    pub async fn run(&self, text: &str) {
+    pub(crate) async fn run(&self, text: &str) {
         let ran = self.pool.execute(sqlx::raw_sql(self.sql(text))).await;
-        ran.expect("the statement is run");
+        ran.expect("the statement runs");
     }
 
-    /// A new number each time, also in other processes.
-    pub async fn drop(self) {
-        let text = format!("DROP SCHEMA {} CASCADE", self.name);
-        let dropped = self.pool.execute(sqlx::raw_sql(AssertSqlSafe(text))).await;
-        dropped.expect("the schema is dropped");
+    /// The one value that a query answers.
+    pub(crate) async fn value<T>(&self, text: &str) -> T
+    where
+        T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        let value = sqlx::query_scalar(self.sql(text))
+            .fetch_one(&self.pool)
+            .await;
+        value.expect("the query answers")
     }
 }
 
-fn rand_u128() -> u128 {
-    webhook_core::testing::event_for("t", "t", "1", webhook_core::Timestamp::EPOCH)
-        .id
-        .as_u128()
+pub(crate) async fn pool() -> PgPool {
+    let pool = PgPoolOptions::new()
+        .max_connections(8)
+        .connect(&database_url())
+        .await;
+    pool.expect("the server answers")
+}
+
+/// Another one each time, in other processes too.
+pub(crate) fn new_name() -> String {
+    let id = event_for("t", "t", "1", Timestamp::EPOCH).id;
+    format!("t_{}", id.simple())
 }

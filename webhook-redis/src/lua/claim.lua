@@ -12,7 +12,6 @@ local LINED_UP = 512
 
 local granted, lease_scores, deliveries = {}, {}, {}
 local rings, visited = {}, {}
-batch = 8
 
 local function take_back_expired()
   for _, member in ipairs(call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, STEPS)) do
@@ -137,6 +136,8 @@ local function write_lane(lane)
   call('ZREM', ring_of(lane.tenant), lane.id)
   if at then
     call('ZADD', timers, at, lane.id)
+  else
+    call('ZREM', timers, lane.id)
   end
 end
 

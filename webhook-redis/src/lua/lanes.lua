@@ -3,7 +3,7 @@
 -- A script touches one shard. KEYS are the keys of the shard as a whole; those of its lanes and tenants are made
 -- from KEYS[1] and so carry the same hash tag, which is what a cluster asks for: they are in the same slot.
 --
---   {p:s}                 hash: generation, fence (the greatest so far), turn (the last one given)
+--   {p:s}                 hash: generation, server, fence (the greatest so far), turn (the last one given)
 --   {p:s}:turns           tenants with lanes in the ring, by turn
 --   {p:s}:timers          lanes that become eligible later, by when
 --   {p:s}:leases          lane .. delivery, by the end of the lease
@@ -17,7 +17,7 @@
 -- Where a lane is (ring, timers, nowhere) and what it has in flight is written nowhere but in these sets. So a set
 -- that is lost is made good by the next push of the same jobs.
 --
--- ARGV: now in microseconds or '', the channel, the shard's number, and then the script's own.
+-- ARGV: now in microseconds or '', the channel, who announces for which shard, and then the script's own.
 
 local shard, turns, timers, leases, dues = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local call = redis.call
@@ -36,9 +36,12 @@ local generation = state[1] or string.format('%.0f', clock)
 local fence = tonumber(state[2]) or 0
 local turn = tonumber(state[3]) or 0
 
--- How many heads of a lane are read at once.
-local batch = 1
+-- The most heads of a lane that are read at once.
+local MAX_HEADS = 64
+
 local lanes = {}
+-- Tenants that have their turn already.
+local in_turn = {}
 
 local function after(by)
   return math.min(now + by, NEVER)
@@ -80,6 +83,8 @@ local function lane_of(id)
       leased = shard .. ':leased:' .. id,
       heads = {},
       next_head = 1,
+      -- One to claim, and one to see what is next; more, if a claim takes more.
+      read_heads = 2,
       taken = {},
       granted = {},
     }
@@ -142,7 +147,8 @@ local function head_of(lane)
       local job = call('ZRANGE', lane.line, 0, 0)[1]
       lane.heads = job and { job, call('ZSCORE', lane.waiting, job) or 0 } or {}
     else
-      lane.heads = call('ZRANGE', lane.waiting, 0, batch - 1, 'WITHSCORES')
+      lane.heads = call('ZRANGE', lane.waiting, 0, lane.read_heads - 1, 'WITHSCORES')
+      lane.read_heads = math.min(lane.read_heads * 4, MAX_HEADS)
     end
   end
   return lane.heads[lane.next_head], tonumber(lane.heads[lane.next_head + 1])
@@ -164,7 +170,10 @@ end
 local function join_ring(lane)
   turn = turn + 1
   call('ZADD', ring_of(lane.tenant), 'NX', turn, lane.id)
-  call('ZADD', turns, 'NX', turn, lane.tenant)
+  if not in_turn[lane.tenant] then
+    in_turn[lane.tenant] = true
+    call('ZADD', turns, 'NX', turn, lane.tenant)
+  end
 end
 
 -- Puts a lane where it belongs. One in the ring stays there until its turn, which decides.

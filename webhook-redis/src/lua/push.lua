@@ -70,7 +70,9 @@ while i <= #ARGV do
   on_lane(ARGV[i], function(lane)
     set_limits(lane, ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]),
       ARGV[i + 5] == '1')
-    call('PERSIST', lane.key)
+    if lane.in_flight == 0 then
+      call('PERSIST', lane.key)
+    end
     add(lane, first, last)
     schedule(lane)
   end)

@@ -50,6 +50,7 @@ pub(crate) async fn erase(address: &str, prefix: &str) {
 pub(crate) struct Link {
     pub(crate) url: String,
     up: watch::Sender<bool>,
+    open: watch::Sender<usize>,
     scripts: Arc<AtomicUsize>,
 }
 
@@ -59,11 +60,18 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let (up, state) = watch::channel(is_up);
-        let scripts = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(accept(listener, address, state, Arc::clone(&scripts)));
+        let (open, scripts) = (watch::Sender::new(0), Arc::new(AtomicUsize::new(0)));
+        tokio::spawn(accept(
+            listener,
+            address,
+            state,
+            open.clone(),
+            Arc::clone(&scripts),
+        ));
         Self {
             url: format!("redis://127.0.0.1:{port}"),
             up,
+            open,
             scripts,
         }
     }
@@ -71,6 +79,14 @@ impl Link {
     /// Breaks all connections and lets no new one through, or mends the link.
     pub(crate) fn set_up(&self, is_up: bool) {
         self.up.send_replace(is_up);
+    }
+
+    /// Waits until so many connections go over it.
+    pub(crate) async fn has_open(&self, count: usize) {
+        let mut open = self.open.subscribe();
+        open.wait_for(|open| *open == count)
+            .await
+            .expect("the link is there");
     }
 
     /// How many scripts were sent.
@@ -83,6 +99,7 @@ async fn accept(
     listener: TcpListener,
     address: String,
     up: watch::Receiver<bool>,
+    open: watch::Sender<usize>,
     scripts: Arc<AtomicUsize>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
@@ -90,12 +107,14 @@ async fn accept(
         if !*down.borrow_and_update() {
             continue;
         }
-        let (address, scripts) = (address.clone(), Arc::clone(&scripts));
+        let (address, open, scripts) = (address.clone(), open.clone(), Arc::clone(&scripts));
+        open.send_modify(|open| *open += 1);
         tokio::spawn(async move {
             tokio::select! {
                 () = forward(client, &address, &scripts) => {}
                 _ = down.wait_for(|is_up| !is_up) => {}
             }
+            open.send_modify(|open| *open -= 1);
         });
     }
 }

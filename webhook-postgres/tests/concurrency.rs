@@ -1,0 +1,266 @@
+//! What several processes do at the same time: here, stores with pools of their own on one schema.
+
+mod common;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Schema, new_name, pool};
+use webhook_core::testing::{endpoint_for, event_for, run};
+use webhook_core::{
+    ClaimOptions, EndpointSettings, Lease, NewEvent, OnConflict, RateLimit, Scope, Settle, Store,
+    Timestamp,
+};
+use webhook_postgres::PgStore;
+
+const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
+const LEASE: Duration = Duration::from_secs(60);
+
+async fn lane(store: &PgStore, settings: EndpointSettings) {
+    let endpoint = endpoint_for("default", settings);
+    store
+        .insert_endpoint(&endpoint)
+        .await
+        .expect("an endpoint is stored");
+}
+
+async fn enqueue(store: &PgStore, count: usize) {
+    let event = |n: usize| event_for("default", "a", &n.to_string(), T0);
+    let events: Vec<_> = (0..count).map(event).collect();
+    let stored = store
+        .insert_events(&events, OnConflict::Skip, Some(T0))
+        .await;
+    stored.expect("events are stored");
+}
+
+/// Claims from several stores at once, `rounds` times each.
+async fn claim_at_once(
+    schema: &Schema,
+    claimers: usize,
+    limit: usize,
+    rounds: usize,
+) -> Vec<Lease> {
+    let mut tasks = Vec::new();
+    for _ in 0..claimers {
+        let store = PgStore::builder()
+            .schema(&schema.name)
+            .open(pool().await)
+            .await;
+        let queue = store.expect("it opens").queue().expect("its own");
+        tasks.push(tokio::spawn(async move {
+            let mut leases = Vec::new();
+            for _ in 0..rounds {
+                let options = ClaimOptions::new(limit, LEASE);
+                leases.extend(
+                    queue
+                        .claim(options, Some(T0))
+                        .await
+                        .expect("it claims")
+                        .leases,
+                );
+            }
+            leases
+        }));
+    }
+    let mut leases = Vec::new();
+    for task in tasks {
+        leases.extend(task.await.expect("no panic"));
+    }
+    leases
+}
+
+#[test]
+fn each_job_goes_to_one_claimer() {
+    run(async {
+        let schema = Schema::new().await;
+        for _ in 0..5 {
+            lane(&schema.store, EndpointSettings::default()).await;
+        }
+        enqueue(&schema.store, 60).await;
+        let leases = claim_at_once(&schema, 4, 25, 8).await;
+        let distinct: HashSet<_> = leases.iter().map(|lease| lease.delivery).collect();
+        assert_eq!(leases.len(), distinct.len(), "one was claimed twice");
+        assert_eq!(leases.len(), 300, "all are claimed");
+    });
+}
+
+#[test]
+fn a_cap_holds_over_all_claimers() {
+    run(async {
+        let schema = Schema::new().await;
+        let capped = EndpointSettings {
+            max_in_flight: Some(3),
+            ..Default::default()
+        };
+        lane(&schema.store, capped).await;
+        enqueue(&schema.store, 100).await;
+        assert_eq!(claim_at_once(&schema, 4, 10, 5).await.len(), 3);
+    });
+}
+
+#[test]
+fn a_rate_holds_over_all_claimers() {
+    run(async {
+        let schema = Schema::new().await;
+        let limited = EndpointSettings {
+            rate_limit: Some(RateLimit {
+                limit: 100,
+                per: Duration::from_secs(1),
+            }),
+            ..Default::default()
+        };
+        lane(&schema.store, limited).await;
+        enqueue(&schema.store, 100).await;
+        assert_eq!(
+            claim_at_once(&schema, 4, 30, 5).await.len(),
+            10,
+            "the burst, at one time"
+        );
+    });
+}
+
+#[test]
+fn an_ordered_lane_has_one_head() {
+    run(async {
+        let schema = Schema::new().await;
+        let ordered = EndpointSettings {
+            ordered: true,
+            ..Default::default()
+        };
+        lane(&schema.store, ordered).await;
+        enqueue(&schema.store, 50).await;
+        let mut sequence = Vec::new();
+        for _ in 0..5 {
+            let leases = claim_at_once(&schema, 3, 10, 3).await;
+            assert_eq!(leases.len(), 1);
+            sequence.push(leases[0].delivery);
+            // As if it was recorded: it leaves the lane.
+            let cancelled = schema
+                .store
+                .cancel_delivery(&Scope::All, leases[0].delivery, Some(T0));
+            cancelled.await.expect("it ends");
+        }
+        let (first, rest) = sequence.split_first().expect("five");
+        assert!(!rest.contains(first));
+    });
+}
+
+#[test]
+fn a_key_is_won_by_one_of_those_who_race() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        let dispatcher = webhook_core::Dispatcher::builder(schema.store.clone())
+            .transport(webhook_core::testing::ScriptedTransport::default())
+            .build()
+            .expect("it builds");
+        let mut tasks = Vec::new();
+        for _ in 0..16 {
+            let dispatcher = dispatcher.clone();
+            tasks.push(tokio::spawn(async move {
+                let event = NewEvent::data("a", "1").and_then(|it| it.idempotency_key("k"));
+                dispatcher
+                    .enqueue_batch(vec![event.expect("valid")])
+                    .await
+                    .expect("accepted")[0]
+            }));
+        }
+        let mut ids = HashSet::new();
+        for task in tasks {
+            ids.insert(task.await.expect("no panic"));
+        }
+        assert_eq!(ids.len(), 1);
+        let deliveries: i64 = schema
+            .value("SELECT count(*) FROM webhook.all_deliveries")
+            .await;
+        assert_eq!(deliveries, 1);
+    });
+}
+
+#[test]
+fn replays_that_race_make_one_delivery() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        enqueue(&schema.store, 1).await;
+        let lease = claim_at_once(&schema, 1, 1, 1).await[0];
+        let cancelled = schema
+            .store
+            .cancel_delivery(&Scope::All, lease.delivery, Some(T0));
+        cancelled.await.expect("it ends");
+        let store = Arc::new(schema.store.clone());
+        let tasks: Vec<_> = (0..8)
+            .map(|n| {
+                let store = Arc::clone(&store);
+                let now = T0 + Duration::from_millis(n);
+                tokio::spawn(async move {
+                    store
+                        .replay_delivery(&Scope::All, lease.delivery, Some(now))
+                        .await
+                })
+            })
+            .collect();
+        let mut done = 0;
+        for task in tasks {
+            let changed = task.await.expect("no panic").expect("answers");
+            done += usize::from(matches!(changed, webhook_core::Changed::Done(_)));
+        }
+        assert_eq!(done, 1);
+    });
+}
+
+#[test]
+fn what_is_given_back_is_seen_by_others() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        enqueue(&schema.store, 1).await;
+        let lease = claim_at_once(&schema, 1, 1, 1).await[0];
+        let queue = schema.store.queue().expect("its own");
+        let unused = [(lease, Settle::Unused(Duration::ZERO))];
+        queue.settle(&unused, Some(T0)).await.expect("it settles");
+        assert_eq!(claim_at_once(&schema, 2, 1, 1).await.len(), 1);
+    });
+}
+
+#[test]
+fn processes_that_start_together_migrate_once() {
+    run(async {
+        let name = new_name();
+        let mut tasks = Vec::new();
+        for _ in 0..6 {
+            let (name, pool) = (name.clone(), pool().await);
+            tasks.push(tokio::spawn(async move {
+                PgStore::builder().schema(name).open(pool).await.map(drop)
+            }));
+        }
+        for task in tasks {
+            task.await.expect("no panic").expect("it opens");
+        }
+    });
+}
+
+#[test]
+fn other_processes_hear_of_an_event() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        let other = PgStore::builder()
+            .schema(&schema.name)
+            .open(pool().await)
+            .await;
+        let queue = other.expect("it opens").queue().expect("its own");
+        let mut heard = tokio::spawn(async move { queue.ready().await });
+        // The other may not listen yet: then it does for one of the next.
+        loop {
+            enqueue(&schema.store, 1).await;
+            if tokio::time::timeout(Duration::from_millis(300), &mut heard)
+                .await
+                .is_ok()
+            {
+                break;
+            }
+        }
+    });
+}

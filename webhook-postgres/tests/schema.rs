@@ -1,0 +1,313 @@
+//! The schema over time: migrations, partitions, and the function for hosts that use SQL alone.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Schema, new_name, pool};
+use webhook_core::testing::{
+    ManualClock, ScriptedTransport, endpoint_for, event_for, fast_forward, run,
+};
+use webhook_core::{
+    ClaimOptions, Delivery, DeliveryFilter, DeliveryStatus, Dispatcher, EndReason,
+    EndpointSettings, NewEvent, OnConflict, PageRequest, Scope, Store, Timestamp,
+};
+use webhook_postgres::{ConnectError, PgStore};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn a_newer_schema_refuses_to_start() {
+    run(async {
+        let schema = Schema::new().await;
+        schema
+            .run("INSERT INTO webhook.migrations (version) VALUES (999)")
+            .await;
+        let opened = PgStore::builder()
+            .schema(&schema.name)
+            .open(schema.pool.clone())
+            .await;
+        assert!(matches!(
+            opened,
+            Err(ConnectError::TooNew { found: 999, .. })
+        ));
+    });
+}
+
+#[test]
+fn without_migrations_nothing_is_made() {
+    run(async {
+        let name = new_name();
+        let builder = || PgStore::builder().schema(&name).without_migrations();
+        let opened = builder().open(pool().await).await;
+        assert!(matches!(opened, Err(ConnectError::TooOld { found: 0, .. })));
+        PgStore::builder()
+            .schema(&name)
+            .open(pool().await)
+            .await
+            .expect("it migrates");
+        builder()
+            .open(pool().await)
+            .await
+            .expect("it finds the tables");
+    });
+}
+
+#[test]
+fn partitions_are_made_ahead_and_dropped_by_retention() {
+    run(async {
+        let schema = Schema::new().await;
+        let store = &schema.store;
+        let partitions =
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'webhook.events'::regclass";
+        assert_eq!(
+            schema.value::<i64>(partitions).await,
+            1 + 4,
+            "the default, and four days"
+        );
+        let endpoint = endpoint_for("default", EndpointSettings::default());
+        store.insert_endpoint(&endpoint).await.expect("stored");
+
+        let now: i64 = schema
+            .value("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
+            .await;
+        let now = Timestamp::from_micros(now);
+        let event = event_for("default", "a", "1", now);
+        let events = std::slice::from_ref(&event);
+        store
+            .insert_events(events, OnConflict::Skip, Some(now))
+            .await
+            .expect("stored");
+        let in_default: i64 = schema
+            .value("SELECT count(*) FROM ONLY webhook.events_default")
+            .await;
+        assert_eq!(in_default, 0, "today has a partition");
+
+        // Long after, while its delivery still waits.
+        let later = now + 40 * DAY;
+        store
+            .maintain(30 * DAY, Some(later))
+            .await
+            .expect("keeps house");
+        assert!(
+            store
+                .event(&Scope::All, event.id)
+                .await
+                .expect("reads")
+                .is_some()
+        );
+
+        let queue = store.queue().expect("its own");
+        let claimed = queue
+            .claim(ClaimOptions::new(1, DAY), Some(later))
+            .await
+            .expect("claims");
+        let delivery = claimed.leases[0].delivery;
+        store
+            .cancel_delivery(&Scope::All, delivery, Some(later))
+            .await
+            .expect("ends");
+        store
+            .maintain(30 * DAY, Some(later))
+            .await
+            .expect("keeps house");
+        assert_eq!(
+            store.event(&Scope::All, event.id).await.expect("reads"),
+            None
+        );
+        assert_eq!(
+            store.delivery(&Scope::All, delivery).await.expect("reads"),
+            None
+        );
+        assert!(
+            schema.value::<i64>(partitions).await > 4,
+            "the days ahead of then are there"
+        );
+    });
+}
+
+#[test]
+fn old_keys_and_idle_lanes_are_forgotten() {
+    run(async {
+        let schema = Schema::new().await;
+        let now = Timestamp::from_seconds(1_700_000_000);
+        let event = NewEvent::data("a", "1").and_then(|event| event.idempotency_key("k"));
+        let dispatcher = dispatcher(&schema, &ManualClock::new(now), []);
+        dispatcher
+            .enqueue(event.expect("valid"))
+            .await
+            .expect("accepted");
+        let queue = schema.store.queue().expect("its own");
+        queue
+            .hold(uuid::Uuid::from_u128(7), DAY, Some(now))
+            .await
+            .expect("holds");
+        let rows = "SELECT (SELECT count(*) FROM webhook.idempotency_keys) + count(*) FROM webhook.lane_state";
+        schema
+            .store
+            .maintain(30 * DAY, Some(now))
+            .await
+            .expect("keeps house");
+        assert_eq!(schema.value::<i64>(rows).await, 2);
+        schema
+            .store
+            .maintain(30 * DAY, Some(now + DAY))
+            .await
+            .expect("keeps house");
+        assert_eq!(schema.value::<i64>(rows).await, 0);
+    });
+}
+
+#[test]
+fn enqueue_in_sql_does_what_the_library_does() {
+    run(async {
+        let schema = Schema::new().await;
+        let store = &schema.store;
+        for patterns in [&[][..], &["order.*"], &["invoice.*"]] {
+            let event_types = patterns
+                .iter()
+                .map(|it| it.parse().expect("a pattern"))
+                .collect();
+            let settings = EndpointSettings {
+                event_types,
+                ..Default::default()
+            };
+            store
+                .insert_endpoint(&endpoint_for("acme", settings))
+                .await
+                .expect("stored");
+        }
+        let call = r#"SELECT webhook.enqueue('order.paid', '{"b":1,"a":1e400,"a":"\u0000"}', 'acme', 'k')"#;
+        let id: uuid::Uuid = schema.value(call).await;
+        assert_eq!(
+            schema.value::<uuid::Uuid>(call).await,
+            id,
+            "the key stands for it"
+        );
+        let event = store
+            .event(&Scope::All, id)
+            .await
+            .expect("reads")
+            .expect("is there");
+        assert_eq!(
+            event.data().expect("data"),
+            r#"{"b":1,"a":1e400,"a":"\u0000"}"#
+        );
+        let found = deliveries(store).await;
+        assert_eq!(found.len(), 2);
+        for delivery in found {
+            let derived =
+                webhook_core::delivery_id(event.created_at, event.id, delivery.endpoint_id, 0);
+            assert_eq!(delivery.id, derived);
+        }
+        // The same key and content, by the library.
+        let same = NewEvent::data("order.paid", r#"{"b":1,"a":1e400,"a":"\u0000"}"#)
+            .and_then(|event| event.idempotency_key("k"))
+            .expect("valid")
+            .tenant("acme".parse().expect("a tenant"));
+        let dispatcher = dispatcher(&schema, &ManualClock::new(event.created_at), []);
+        assert_eq!(dispatcher.enqueue(same).await.expect("accepted"), id);
+        for bad in [
+            "SELECT webhook.enqueue('order paid', '1')",
+            "SELECT webhook.enqueue('order.paid', '{')",
+            "SELECT webhook.enqueue('order.paid', '1', 'a b')",
+            "SELECT webhook.enqueue('order.paid', '2', 'acme', 'k')",
+            "SELECT webhook.enqueue('order.paid', '\"' || repeat('x', 262144) || '\"')",
+        ] {
+            let refused = sqlx::query(schema.sql(bad)).execute(&schema.pool).await;
+            assert!(refused.is_err(), "{bad}");
+        }
+    });
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_put_aside() {
+    run(async {
+        let schema = Schema::new().await;
+        let now = Timestamp::from_seconds(1_700_000_000);
+        let clock = ManualClock::new(now);
+        let dispatcher = dispatcher(&schema, &clock, [200]);
+        let endpoint = endpoint_for("default", EndpointSettings::default());
+        schema
+            .store
+            .insert_endpoint(&endpoint)
+            .await
+            .expect("stored");
+        for data in ["1", "2"] {
+            dispatcher
+                .enqueue(NewEvent::data("a", data).expect("valid"))
+                .await
+                .expect("accepted");
+        }
+        let spoil = "UPDATE webhook.events SET event_type = 'not a type'
+            WHERE id = (SELECT min(id::text)::uuid FROM webhook.events)";
+        schema.run(spoil).await;
+        fast_forward(&dispatcher, &clock, DAY)
+            .await
+            .expect("it goes on");
+        let mut ends: Vec<_> = deliveries(&schema.store)
+            .await
+            .iter()
+            .map(|delivery| (delivery.status, delivery.end_reason, delivery.attempts))
+            .collect();
+        ends.sort_by_key(|(_, _, attempts)| *attempts);
+        let corrupt = (DeliveryStatus::Failed, Some(EndReason::Corrupt), 0);
+        assert_eq!(ends, [corrupt, (DeliveryStatus::Succeeded, None, 1)]);
+    });
+}
+
+#[test]
+fn a_delivery_goes_through_its_whole_life() {
+    run(async {
+        let schema = Schema::new().await;
+        let now = Timestamp::from_seconds(1_700_000_000);
+        let clock = ManualClock::new(now);
+        let transport = ScriptedTransport::new([503, 503, 200]);
+        let dispatcher = Dispatcher::builder(schema.store.clone())
+            .transport(transport.clone())
+            .clock(clock.clone())
+            .build()
+            .expect("it builds");
+        let endpoint = endpoint_for("default", EndpointSettings::default());
+        schema
+            .store
+            .insert_endpoint(&endpoint)
+            .await
+            .expect("stored");
+        let mut tx = schema.pool.begin().await.expect("a transaction");
+        let event = NewEvent::data("a", r#"{"a":"\u0000"}"#).expect("valid");
+        let id = dispatcher
+            .enqueue_in(&mut tx, event)
+            .await
+            .expect("accepted");
+        fast_forward(&dispatcher, &clock, DAY)
+            .await
+            .expect("it goes on");
+        assert_eq!(transport.requests().len(), 0, "nothing before the commit");
+        tx.commit().await.expect("it commits");
+        fast_forward(&dispatcher, &clock, DAY)
+            .await
+            .expect("it goes on");
+        assert_eq!(transport.requests().len(), 3);
+        let delivered = deliveries(&schema.store).await;
+        assert_eq!((delivered[0].event_id, delivered[0].attempts), (id, 3));
+    });
+}
+
+async fn deliveries(store: &PgStore) -> Vec<Delivery> {
+    let (all, page) = (DeliveryFilter::default(), PageRequest::first(9));
+    let found = store.deliveries(&Scope::All, &all, page).await;
+    found.expect("deliveries are read").items
+}
+
+fn dispatcher(
+    schema: &Schema,
+    clock: &ManualClock,
+    answers: impl IntoIterator<Item = u16>,
+) -> Dispatcher<PgStore> {
+    Dispatcher::builder(schema.store.clone())
+        .transport(ScriptedTransport::new(answers))
+        .clock(clock.clone())
+        .build()
+        .expect("it builds")
+}

@@ -1,1 +1,0 @@
-SELECT sequence, endpoint_id, attempts, last_error FROM webhook_deliveries WHERE id = ?1

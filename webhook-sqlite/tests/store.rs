@@ -1,0 +1,424 @@
+//! What is SQLite's own: the file, its plans, its errors, and a host's transactions.
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
+
+mod support;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+};
+use sqlx::{Connection as _, Row as _};
+use webhook_core::testing::{ScriptedTransport, endpoint_for, event_for, run};
+use webhook_core::{
+    ClaimOptions, DeliveryStatus, Dispatcher, EndReason, Endpoint, EndpointSettings, ErrorKind,
+    Event, Job, Lease, NewEvent, Next, OnConflict, Record, Scope, Store, Timestamp, TxStore,
+    Verdict,
+};
+use webhook_sqlite::{OpenError, SqliteStore};
+
+use support::Folder;
+
+const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn endpoint(store: &SqliteStore, tenant: &str, settings: EndpointSettings) -> Endpoint {
+    let endpoint = endpoint_for(tenant, settings);
+    store.insert_endpoint(&endpoint).await.unwrap();
+    endpoint
+}
+
+async fn enqueue(store: &SqliteStore, tenant: &str, count: usize) -> Vec<Job> {
+    let events: Vec<_> = (0..count)
+        .map(|_| event_for(tenant, "a", "1", T0))
+        .collect();
+    store
+        .insert_events(&events, OnConflict::Skip, Some(T0))
+        .await
+        .unwrap()
+        .jobs
+}
+
+async fn claim(store: &SqliteStore, limit: usize) -> Vec<Lease> {
+    let claim = store.queue().unwrap();
+    let claimed = claim
+        .claim(ClaimOptions::new(limit, MINUTE), Some(T0))
+        .await;
+    claimed.unwrap().leases
+}
+
+async fn connect(folder: &Folder) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(folder.file());
+    SqliteConnection::connect_with(&options).await.unwrap()
+}
+
+async fn execute(connection: &mut SqliteConnection, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(connection).await.unwrap();
+}
+
+async fn count(connection: &mut SqliteConnection, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
+}
+
+#[test]
+fn stores_on_one_file_claim_exclusively_and_keep_to_the_cap_together() {
+    run(async {
+        let folder = Folder::new();
+        let stores = [
+            SqliteStore::open(folder.file()).await.unwrap(),
+            SqliteStore::open(folder.file()).await.unwrap(),
+        ];
+        let capped = EndpointSettings {
+            max_in_flight: Some(7),
+            ..Default::default()
+        };
+        let capped = endpoint(&stores[0], "default", capped).await.id;
+        for _ in 0..8 {
+            endpoint(&stores[0], "default", EndpointSettings::default()).await;
+        }
+        enqueue(&stores[0], "default", 20).await;
+        let claims = stores.iter().cycle().take(16).map(|store| {
+            let store = store.clone();
+            tokio::spawn(async move { claim(&store, 13).await })
+        });
+        let mut leases = Vec::new();
+        for claim in claims.collect::<Vec<_>>() {
+            leases.extend(claim.await.unwrap());
+        }
+        let distinct: HashSet<_> = leases.iter().map(|lease| lease.delivery).collect();
+        assert_eq!((leases.len(), distinct.len()), (8 * 20 + 7, 8 * 20 + 7));
+        assert_eq!(
+            leases.iter().filter(|lease| lease.lane == capped).count(),
+            7
+        );
+    });
+}
+
+/// Literal states, or a partial index would be missed.
+#[test]
+fn a_claim_beside_100_000_parked_jobs_uses_the_indexes_of_what_is_ready() {
+    const SEED: &str = include_str!("seed_parked.sql");
+    run(async {
+        let folder = Folder::new();
+        let store = SqliteStore::open(folder.file()).await.unwrap();
+        let parked = endpoint(&store, "parked", EndpointSettings::default()).await;
+        let mut connection = connect(&folder).await;
+        let later = (T0 + Duration::from_secs(86_400)).as_micros();
+        let seed = sqlx::query(SEED).bind(parked.id).bind(later);
+        assert_eq!(
+            seed.execute(&mut connection).await.unwrap().rows_affected(),
+            100_000
+        );
+        execute(&mut connection, "ANALYZE").await;
+        let ready = endpoint(&store, "ready", EndpointSettings::default()).await;
+        enqueue(&store, "ready", 1).await;
+        assert_eq!(claim(&store, 10).await[0].lane, ready.id);
+
+        for (explain, indexes) in [
+            (
+                concat!(
+                    "EXPLAIN QUERY PLAN ",
+                    include_str!("../sql/claim_lanes.sql")
+                ),
+                &[
+                    "webhook_lanes_ready (tenant>?)",
+                    "webhook_lanes_ready (tenant=?)",
+                    "by_lane (endpoint_id=? AND leased=?)",
+                ][..],
+            ),
+            (
+                concat!("EXPLAIN QUERY PLAN ", include_str!("../sql/claim_jobs.sql")),
+                &["by_lane (endpoint_id=? AND leased=? AND place<?)"],
+            ),
+            (
+                concat!("EXPLAIN QUERY PLAN ", include_str!("../sql/wake_due.sql")),
+                &["webhook_lanes_waiting (wake_at<?)"],
+            ),
+            (
+                concat!("EXPLAIN QUERY PLAN ", include_str!("../sql/expire.sql")),
+                &["webhook_deliveries_by_lease (lease_until<?)"],
+            ),
+        ] {
+            let plan = plan(&mut connection, explain).await;
+            assert!(!plan.contains("SCAN webhook_"), "{plan}");
+            assert!(indexes.iter().all(|index| plan.contains(index)), "{plan}");
+        }
+    });
+}
+
+#[test]
+fn lists_follow_an_index_and_sort_nothing() {
+    run(async {
+        let folder = Folder::new();
+        SqliteStore::open(folder.file()).await.unwrap();
+        let mut connection = connect(&folder).await;
+        let plan = plan(
+            &mut connection,
+            concat!(
+                "EXPLAIN QUERY PLAN ",
+                include_str!("../sql/deliveries.sql"),
+                " AND tenant = 'a' ORDER BY id DESC LIMIT 50"
+            ),
+        )
+        .await;
+        assert!(
+            plan.contains("MERGE (UNION ALL)") && !plan.contains("TEMP B-TREE"),
+            "{plan}"
+        );
+    });
+}
+
+async fn plan(connection: &mut SqliteConnection, explain: &'static str) -> String {
+    let rows = sqlx::query(explain).fetch_all(connection).await.unwrap();
+    let details = rows.iter().map(|row| row.get::<String, _>("detail"));
+    details.collect::<Vec<_>>().join("\n")
+}
+
+/// A host's database, where no delivery can be stored.
+async fn refusing_host(folder: &Folder) -> (SqlitePool, SqliteStore) {
+    let options = SqliteConnectOptions::new()
+        .filename(folder.file())
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal);
+    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let store = SqliteStore::builder().open_in(pool.clone()).await.unwrap();
+    endpoint(&store, "default", EndpointSettings::default()).await;
+    let mut connection = pool.acquire().await.unwrap();
+    let trigger = "CREATE TABLE orders (id INTEGER PRIMARY KEY);
+        CREATE TRIGGER refuse BEFORE INSERT ON webhook_deliveries
+        BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    execute(&mut connection, trigger).await;
+    (pool, store)
+}
+
+async fn refused(store: &SqliteStore, host: &mut SqliteConnection) {
+    let event: [Event; 1] = [event_for("default", "a", "1", T0)];
+    let error = store
+        .insert_events_in(host, &event, Some(T0))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Rejected, "{error:?}");
+}
+
+#[test]
+fn a_hosts_task_enqueues_in_its_transaction() {
+    run(async {
+        let folder = Folder::new();
+        let options = SqliteConnectOptions::new()
+            .filename(folder.file())
+            .create_if_missing(true);
+        let pool = SqlitePool::connect_with(options).await.unwrap();
+        let store = SqliteStore::builder().open_in(pool.clone()).await.unwrap();
+        endpoint(&store, "default", EndpointSettings::default()).await;
+        let receiver = ScriptedTransport::new([200]);
+        let dispatcher = Dispatcher::builder(store)
+            .transport(receiver.clone())
+            .build()
+            .unwrap();
+        let host = dispatcher.clone();
+        let task = tokio::spawn(async move {
+            for commits in [false, true] {
+                let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+                let event = NewEvent::data("order.paid", "7").unwrap();
+                host.enqueue_in(&mut tx, event).await.unwrap();
+                if commits {
+                    tx.commit().await.unwrap();
+                } else {
+                    tx.rollback().await.unwrap();
+                }
+            }
+        });
+        task.await.unwrap();
+        assert_eq!(dispatcher.step().await.unwrap().claimed, 1);
+        assert_eq!(receiver.requests().len(), 1);
+    });
+}
+
+#[test]
+fn a_refused_insert_leaves_a_hosts_transaction_as_it_was() {
+    run(async {
+        let folder = Folder::new();
+        let (pool, store) = refusing_host(&folder).await;
+        let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        execute(&mut tx, "INSERT INTO orders VALUES (1)").await;
+        refused(&store, &mut tx).await;
+        tx.commit().await.unwrap();
+
+        // One that sqlx knows nothing of.
+        let mut raw = pool.acquire().await.unwrap();
+        execute(&mut raw, "BEGIN IMMEDIATE; INSERT INTO orders VALUES (2)").await;
+        refused(&store, &mut raw).await;
+        execute(&mut raw, "DROP TRIGGER refuse").await;
+        let event = [event_for("default", "a", "1", T0)];
+        store
+            .insert_events_in(&mut raw, &event, Some(T0))
+            .await
+            .unwrap();
+        execute(&mut raw, "COMMIT").await;
+
+        assert_eq!(count(&mut raw, "SELECT count(*) FROM orders").await, 2);
+        assert_eq!(
+            count(&mut raw, "SELECT count(*) FROM webhook_events").await,
+            1
+        );
+        assert_eq!(claim(&store, 10).await.len(), 1);
+    });
+}
+
+#[test]
+fn a_full_disk_is_unavailable_and_heals() {
+    run(async {
+        let folder = Folder::new();
+        let options = SqliteConnectOptions::new()
+            .filename(folder.file())
+            .create_if_missing(true);
+        let pool = SqlitePoolOptions::new().max_connections(1);
+        let pool = pool.connect_with(options).await.unwrap();
+        let store = SqliteStore::builder().open_in(pool.clone()).await.unwrap();
+        // Holds for this connection. It is closed when it fails.
+        execute(
+            &mut pool.acquire().await.unwrap(),
+            "PRAGMA max_page_count = 1",
+        )
+        .await;
+        let data = format!("\"{}\"", "x".repeat(100_000));
+        let event = [event_for("default", "a", &data, T0)];
+        let error = store
+            .insert_events(&event, OnConflict::Skip, None)
+            .await
+            .unwrap_err();
+        assert!(error.is_retryable(), "{error:?}");
+        store
+            .insert_events(&event, OnConflict::Skip, None)
+            .await
+            .unwrap();
+        assert!(
+            store
+                .event(&Scope::All, event[0].id)
+                .await
+                .unwrap()
+                .is_some()
+        );
+    });
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    run(async {
+        let folder = Folder::new();
+        SqliteStore::open(folder.file()).await.unwrap();
+        SqliteStore::open(folder.file()).await.unwrap();
+        let newer = "INSERT INTO webhook_migrations (version) VALUES (99)";
+        execute(&mut connect(&folder).await, newer).await;
+        let error = SqliteStore::open(folder.file()).await.unwrap_err();
+        assert!(
+            matches!(error, OpenError::NewerSchema { found: 99, .. }),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn what_cannot_be_read_ends_as_a_dead_letter_and_keeps_nothing_back() {
+    run(async {
+        let folder = Folder::new();
+        let store = SqliteStore::open(folder.file()).await.unwrap();
+        let spoilt = endpoint(&store, "default", EndpointSettings::default()).await;
+        endpoint(&store, "default", EndpointSettings::default()).await;
+        let spoil = sqlx::query("UPDATE webhook_endpoints SET settings = '{' WHERE id = ?");
+        spoil
+            .bind(spoilt.id)
+            .execute(&mut connect(&folder).await)
+            .await
+            .unwrap();
+        // It gets every event: what it accepts cannot be told.
+        assert_eq!(enqueue(&store, "default", 1).await.len(), 2);
+        let leases = claim(&store, 10).await;
+        for loaded in store.load(&leases, Some(T0)).await.unwrap() {
+            let is_spoilt = loaded.lease.lane == spoilt.id;
+            assert_eq!(matches!(loaded.verdict, Verdict::Ended), is_spoilt);
+            let id = loaded.lease.delivery;
+            let delivery = store.delivery(&Scope::All, id).await.unwrap().unwrap();
+            let end = (delivery.status, delivery.end_reason);
+            let expected = match is_spoilt {
+                true => (DeliveryStatus::Failed, Some(EndReason::Corrupt)),
+                false => (DeliveryStatus::InProgress, None),
+            };
+            assert_eq!(end, expected);
+        }
+    });
+}
+
+#[test]
+fn prune_deletes_what_has_ended_and_nothing_that_is_needed() {
+    run(async {
+        let folder = Folder::new();
+        let store = SqliteStore::open(folder.file()).await.unwrap();
+        endpoint(&store, "default", EndpointSettings::default()).await;
+        enqueue(&store, "default", 3).await;
+        let leases = claim(&store, 2).await;
+        let ended = |lease: &Lease| Record {
+            lease: *lease,
+            attempt: None,
+            next: Next::Succeeded,
+            disable: None,
+        };
+        for (lease, at) in leases.iter().zip([T0, T0 + MINUTE]) {
+            store.record(&[ended(lease)], Some(at)).await.unwrap();
+        }
+        let old = T0 + Duration::from_secs(1);
+        assert_eq!(store.prune(T0).await.unwrap(), 0, "as old as that");
+        assert_eq!(
+            store.prune(old).await.unwrap(),
+            1,
+            "one is live, one ended later"
+        );
+        assert_eq!(store.prune(old).await.unwrap(), 0);
+        assert!(
+            store
+                .delivery(&Scope::All, leases[0].delivery)
+                .await
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            store
+                .delivery(&Scope::All, leases[1].delivery)
+                .await
+                .unwrap()
+                .is_some()
+        );
+        assert_eq!(claim(&store, 10).await.len(), 1);
+    });
+}
+
+#[test]
+fn whoever_waits_hears_of_an_insert() {
+    run(async {
+        let folder = Folder::new();
+        let store = SqliteStore::open(folder.file()).await.unwrap();
+        let queue = store.queue().unwrap();
+        let waiting = tokio::spawn(async move { queue.ready().await });
+        enqueue(&store, "default", 1).await;
+        waiting.await.unwrap();
+    });
+}
+
+#[test]
+fn stores_of_two_prefixes_share_a_file_and_nothing_else() {
+    run(async {
+        let folder = Folder::new();
+        let open = |prefix: &str| {
+            SqliteStore::builder()
+                .table_prefix(prefix)
+                .open(folder.file())
+        };
+        let (a, b) = (open("a_").await.unwrap(), open("b_").await.unwrap());
+        endpoint(&a, "default", EndpointSettings::default()).await;
+        assert_eq!(enqueue(&a, "default", 1).await.len(), 1);
+        assert_eq!(enqueue(&b, "default", 1).await.len(), 0);
+        let error = open("a-").await.unwrap_err();
+        assert!(matches!(error, OpenError::Prefix(_)), "{error}");
+    });
+}
