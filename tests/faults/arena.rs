@@ -1,14 +1,16 @@
 //! Where a fault happens: a store, a receiver, nodes, and the journals that tell what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use webhook_delivery::{DeliveryFilter, DeliveryStatus, Dispatcher, PageRequest};
+use uuid::Uuid;
+use webhook_delivery::{Attempt, DeliveryFilter, DeliveryStatus, Dispatcher, PageRequest};
 
 use crate::Result;
 use crate::journal::{Account, now};
@@ -41,6 +43,8 @@ pub(crate) struct Arena {
     logs: Vec<PathBuf>,
     /// When the last harm was done.
     over: Option<i64>,
+    /// Events whose deliveries were taken over, and when their owner slept.
+    taken_over: HashMap<Uuid, Range<i64>>,
     random: u64,
 }
 
@@ -74,6 +78,7 @@ impl Arena {
             producers: Vec::new(),
             logs: Vec::new(),
             over: None,
+            taken_over: HashMap::new(),
             random: seed,
         })
     }
@@ -257,6 +262,13 @@ impl Arena {
         (mixed ^ (mixed >> 31)) % limit.max(1)
     }
 
+    /// Says that these events' deliveries were taken over while their owner slept, from one time to the other:
+    /// nothing may be written of attempts that were under way all that time.
+    pub(crate) fn taken_over(&mut self, events: impl IntoIterator<Item = Uuid>, slept: Range<i64>) {
+        let taken_over = events.into_iter().map(|event| (event, slept.clone()));
+        self.taken_over.extend(taken_over);
+    }
+
     /// Ends the producers, waits until the store says that nothing is to be delivered any more, and judges.
     pub(crate) fn settle(mut self, fired: Fired) -> Result<Verdict> {
         let over = self.over.unwrap_or_else(now);
@@ -272,9 +284,7 @@ impl Arena {
             self.terminate(id)?;
         }
         let account = self.account()?;
-        let stale = self
-            .runtime
-            .block_on(stale_writes(&self.control, &account))?;
+        let stale = self.runtime.block_on(self.stale_writes(&account))?;
         Ok(Verdict {
             fired,
             fenced: self.fenced()?,
@@ -284,6 +294,32 @@ impl Arena {
             unsettled: settled.err().map(|error| error.to_string()),
             account,
         })
+    }
+}
+
+impl Arena {
+    /// Attempts that were written by an owner that was none any more: another had taken over, or had succeeded.
+    /// Only what was received more than once can have one.
+    async fn stale_writes(&self, account: &Account) -> Result<u64> {
+        let mut stale = 0;
+        for event in account.doubled() {
+            let filter = DeliveryFilter {
+                event_id: Some(event),
+                ..Default::default()
+            };
+            let deliveries = self.control.deliveries();
+            let page = deliveries.list(&filter, PageRequest::first(10)).await?;
+            let slept = self.taken_over.get(&event);
+            for delivery in page.items {
+                let attempts = deliveries.attempts(delivery.id).await?;
+                let is_old = |it: &&Attempt| slept.is_some_and(|slept| spans(it, slept));
+                let old = attempts.iter().filter(is_old).count();
+                let is_success = |it: &&Attempt| it.outcome.failure().is_none();
+                let successes = attempts.iter().filter(is_success).count();
+                stale += old.max(successes.saturating_sub(1));
+            }
+        }
+        Ok(u64::try_from(stale)?)
     }
 }
 
@@ -314,27 +350,10 @@ async fn has_ended(control: &Dispatcher) -> Result<bool> {
     Ok(true)
 }
 
-/// A delivery ends once: a second success of one was written by an owner that was none any more. Only what
-/// was received more than once can have one.
-async fn stale_writes(control: &Dispatcher, account: &Account) -> Result<u64> {
-    let mut stale = 0;
-    let doubled = account.received.iter().filter(|(_, times)| times.len() > 1);
-    for (event, _) in doubled {
-        let filter = DeliveryFilter {
-            event_id: Some(*event),
-            ..Default::default()
-        };
-        let page = control
-            .deliveries()
-            .list(&filter, PageRequest::first(10))
-            .await?;
-        for delivery in page.items {
-            let attempts = control.deliveries().attempts(delivery.id).await?;
-            let successes = attempts.iter().filter(|it| it.outcome.failure().is_none());
-            stale += successes.count().saturating_sub(1);
-        }
-    }
-    Ok(u64::try_from(stale)?)
+/// Whether an attempt was under way all that time.
+fn spans(attempt: &Attempt, time: &Range<i64>) -> bool {
+    let end = attempt.started_at + attempt.duration;
+    attempt.started_at.as_micros() <= time.start && end.as_micros() >= time.end
 }
 
 /// Looks until `reached`.
@@ -343,13 +362,12 @@ pub(crate) fn wait_until(
     limit: Duration,
     reached: impl Fn() -> Result<bool>,
 ) -> Result {
-    let mut waited = Duration::ZERO;
-    while waited < limit {
+    let began = Instant::now();
+    while began.elapsed() < limit {
         if reached()? {
             return Ok(());
         }
         pause(PAUSE);
-        waited += PAUSE;
     }
     Err(format!("waited for {} s in vain: {what}", limit.as_secs()).into())
 }

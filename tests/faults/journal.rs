@@ -146,6 +146,12 @@ impl Account {
         Ok(())
     }
 
+    /// The events that were received more than once.
+    pub(crate) fn doubled(&self) -> impl Iterator<Item = Uuid> {
+        let doubled = self.received.iter().filter(|(_, times)| times.len() > 1);
+        doubled.map(|(id, _)| *id)
+    }
+
     fn count(&mut self, entry: Entry) {
         match entry {
             Entry::Begun => self.begun += 1,

@@ -187,7 +187,7 @@ async fn enqueue(dispatcher: &Dispatcher, number: u64, journal: &Journal) -> Res
     match dispatcher.enqueue(event).await {
         Ok(id) => journal.write(Entry::accepted(id)).await,
         Err(error) => {
-            tracing::warn!(%error, "refused");
+            tracing::warn!(?error, "refused");
             journal.write(Entry::Refused).await
         }
     }

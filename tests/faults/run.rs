@@ -131,7 +131,9 @@ fn try_one(fault: &Fault, setting: Setting, servers: &mut Servers, seed: u64) ->
         fault.name,
         setting.name()
     ));
-    let problems = match harm(fault, setting, servers, &folder, seed) {
+    let came_of_it = harm(fault, setting, servers, &folder, seed);
+    servers.leave();
+    let problems = match came_of_it {
         Ok(verdict) => {
             println!("{name:<34} {verdict}");
             verdict.problems()

@@ -93,6 +93,11 @@ impl Servers {
         })
     }
 
+    /// Ends what was the last place's alone.
+    pub(crate) fn leave(&mut self) {
+        (self.proxy, self.disk) = (None, None);
+    }
+
     fn proxy_to(&mut self, port: u16) -> Result<u16> {
         Ok(self.proxy.insert(Proxy::start(port)?).port())
     }

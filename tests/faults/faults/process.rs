@@ -1,12 +1,22 @@
 //! Nodes that are killed, frozen and restarted.
 
+use std::collections::HashSet;
 use std::time::Duration;
+
+use uuid::Uuid;
 
 use crate::Result;
 use crate::arena::{Arena, NodeId, pause, wait_until};
+use crate::journal::now;
 use crate::node::MAX_IN_FLIGHT;
 use crate::oracle::Fired;
 use crate::servers::Servers;
+
+/// How long it may take until the consequences of harm are seen.
+const TO_NOTICE: Duration = Duration::from_secs(10);
+
+/// More than claims last in a fault that waits for their end.
+const TO_TAKE_OVER: Duration = Duration::from_secs(4);
 
 /// Twice in a second, a worker dies in the middle of its work, and another takes its place.
 pub(crate) fn worker_killed(arena: &mut Arena, _: &mut Servers) -> Result<Fired> {
@@ -35,7 +45,7 @@ pub(crate) fn producer_killed(arena: &mut Arena, _: &mut Servers) -> Result<Fire
     for _ in 0..KILLS {
         let producer = arena.producer(300)?;
         pause(Duration::from_millis(200 + arena.random(400)));
-        wait_until("events are being enqueued", Duration::from_secs(10), || {
+        wait_until("events are being enqueued", TO_NOTICE, || {
             Ok(open_calls(arena)? > 0)
         })?;
         arena.kill(producer)?;
@@ -55,29 +65,54 @@ fn open_calls(arena: &Arena) -> Result<u64> {
     Ok(account.begun.saturating_sub(answered))
 }
 
-/// A worker stands still for longer than its claims last, and wakes up as their owner of old.
+/// A worker stands still for longer than its claims last. When the other has taken them over and is in the
+/// middle of them, that one stands still, and the first wakes up as their owner of old.
 pub(crate) fn worker_frozen(arena: &mut Arena, _: &mut Servers) -> Result<Fired> {
     const FREEZES: u64 = 2;
-    let workers = [arena.worker()?, arena.worker()?];
+    const TRIES: u64 = 4 * FREEZES;
+    let mut workers = [arena.worker()?, arena.worker()?];
     arena.producer(150)?;
-    for worker in workers {
-        arena.wait_for_deliveries(50)?;
-        let fenced = arena.fenced()?;
-        arena.wait_for_traffic()?;
-        arena.signal(worker, "STOP")?;
-        // Beyond the request timeout and the margin, and time for the other worker to deliver.
-        pause(Duration::from_millis(3_500));
-        arena.signal(worker, "CONT")?;
-        wait_until("stale writes are refused", Duration::from_secs(10), || {
-            Ok(arena.fenced()? > fenced)
-        })?;
+    let (mut done, mut tried) = (0, 0);
+    while done < FREEZES && tried < TRIES {
+        tried += 1;
+        // What the last try left behind has ended by then.
+        pause(TO_TAKE_OVER);
+        if freeze(arena, workers)? {
+            done += 1;
+            workers.reverse();
+        }
     }
     arena.over();
     Ok(Fired {
         times: arena.fenced()?,
         what: "stale writes refused",
-        duplicates: FREEZES * MAX_IN_FLIGHT as u64,
+        duplicates: tried * 2 * MAX_IN_FLIGHT as u64,
     })
+}
+
+/// Whether the second worker took over from the first: one that freezes with a lock of SQLite's file stops both.
+fn freeze(arena: &mut Arena, [first, second]: [NodeId; 2]) -> Result<bool> {
+    let fenced = arena.fenced()?;
+    let known: HashSet<Uuid> = arena.account()?.doubled().collect();
+    arena.wait_for_traffic()?;
+    let frozen_at = now();
+    arena.signal(first, "STOP")?;
+    let waited = wait_until("claims are taken over", TO_TAKE_OVER, || {
+        Ok(arena.account()?.doubled().any(|id| !known.contains(&id)))
+    });
+    if waited.is_err() {
+        arena.signal(first, "CONT")?;
+        return Ok(false);
+    }
+    arena.signal(second, "STOP")?;
+    let doubled: HashSet<Uuid> = arena.account()?.doubled().collect();
+    arena.taken_over(doubled.difference(&known).copied(), frozen_at..now());
+    arena.signal(first, "CONT")?;
+    let refused = wait_until("stale writes are refused", TO_NOTICE, || {
+        Ok(arena.fenced()? > fenced)
+    });
+    arena.signal(second, "CONT")?;
+    Ok(refused.is_ok())
 }
 
 /// Workers are asked to end and replaced, one after the other, as a deployment does it.

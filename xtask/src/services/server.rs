@@ -167,9 +167,10 @@ struct Watchdog {
 }
 
 impl Watchdog {
+    // Postgres's own children end by themselves, and may write until then.
     const SCRIPT: &str = "while read -r pid; do last=$pid; done
-        [ -z \"$last\" ] || kill -s KILL -- \"-$last\" && sleep 1
-        rm -rf -- \"$0\"";
+        [ -z \"$last\" ] || kill -s KILL -- \"-$last\"
+        for try in 1 2 3 4 5 6 7 8 9; do sleep 1; rm -rf -- \"$0\" && break; done";
 
     fn start(folder: &Path) -> io::Result<Self> {
         let (reader, pipe) = io::pipe()?;
