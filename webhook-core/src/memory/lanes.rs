@@ -22,6 +22,9 @@ pub(super) struct Lanes {
     ring: Ring,
     timers: BTreeSet<(Timestamp, Uuid)>,
     leases: BTreeSet<(Timestamp, Uuid)>,
+    /// The greatest fence so far. A job that was removed may be pushed again, by one who does not know of its
+    /// leases; and after an erasure fences grow because time does.
+    last_fence: i64,
 }
 
 #[derive(Debug)]
@@ -214,8 +217,8 @@ impl Lanes {
         lane.in_flight += 1;
         lane.spend(now);
         let entry = self.jobs.get_mut(&delivery)?;
-        // Also above what was given before the queue was erased: time is all that it cannot lose.
-        entry.fence = (entry.fence + 1).max(now.as_micros());
+        entry.fence = (entry.fence.max(self.last_fence) + 1).max(now.as_micros());
+        self.last_fence = entry.fence;
         entry.leased_until = Some(until);
         self.leases.insert((until, delivery));
         Some(Lease {

@@ -441,6 +441,29 @@ async fn a_running_worker_repairs_an_erased_queue() {
 }
 
 #[tokio::test]
+async fn a_cancelled_delivery_keeps_no_lease_in_an_index_queue() {
+    let receiver = Slow::new();
+    let running = Running::start(
+        Dispatcher::builder(MemoryStore::new())
+            .queue(MemoryQueue::default())
+            .transport(receiver.clone())
+            .clock(ManualClock::default()),
+    );
+    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
+    running.dispatcher.enqueue(event()).await.unwrap();
+    until(|| receiver.begun() == 1).await;
+    let id = deliveries(&running.dispatcher).await[0].id;
+    running.dispatcher.deliveries().cancel(id).await.unwrap();
+    receiver.gate.add_permits(1);
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    let depth = running.dispatcher.depth().await.unwrap();
+    assert_eq!((depth.leased, depth.ready), (0, 0));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn two_workers_share_the_work_and_double_nothing() {
     let (store, receiver) = (MemoryStore::new(), ScriptedTransport::default());
     let running = [(); 2].map(|()| {

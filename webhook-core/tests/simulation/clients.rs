@@ -30,7 +30,8 @@ impl Client {
             Action::Cancel => self.cancel().await,
             Action::Replay => self.replay().await,
             Action::ReplayEvent => self.replay_event().await,
-            Action::Pause => self.turn_over().await,
+            Action::Pause => self.pause().await,
+            Action::Enable => self.enable().await,
             Action::Delete => self.delete().await,
             _ => {}
         }
@@ -168,18 +169,18 @@ impl Client {
         }
     }
 
-    /// Pauses an endpoint, or enables all that are paused.
-    async fn turn_over(&self) {
+    async fn pause(&self) {
+        let id = Uuid::from_u128(1 + self.world.below(4) as u128);
+        self.set_state(id, EndpointState::Paused).await;
+    }
+
+    async fn enable(&self) {
         let page = PageRequest::first(50);
         let endpoints = at_once(self.world.store().endpoints(&Scope::All, page)).items;
-        let is_paused = |it: &&webhook_core::Endpoint| it.state == EndpointState::Paused;
-        let paused: Vec<Uuid> = endpoints.iter().filter(is_paused).map(|it| it.id).collect();
-        if paused.is_empty() {
-            let id = Uuid::from_u128(1 + self.world.below(4) as u128);
-            self.set_state(id, EndpointState::Paused).await;
-        }
-        for id in paused {
-            self.set_state(id, EndpointState::Enabled).await;
+        for endpoint in endpoints {
+            if endpoint.state == EndpointState::Paused {
+                self.set_state(endpoint.id, EndpointState::Enabled).await;
+            }
         }
     }
 

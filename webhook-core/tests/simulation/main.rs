@@ -29,7 +29,7 @@ use scenario::Simulation;
 use world::{Fault, Point, Side};
 
 /// How many stories CI hears.
-const SEEDS: u64 = 2_500;
+const SEEDS: u64 = 4_000;
 /// The first of them, by themselves.
 const FIRST_SEEDS: u64 = 300;
 /// The faults at different await points that they come by: a few fewer than they do.

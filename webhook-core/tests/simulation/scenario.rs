@@ -78,6 +78,8 @@ pub(crate) enum Action {
     Replay,
     ReplayEvent,
     Pause,
+    /// All that are paused.
+    Enable,
     Delete,
 }
 
@@ -240,8 +242,8 @@ impl Simulation {
     /// Draws what happens when.
     fn schedule(&self) {
         use Action::{
-            Cancel, Crash, Delete, Enqueue, EnqueueBatch, EnqueueKeyed, Erase, Outage, Pause,
-            Replay, ReplayEvent, Stall, Start, Stop, Transaction,
+            Cancel, Crash, Delete, Enable, Enqueue, EnqueueBatch, EnqueueKeyed, Erase, Outage,
+            Pause, Replay, ReplayEvent, Stall, Start, Stop, Transaction,
         };
         let at_any_time = |action| {
             let by = self.world.duration_below(self.plan.length);
@@ -251,7 +253,7 @@ impl Simulation {
             self.world.schedule(Duration::ZERO, Start(slot));
         }
         for _ in 0..6 + self.world.below(14) {
-            at_any_time(match self.world.below(16) {
+            at_any_time(match self.world.below(17) {
                 0..7 => Enqueue,
                 7 => EnqueueBatch,
                 8 | 9 => EnqueueKeyed,
@@ -259,7 +261,8 @@ impl Simulation {
                 12 => Cancel,
                 13 => Replay,
                 14 => ReplayEvent,
-                _ => Pause,
+                15 => Pause,
+                _ => Enable,
             });
         }
         if self.world.draw() < 0.1 {
@@ -456,7 +459,6 @@ impl Simulation {
         self.calm = true;
         (0..self.slots.len()).for_each(|slot| self.resume(slot));
         let end = self.world.now() + TO_REST;
-        self.enable_paused();
         // The delays that have begun.
         self.drive(self.plan.weather.longest_delay);
         for slot in 0..self.slots.len() {
@@ -465,6 +467,7 @@ impl Simulation {
                 self.start(slot);
             }
         }
+        self.enable_paused();
         while !self.world.is_broken() && !self.is_at_rest() {
             if self.world.now() > end {
                 let (left, calls) = (self.unfinished(), self.waiting_calls());
@@ -477,7 +480,9 @@ impl Simulation {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.unfinished().is_empty() && self.waiting_calls().is_empty()
+        self.world.state().requests == 0
+            && self.unfinished().is_empty()
+            && self.waiting_calls().is_empty()
     }
 
     /// Calls of clients whose process lives, and which were not answered.
@@ -496,7 +501,7 @@ impl Simulation {
         let live = at_once(self.world.store().unqueued(None, usize::MAX));
         let is_parked = |lane: Uuid| {
             let endpoint = at_once(self.world.store().endpoint(&Scope::All, lane));
-            endpoint.is_none_or(|it| it.state != EndpointState::Enabled)
+            endpoint.is_none_or(|it| it.state == EndpointState::Disabled)
                 || self.world.state().manners[&lane] == Manner::Unreadable
         };
         live.into_iter()
@@ -508,7 +513,7 @@ impl Simulation {
     /// What was paused is enabled again, as a person does it.
     fn enable_paused(&mut self) {
         if let Some(slot) = self.somebody() {
-            self.ask(slot, Action::Pause);
+            self.ask(slot, Action::Enable);
         }
     }
 

@@ -121,6 +121,12 @@ struct Call<'a> {
     index: usize,
 }
 
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.seam.world.state().requests -= 1;
+    }
+}
+
 impl<'a> Call<'a> {
     fn begin(seam: &'a Seam, request: &Request<Bytes>) -> Self {
         let event = request.headers()["webhook-id"]
@@ -133,6 +139,7 @@ impl<'a> Call<'a> {
         seam.world.judge_order(event, endpoint);
         let mut state = seam.world.state();
         let started_at = state.now + seam.ahead;
+        state.requests += 1;
         let index = state.ledger.sends.len();
         state.ledger.sends.push(Send {
             event,

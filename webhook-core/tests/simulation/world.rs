@@ -87,6 +87,8 @@ pub(crate) struct State {
     pub(crate) batches: Vec<Vec<String>>,
     /// Calls of clients that were not answered, and whose they are.
     pub(crate) open_calls: BTreeMap<u32, u32>,
+    /// Requests under way.
+    pub(crate) requests: u32,
     pub(crate) coverage: BTreeSet<Point>,
     /// What was broken first.
     pub(crate) violation: Option<String>,
@@ -114,6 +116,7 @@ impl World {
             manners: BTreeMap::new(),
             batches: Vec::new(),
             open_calls: BTreeMap::new(),
+            requests: 0,
             coverage: BTreeSet::new(),
             violation: None,
             trace: traced.then(Vec::new),
