@@ -39,8 +39,9 @@ const MAX_RECORDS: usize = 512;
 /// long: what is fixed in a round's cost is then shared by many, and an idle engine waits for nothing.
 const COMPANY: u32 = 3;
 const MAX_LINGER: Duration = Duration::from_millis(8);
-/// Rounds that take less than this, in memory, are not worth a timer.
-const MIN_ROUND: Duration = Duration::from_millis(1);
+/// A round that took no longer than this for each of its deliveries had company enough, or is of a backend
+/// in memory.
+const FAIR_SHARE: Duration = Duration::from_micros(40);
 /// This many need no more company.
 const ENOUGH: usize = 128;
 
@@ -151,8 +152,9 @@ impl Engine {
             };
             let pause = match claimed {
                 Some(Ok(batch)) if batch.claimed > 0 => {
+                    let claimed = batch.claimed;
                     self.start(pool, batch, slots);
-                    if let Some(pause) = self.linger(began) {
+                    if let Some(pause) = self.linger(began, claimed) {
                         tokio::select! {
                             biased;
                             () = &mut shutdown => return,
@@ -229,7 +231,7 @@ impl Engine {
         while let Some((finished, slots)) = turn.next_batch() {
             // It does not wait for more than one record.
             pool.hand_out(own.take());
-            let began = self.clock.now();
+            let (began, deliveries) = (self.clock.now(), finished.len());
             match pool
                 .abandoned
                 .run_until_cancelled(self.record(finished))
@@ -251,7 +253,7 @@ impl Engine {
                 }
                 Err(error) => log_failed_claim(&error),
             }
-            if let Some(pause) = self.linger(began) {
+            if let Some(pause) = self.linger(began, deliveries) {
                 pool.hand_out(own.take());
                 tokio::select! {
                     biased;
@@ -264,9 +266,10 @@ impl Engine {
     }
 
     /// How long the next round with the backend waits for company, if it is worth it.
-    fn linger(&self, began: Timestamp) -> Option<Duration> {
+    fn linger(&self, began: Timestamp, deliveries: usize) -> Option<Duration> {
         let took = self.clock.now().since(began);
-        (took >= MIN_ROUND).then(|| (took * COMPANY).min(MAX_LINGER))
+        let fair = FAIR_SHARE * u32::try_from(deliveries).unwrap_or(u32::MAX);
+        (took > fair).then(|| (took * COMPANY).min(MAX_LINGER))
     }
 
     /// How long an idle worker waits: until the next job is due, but not longer than a second, and only
