@@ -564,7 +564,8 @@ impl<'a> Turn<'a> {
     /// The turn, unless another task has it.
     fn take(engine: &'a Arc<Engine>, pool: &'a Arc<Pool>) -> Option<Self> {
         let taken = std::mem::replace(&mut pool.done().recording, true);
-        (!taken).then_some(Self {
+        // Not `then_some`: a turn that was never taken must not be given back.
+        (!taken).then(|| Self {
             engine,
             pool,
             held: true,

@@ -221,6 +221,59 @@ async fn a_store_that_fails_for_a_while_stops_nothing() {
     );
 }
 
+#[tokio::test]
+async fn outcomes_that_finish_while_others_are_recorded_go_together() {
+    let (gate, records) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (its_gate, its_records) = (Arc::clone(&gate), Arc::clone(&records));
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        let gate = (operation == "record").then(|| Arc::clone(&its_gate));
+        its_records.fetch_add(usize::from(gate.is_some()), Ordering::SeqCst);
+        async move {
+            if let Some(gate) = gate {
+                gate.acquire().await.unwrap().forget();
+            }
+            Ok(())
+        }
+    });
+    let slow = Slow::new();
+    let running = Running::start(
+        Dispatcher::builder(store)
+            .transport(slow.clone())
+            .max_in_flight(8),
+    );
+    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
+    for _ in 0..8 {
+        running.dispatcher.enqueue(event()).await.unwrap();
+    }
+    until(|| slow.begun() == 8).await;
+    slow.gate.add_permits(1);
+    until(|| records.load(Ordering::SeqCst) == 1).await;
+    slow.gate.add_permits(7);
+    until(|| slow.gate.available_permits() == 0).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        records.load(Ordering::SeqCst),
+        1,
+        "the others wait for the one"
+    );
+    gate.add_permits(8);
+    let dispatcher = running.stop().await;
+    assert_eq!(
+        records.load(Ordering::SeqCst),
+        2,
+        "one of one, one of seven"
+    );
+    let deliveries = deliveries(&dispatcher).await;
+    assert_eq!(deliveries.len(), 8);
+    assert!(
+        deliveries
+            .iter()
+            .all(|it| it.status == DeliveryStatus::Succeeded)
+    );
+}
+
 /// A dispatcher with one event on a store that takes outcomes only once `is_back`, and how often it was asked to.
 async fn without_records(
     clock: &ManualClock,
