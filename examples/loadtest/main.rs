@@ -46,7 +46,7 @@ struct Options {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     concurrency: u64,
     /// Attempts at once in the engine, where outcomes wait for a disk; those of the bare loop if not given
-    /// on memory, four times as many elsewhere.
+    /// on memory, eight times as many elsewhere.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     in_flight: Option<u64>,
     /// The Postgres server.
@@ -92,7 +92,7 @@ impl Options {
         let default = match self.store {
             StoreKind::Memory => self.concurrency,
             StoreKind::Sqlite | StoreKind::Postgres | StoreKind::Redis => {
-                (self.concurrency * 4).min(1_000)
+                (self.concurrency * 8).min(1_000)
             }
         };
         self.in_flight.unwrap_or(default)

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use webhook_core::{BoxError, Store};
 
@@ -13,6 +14,8 @@ use crate::store::PgStore;
 /// How long a caller waits for a connection before it hears that the store is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_CONNECTIONS: u32 = 10;
+/// A connection that nobody used for so long is asked whether its server is still there.
+const TESTED_AFTER: Duration = Duration::from_millis(500);
 
 /// Opens a [`PgStore`]; every setting has a default.
 #[derive(Clone, Debug)]
@@ -142,6 +145,16 @@ impl PgStoreBuilder {
         let pool = PgPoolOptions::new()
             .max_connections(self.max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            // Asked each time, a busy server would answer as often that it is there as it does work.
+            .test_before_acquire(false)
+            .before_acquire(|connection, state| {
+                Box::pin(async move {
+                    if state.idle_for >= TESTED_AFTER {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_with(options)
             .await
             .map_err(|it| ConnectError::Server(it.into()))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,15 +35,6 @@ const NUDGE_POLLS: u32 = 7;
 const RECORDING_TIME: Duration = Duration::from_secs(2);
 /// The most outcomes of one write.
 const MAX_RECORDS: usize = 512;
-/// How much longer than a round with the backend took, its next one waits for company, and at most how
-/// long: what is fixed in a round's cost is then shared by many, and an idle engine waits for nothing.
-const COMPANY: u32 = 3;
-const MAX_LINGER: Duration = Duration::from_millis(8);
-/// A round that took no longer than this for each of its deliveries had company enough, or is of a backend
-/// in memory.
-const FAIR_SHARE: Duration = Duration::from_micros(40);
-/// This many need no more company.
-const ENOUGH: usize = 128;
 
 /// What one [`step`](super::Dispatcher::step) did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +126,6 @@ impl Engine {
                 () = &mut shutdown => return,
                 slots = pool.free_slots() => slots,
             };
-            let began = self.clock.now();
             let claimed = {
                 let claim = surviving(self.claim(slots.num_permits()));
                 tokio::pin!(claim);
@@ -152,15 +142,7 @@ impl Engine {
             };
             let pause = match claimed {
                 Some(Ok(batch)) if batch.claimed > 0 => {
-                    let claimed = batch.claimed;
                     self.start(pool, batch, slots);
-                    if let Some(pause) = self.linger(began, claimed) {
-                        tokio::select! {
-                            biased;
-                            () = &mut shutdown => return,
-                            () = self.clock.sleep(pause) => {}
-                        }
-                    }
                     continue;
                 }
                 Some(Ok(batch)) => self.idle_time(batch.next_due, quiet_polls),
@@ -231,7 +213,6 @@ impl Engine {
         while let Some((finished, slots)) = turn.next_batch() {
             // It does not wait for more than one record.
             pool.hand_out(own.take());
-            let (began, deliveries) = (self.clock.now(), finished.len());
             match pool
                 .abandoned
                 .run_until_cancelled(self.record(finished))
@@ -253,23 +234,8 @@ impl Engine {
                 }
                 Err(error) => log_failed_claim(&error),
             }
-            if let Some(pause) = self.linger(began, deliveries) {
-                pool.hand_out(own.take());
-                tokio::select! {
-                    biased;
-                    () = pool.enough.notified() => {}
-                    () = self.clock.sleep(pause) => {}
-                }
-            }
         }
         own
-    }
-
-    /// How long the next round with the backend waits for company, if it is worth it.
-    fn linger(&self, began: Timestamp, deliveries: usize) -> Option<Duration> {
-        let took = self.clock.now().since(began);
-        let fair = FAIR_SHARE * u32::try_from(deliveries).unwrap_or(u32::MAX);
-        (took > fair).then(|| (took * COMPANY).min(MAX_LINGER))
     }
 
     /// How long an idle worker waits: until the next job is due, but not longer than a second, and only
@@ -440,8 +406,6 @@ struct Pool {
     /// Ends the wait for a store that is away, when nobody waits for its outcomes any more.
     abandoned: CancellationToken,
     finished: Mutex<Done>,
-    /// Enough has finished to be recorded without waiting for more.
-    enough: Notify,
 }
 
 #[derive(Default)]
@@ -461,7 +425,6 @@ impl Pool {
             stopping: AtomicBool::new(false),
             abandoned: CancellationToken::new(),
             finished: Mutex::default(),
-            enough: Notify::new(),
         }
     }
 
@@ -519,18 +482,13 @@ impl Pool {
     }
 
     fn finish(&self, finished: impl IntoIterator<Item = (Finished, Option<OwnedSemaphorePermit>)>) {
-        let mut done = self.done();
-        done.waiting.extend(finished);
-        if done.waiting.len() >= ENOUGH {
-            self.enough.notify_one();
-        }
+        self.done().waiting.extend(finished);
     }
 
     fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.waiting_jobs.close();
         self.tasks.close();
-        self.enough.notify_one();
     }
 
     fn is_stopping(&self) -> bool {
