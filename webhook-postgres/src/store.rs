@@ -169,7 +169,8 @@ impl Store for PgStore {
     }
 
     async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>> {
-        self.0.endpoints_page(scope, page).await
+        let found = self.0.endpoints_page(scope, page).await;
+        found.map_err(failed("endpoints"))
     }
 
     async fn event(&self, scope: &Scope, id: Uuid) -> Result<Option<Event>> {
@@ -223,7 +224,7 @@ impl Store for PgStore {
     ) -> Result<Changed<Vec<Job>>> {
         let replayed = self.0.replay_event(scope, event, now).await;
         self.0.announce();
-        replayed
+        replayed.map_err(failed("replay_event"))
     }
 
     async fn cancel_delivery(
