@@ -243,6 +243,7 @@ $$;
 
 -- For hosts that do not use the library's own way: accepts an event inside the transaction that calls it,
 -- and answers its id. `data` is JSON text, and is sent byte for byte. The limits are the library's.
+-- The commit also tells the processes that listen, once however many were accepted.
 --
 -- SELECT webhook.enqueue('order.paid', '{"order":7}', idempotency_key => 'order-7-paid');
 CREATE FUNCTION webhook.enqueue(
@@ -327,6 +328,10 @@ BEGIN
                     AND octet_length(enqueue.event_type) > octet_length(prefix)
             )
         );
+    IF FOUND THEN
+        -- `webhook_ready`, in the schema that is meant.
+        PERFORM pg_notify(array_to_string(parse_ident('webhook.ready'), '_'), '');
+    END IF;
     RETURN id;
 END
 $$;

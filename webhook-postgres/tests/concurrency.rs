@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Schema, new_name, pool};
+use sqlx::postgres::PgListener;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
     ClaimOptions, EndpointSettings, ErrorKind, Lease, NewEvent, OnConflict, RateLimit, Scope,
@@ -336,5 +337,44 @@ fn a_check_of_a_table_is_not_tried_again() {
             .await;
         let refused = refused.expect_err("the host's rule holds");
         assert_eq!(refused.kind(), ErrorKind::Rejected);
+    });
+}
+
+#[test]
+fn other_processes_hear_of_what_sql_enqueues_at_its_commit() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        let mut listener = PgListener::connect_with(&schema.pool)
+            .await
+            .expect("a connection");
+        let channel = format!("{}_ready", schema.name);
+        listener.listen(&channel).await.expect("it listens");
+        let queue = schema.store.queue().expect("its own");
+        let claim = async || {
+            let options = ClaimOptions::new(9, LEASE);
+            queue.claim(options, None).await.expect("it claims").leases
+        };
+        let waits = schema.store.queue().expect("its own");
+        let heard = tokio::spawn(async move { waits.ready().await });
+        // Its echo: from now on the store listens too.
+        listener.recv().await.expect("a notification");
+        assert_eq!(claim().await, []);
+
+        let mut tx = schema.pool.begin().await.expect("a transaction");
+        for _ in 0..2 {
+            let enqueue = sqlx::query(schema.sql("SELECT webhook.enqueue('order.paid', '7')"));
+            enqueue.execute(&mut *tx).await.expect("accepted");
+        }
+        tx.commit().await.expect("it commits");
+        heard.await.expect("no panic");
+        assert_eq!(claim().await.len(), 2);
+        let said = listener.recv().await.expect("a notification");
+        assert_eq!(said.payload(), "");
+        let more = sqlx::query(schema.sql("SELECT pg_notify($1, 'end')"));
+        let told = more.bind(&channel).execute(&schema.pool).await;
+        told.expect("it is sent");
+        let said = listener.recv().await.expect("a notification");
+        assert_eq!(said.payload(), "end", "one for both");
     });
 }
