@@ -178,8 +178,10 @@ AS $$
 $$;
 
 -- Makes the partitions of the days from `at` on that are not there, and answers how many. A day whose rows
--- went to the default partition before stays there.
+-- went to the default partition before stays there. With its owner's rights: tables are made and dropped for
+-- roles that may do neither.
 CREATE FUNCTION webhook.make_partitions(at timestamptz, days integer) RETURNS integer LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     parent text;
@@ -210,8 +212,9 @@ END
 $$;
 
 -- Drops the partitions of days before `before`, and answers how many. What a live delivery needs, or will
--- need when it ends, stays with its whole day.
+-- need when it ends, stays with its whole day. With its owner's rights, as `make_partitions`.
 CREATE FUNCTION webhook.drop_partitions(before timestamptz) RETURNS integer LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     partition record;
@@ -240,6 +243,9 @@ BEGIN
     RETURN dropped;
 END
 $$;
+
+-- Else everybody might, as of any function.
+REVOKE EXECUTE ON FUNCTION webhook.make_partitions, webhook.drop_partitions FROM PUBLIC;
 
 -- For hosts that do not use the library's own way: accepts an event inside the transaction that calls it,
 -- and answers its id. `data` is JSON text, and is sent byte for byte. The limits are the library's.
