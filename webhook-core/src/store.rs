@@ -191,7 +191,8 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn jobs(&self, deliveries: &[Uuid]) -> Result<Vec<Job>>;
 
-    /// Live deliveries in the order of their ids, after `after`: what an index queue should hold.
+    /// Live deliveries in the order of their ids, after `after`: what an index queue should hold. Fewer than
+    /// `limit` only after the last, though rows that cannot be read are left out.
     ///
     /// # Errors
     /// When the backend fails.

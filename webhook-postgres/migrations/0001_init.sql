@@ -178,8 +178,10 @@ AS $$
 $$;
 
 -- Makes the partitions of the days from `at` on that are not there, and answers how many. A day whose rows
--- went to the default partition before stays there.
+-- went to the default partition before stays there. With its owner's rights: tables are made and dropped for
+-- roles that may do neither.
 CREATE FUNCTION webhook.make_partitions(at timestamptz, days integer) RETURNS integer LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     parent text;
@@ -210,8 +212,9 @@ END
 $$;
 
 -- Drops the partitions of days before `before`, and answers how many. What a live delivery needs, or will
--- need when it ends, stays with its whole day.
+-- need when it ends, stays with its whole day. With its owner's rights, as `make_partitions`.
 CREATE FUNCTION webhook.drop_partitions(before timestamptz) RETURNS integer LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     partition record;
@@ -241,8 +244,12 @@ BEGIN
 END
 $$;
 
+-- Else everybody might, as of any function.
+REVOKE EXECUTE ON FUNCTION webhook.make_partitions, webhook.drop_partitions FROM PUBLIC;
+
 -- For hosts that do not use the library's own way: accepts an event inside the transaction that calls it,
 -- and answers its id. `data` is JSON text, and is sent byte for byte. The limits are the library's.
+-- The commit also tells the processes that listen, once however many were accepted.
 --
 -- SELECT webhook.enqueue('order.paid', '{"order":7}', idempotency_key => 'order-7-paid');
 CREATE FUNCTION webhook.enqueue(
@@ -327,6 +334,10 @@ BEGIN
                     AND octet_length(enqueue.event_type) > octet_length(prefix)
             )
         );
+    IF FOUND THEN
+        -- `webhook_ready`, in the schema that is meant.
+        PERFORM pg_notify(array_to_string(parse_ident('webhook.ready'), '_'), '');
+    END IF;
     RETURN id;
 END
 $$;

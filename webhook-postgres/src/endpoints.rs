@@ -11,7 +11,7 @@ use webhook_core::{
 use crate::column::{At, at, count, micros, tenant};
 use crate::error::failed;
 use crate::load::corrupt;
-use crate::read::page_of;
+use crate::read::{page_of, readable};
 use crate::store::Shared;
 
 impl Shared {
@@ -118,30 +118,20 @@ impl Shared {
     ) -> Result<Vec<Endpoint>> {
         let query = self.sql.endpoint.query().bind(ids).bind(tenant(scope));
         let rows = query.fetch_all(&self.pool).await.map_err(failed("load"))?;
-        let readable = rows.iter().filter_map(|row| {
-            let read = endpoint(row, "load");
-            read.inspect_err(|error| tracing::error!(%error, "an endpoint cannot be read"))
-                .ok()
-        });
-        Ok(readable.collect())
+        Ok(readable(&rows, |row| endpoint(row, "load")))
     }
 
     pub(crate) async fn endpoints_page(
         &self,
         scope: &Scope,
         page: PageRequest,
-    ) -> Result<Page<Endpoint>> {
+    ) -> sqlx::Result<Page<Endpoint>> {
         let query = self.sql.endpoints.query_once().bind(tenant(scope));
         let query = query
             .bind(page.before)
             .bind(count(page.limit).saturating_add(1));
-        let rows = query
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed("endpoints"))?;
-        let endpoints = rows.iter().map(|row| endpoint(row, "endpoints"));
-        let endpoints = endpoints.collect::<Result<Vec<_>>>()?;
-        Ok(page_of(endpoints, page, |endpoint| endpoint.id))
+        let rows = query.fetch_all(&self.pool).await?;
+        page_of(&rows, page, |row| endpoint(row, "endpoints"))
     }
 }
 

@@ -13,8 +13,19 @@ pub(crate) fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> Error {
     move |error| Error::new(kind(&error), operation).with_source(error)
 }
 
+/// Whether a row went to a default partition just when its own was made: to be told from a CHECK, which has
+/// a name. A new statement finds the new partition.
+pub(crate) fn is_misplaced(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| {
+        error.code().as_deref() == Some("23514")
+            && error.constraint().is_none()
+            && error.table().is_some_and(|it| it.ends_with("_default"))
+    })
+}
+
 fn kind(error: &sqlx::Error) -> ErrorKind {
     match error {
+        error if is_misplaced(error) => ErrorKind::Unavailable,
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)

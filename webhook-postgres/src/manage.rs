@@ -2,13 +2,13 @@
 
 use sqlx::PgConnection;
 use uuid::Uuid;
-use webhook_core::{Changed, EndReason, Endpoint, Event, Job, Now, Result, Scope};
+use webhook_core::{Changed, EndReason, Endpoint, Event, Job, Now, Scope};
 
 use crate::column::{at, ids_made_at, tenant};
 use crate::endpoints::endpoint;
-use crate::error::failed;
 use crate::job::job;
 use crate::load::event;
+use crate::read::readable;
 use crate::store::Shared;
 
 impl Shared {
@@ -43,19 +43,14 @@ impl Shared {
         scope: &Scope,
         id: Uuid,
         now: Now,
-    ) -> Result<Changed<Vec<Job>>> {
-        let failed = failed("replay_event");
-        let mut tx = self.pool.begin().await.map_err(&failed)?;
-        let event = self.lock_event(&mut tx, scope, id).await.map_err(&failed)?;
-        let Some(event) = event else {
+    ) -> sqlx::Result<Changed<Vec<Job>>> {
+        let mut tx = self.pool.begin().await?;
+        let Some(event) = self.lock_event(&mut tx, scope, id).await? else {
             return Ok(Changed::NotFound);
         };
         let endpoints = self.endpoints_for(&event).await?;
-        let jobs = self
-            .replay(&mut tx, &event, &endpoints, now)
-            .await
-            .map_err(&failed)?;
-        tx.commit().await.map_err(&failed)?;
+        let jobs = self.replay(&mut tx, &event, &endpoints, now).await?;
+        tx.commit().await?;
         self.news.tell();
         Ok(Changed::Done(jobs))
     }
@@ -97,18 +92,14 @@ impl Shared {
         row.map(|row| event(&row, "id")).transpose()
     }
 
-    async fn endpoints_for(&self, event: &Event) -> Result<Vec<Uuid>> {
+    async fn endpoints_for(&self, event: &Event) -> sqlx::Result<Vec<Uuid>> {
         let query = self
             .sql
             .endpoints_of_tenant
             .query()
             .bind(event.tenant.as_str());
-        let rows = query
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed("replay_event"))?;
-        let endpoints = rows.iter().map(|row| endpoint(row, "replay_event"));
-        let endpoints = endpoints.collect::<Result<Vec<_>>>()?;
+        let rows = query.fetch_all(&self.pool).await?;
+        let endpoints = readable(&rows, |row| endpoint(row, "replay_event"));
         let takes = |it: &&Endpoint| it.accepts(&event.event_type) && it.lets_through(event);
         Ok(endpoints.iter().filter(takes).map(|it| it.id).collect())
     }

@@ -1,8 +1,9 @@
 //! Telling other processes that there is something to claim, without a NOTIFY for each event.
 //!
 //! A NOTIFY inside of a transaction takes a lock at its commit that all others with one wait for. So it is
-//! sent after the commit, on its own, and for all events of a moment together. What is lost is found by
-//! polling; so nothing depends on it but the time it takes.
+//! sent after the commit, on its own, and for all events of a moment together. Only the function `enqueue`, whose
+//! callers have no process of ours, sends its own. What is lost is found by polling; so nothing depends on it but
+//! the time it takes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,6 @@
 //! Reading for people, and for those who repair a queue.
 
+use std::fmt::Display;
 use std::str::FromStr;
 
 use sqlx::Row;
@@ -21,7 +22,7 @@ impl Shared {
     pub(crate) async fn jobs(&self, deliveries: &[Uuid]) -> sqlx::Result<Vec<Job>> {
         let query = self.sql.jobs.query().bind(deliveries);
         let rows = query.fetch_all(&self.pool).await?;
-        rows.iter().map(|row| job(row, 0)).collect()
+        Ok(readable(&rows, |row| job(row, 0)))
     }
 
     pub(crate) async fn unqueued(
@@ -29,9 +30,21 @@ impl Shared {
         after: Option<Uuid>,
         limit: usize,
     ) -> sqlx::Result<Vec<Job>> {
-        let query = self.sql.unqueued.query().bind(after.unwrap_or(Uuid::nil()));
-        let rows = query.bind(count(limit)).fetch_all(&self.pool).await?;
-        rows.iter().map(|row| job(row, 0)).collect()
+        let mut after = after.unwrap_or(Uuid::nil());
+        let mut jobs = Vec::new();
+        loop {
+            let wanted = limit - jobs.len();
+            let query = self.sql.unqueued.query().bind(after);
+            let rows = query.bind(count(wanted)).fetch_all(&self.pool).await?;
+            jobs.extend(readable(&rows, |row| job(row, 0)));
+            match rows.last() {
+                // Fewer than were asked for would be taken for the last ones.
+                Some(last) if rows.len() == wanted && jobs.len() < limit => {
+                    after = last.try_get("id")?;
+                }
+                _ => return Ok(jobs),
+            }
+        }
     }
 
     pub(crate) async fn event(&self, scope: &Scope, id: Uuid) -> sqlx::Result<Option<Event>> {
@@ -57,12 +70,7 @@ impl Shared {
         let query = query.bind(at(filter.since)).bind(at(filter.until));
         let query = query.bind(filter.text.as_ref().map(String::as_bytes));
         let rows = query.fetch_all(&self.pool).await?;
-        let events = rows.iter().map(|row| event(row, "id"));
-        Ok(page_of(
-            events.collect::<sqlx::Result<_>>()?,
-            page,
-            |event| event.id,
-        ))
+        page_of(&rows, page, |row| event(row, "id"))
     }
 
     pub(crate) async fn delivery(&self, scope: &Scope, id: Uuid) -> sqlx::Result<Option<Delivery>> {
@@ -90,12 +98,7 @@ impl Shared {
         let query = query.bind(filter.error_kind.as_deref());
         let query = query.bind(at(filter.since)).bind(at(filter.until));
         let rows = query.fetch_all(&self.pool).await?;
-        let deliveries = rows.iter().map(delivery);
-        Ok(page_of(
-            deliveries.collect::<sqlx::Result<_>>()?,
-            page,
-            |delivery| delivery.id,
-        ))
+        page_of(&rows, page, delivery)
     }
 
     pub(crate) async fn attempts(&self, scope: &Scope, id: Uuid) -> Result<Vec<Attempt>> {
@@ -112,20 +115,42 @@ impl Shared {
             .fetch_all(&self.pool)
             .await
             .map_err(failed("attempts"))?;
-        let attempts = rows.iter().map(|row| {
+        Ok(readable(&rows, |row| {
             let columns = attempt(row).map_err(failed("attempts"))?;
             Attempt::try_from(columns).map_err(corrupt("attempts"))
-        });
-        attempts.collect()
+        }))
     }
 }
 
 /// A page of rows of which one more was asked for than the page holds.
-pub(crate) fn page_of<T>(mut items: Vec<T>, page: PageRequest, id: impl Fn(&T) -> Uuid) -> Page<T> {
-    let has_more = items.len() > page.limit;
-    items.truncate(page.limit);
-    let next = items.last().map(id).filter(|_| has_more);
-    Page { items, next }
+pub(crate) fn page_of<T, E: Display>(
+    rows: &[PgRow],
+    page: PageRequest,
+    read: impl Fn(&PgRow) -> Result<T, E>,
+) -> sqlx::Result<Page<T>> {
+    let shown = &rows[..rows.len().min(page.limit)];
+    let has_more = rows.len() > shown.len();
+    let last = shown.last().filter(|_| has_more);
+    Ok(Page {
+        items: readable(shown, read),
+        next: last.map(|row| row.try_get("id")).transpose()?,
+    })
+}
+
+/// Rows without those that cannot be read: a person hears of them, and nobody waits for them.
+pub(crate) fn readable<T, E: Display>(
+    rows: &[PgRow],
+    read: impl Fn(&PgRow) -> Result<T, E>,
+) -> Vec<T> {
+    let read = |row: &PgRow| match read(row) {
+        Ok(read) => Some(read),
+        Err(error) => {
+            let id: Option<Uuid> = row.try_get("id").ok();
+            tracing::error!(?id, %error, "a row cannot be read");
+            None
+        }
+    };
+    rows.iter().filter_map(read).collect()
 }
 
 pub(crate) fn delivery(row: &PgRow) -> sqlx::Result<Delivery> {

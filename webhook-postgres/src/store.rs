@@ -15,7 +15,7 @@ use webhook_core::{
 };
 
 use crate::connect::{ConnectError, PgStoreBuilder};
-use crate::error::failed;
+use crate::error::{failed, is_misplaced};
 use crate::notify::Announcements;
 use crate::queue::{News, PgQueue, Round};
 use crate::statements::Statements;
@@ -107,7 +107,10 @@ impl Store for PgStore {
         on_conflict: OnConflict,
         now: Now,
     ) -> Result<Insertion> {
-        let inserted = self.0.insert_events(events, on_conflict, now).await;
+        let mut inserted = self.0.insert_events(events, on_conflict, now).await;
+        if inserted.as_ref().is_err_and(is_misplaced) {
+            inserted = self.0.insert_events(events, on_conflict, now).await;
+        }
         let inserted = inserted.map_err(failed("insert_events"))?;
         self.0.news.tell();
         self.0.announce();
@@ -169,7 +172,8 @@ impl Store for PgStore {
     }
 
     async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>> {
-        self.0.endpoints_page(scope, page).await
+        let found = self.0.endpoints_page(scope, page).await;
+        found.map_err(failed("endpoints"))
     }
 
     async fn event(&self, scope: &Scope, id: Uuid) -> Result<Option<Event>> {
@@ -223,7 +227,7 @@ impl Store for PgStore {
     ) -> Result<Changed<Vec<Job>>> {
         let replayed = self.0.replay_event(scope, event, now).await;
         self.0.announce();
-        replayed
+        replayed.map_err(failed("replay_event"))
     }
 
     async fn cancel_delivery(

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Schema, new_name, pool};
+use sqlx::postgres::PgListener;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
-    ClaimOptions, EndpointSettings, Lease, NewEvent, OnConflict, RateLimit, Scope, Settle, Store,
-    Timestamp,
+    ClaimOptions, EndpointSettings, ErrorKind, Lease, NewEvent, OnConflict, RateLimit, Scope,
+    Settle, Store, Timestamp, TxStore,
 };
 use webhook_postgres::PgStore;
 
@@ -262,5 +263,117 @@ fn other_processes_hear_of_an_event() {
                 break;
             }
         }
+    });
+}
+
+/// Runs `insert` while another connection makes the partition of T0, for whose end it waits.
+async fn while_a_partition_is_made<T>(schema: &Schema, insert: impl Future<Output = T>) -> T {
+    let mut other = schema.pool.begin().await.expect("a transaction");
+    let making = "SELECT webhook.make_partitions(to_timestamp(1700000000), 1), pg_backend_pid()";
+    let (made, making): (i32, i32) = sqlx::query_as(schema.sql(making))
+        .fetch_one(&mut *other)
+        .await
+        .expect("partitions are made");
+    assert_eq!(made, 3);
+    let is_waited_for = async {
+        let waits =
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
+        while !sqlx::query_scalar::<_, bool>(waits)
+            .bind(making)
+            .fetch_one(&schema.pool)
+            .await
+            .expect("the server answers")
+        {}
+        other.commit().await.expect("it commits");
+    };
+    let (inserted, ()) = tokio::join!(insert, is_waited_for);
+    inserted
+}
+
+#[test]
+fn an_event_finds_the_partition_that_is_made_meanwhile() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        while_a_partition_is_made(&schema, enqueue(&schema.store, 2)).await;
+        let stored: Vec<String> = schema
+            .value("SELECT array_agg(DISTINCT tableoid::regclass::text) FROM webhook.events")
+            .await;
+        assert_eq!(stored, [format!("{}.events_20231114", schema.name)]);
+        let deliveries = "SELECT count(*) FROM webhook.deliveries";
+        assert_eq!(schema.value::<i64>(deliveries).await, 2);
+    });
+}
+
+#[test]
+fn a_transaction_that_met_a_partition_being_made_may_be_tried_again() {
+    run(async {
+        let schema = Schema::new().await;
+        let mut tx = schema.pool.begin().await.expect("a transaction");
+        let events = [event_for("default", "a", "1", T0)];
+        let insert = schema.store.insert_events_in(&mut tx, &events, Some(T0));
+        let refused = while_a_partition_is_made(&schema, insert).await;
+        assert!(
+            refused
+                .expect_err("a row is in the wrong place")
+                .is_retryable()
+        );
+        tx.rollback().await.expect("it ends");
+        enqueue(&schema.store, 1).await;
+    });
+}
+
+#[test]
+fn a_check_of_a_table_is_not_tried_again() {
+    run(async {
+        let schema = Schema::new().await;
+        schema
+            .run("ALTER TABLE webhook.events_default ADD CHECK (tenant <> 'default')")
+            .await;
+        let events = [event_for("default", "a", "1", T0)];
+        let refused = schema
+            .store
+            .insert_events(&events, OnConflict::Skip, Some(T0))
+            .await;
+        let refused = refused.expect_err("the host's rule holds");
+        assert_eq!(refused.kind(), ErrorKind::Rejected);
+    });
+}
+
+#[test]
+fn other_processes_hear_of_what_sql_enqueues_at_its_commit() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        let mut listener = PgListener::connect_with(&schema.pool)
+            .await
+            .expect("a connection");
+        let channel = format!("{}_ready", schema.name);
+        listener.listen(&channel).await.expect("it listens");
+        let queue = schema.store.queue().expect("its own");
+        let claim = async || {
+            let options = ClaimOptions::new(9, LEASE);
+            queue.claim(options, None).await.expect("it claims").leases
+        };
+        let waits = schema.store.queue().expect("its own");
+        let heard = tokio::spawn(async move { waits.ready().await });
+        // Its echo: from now on the store listens too.
+        listener.recv().await.expect("a notification");
+        assert_eq!(claim().await, []);
+
+        let mut tx = schema.pool.begin().await.expect("a transaction");
+        for _ in 0..2 {
+            let enqueue = sqlx::query(schema.sql("SELECT webhook.enqueue('order.paid', '7')"));
+            enqueue.execute(&mut *tx).await.expect("accepted");
+        }
+        tx.commit().await.expect("it commits");
+        let end = sqlx::query("SELECT pg_notify($1, 'end')").bind(&channel);
+        end.execute(&schema.pool).await.expect("it is sent");
+        for expected in ["", "end"] {
+            let said = listener.recv().await.expect("a notification");
+            assert_eq!(said.payload(), expected, "one for both");
+        }
+        heard.await.expect("no panic");
+        assert_eq!(claim().await.len(), 2);
     });
 }

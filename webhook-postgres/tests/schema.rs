@@ -59,33 +59,15 @@ fn without_migrations_nothing_is_made() {
 fn a_role_that_owns_nothing_works_on_what_another_has_migrated() {
     run(async {
         let (name, owner) = (new_name(), pool().await);
-        let role = format!("{name}_app");
         let builder = || PgStore::builder().schema(&name).without_migrations();
-        let raw = async |text: String| {
-            let ran = owner.execute(sqlx::raw_sql(AssertSqlSafe(text))).await;
-            ran.expect("the statement runs");
-        };
         for script in builder().migrations().expect("the name is allowed") {
-            raw(script).await;
+            raw(&owner, script).await;
         }
-        // As the README says.
-        raw(format!(
-            "CREATE ROLE {role};
-            GRANT USAGE ON SCHEMA {name} TO {role};
-            GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO {role};
-            GRANT USAGE ON ALL SEQUENCES IN SCHEMA {name} TO {role};
-            ALTER FUNCTION {name}.make_partitions SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-            ALTER FUNCTION {name}.drop_partitions SECURITY DEFINER SET search_path = pg_catalog, pg_temp;"
-        ))
-        .await;
-        let own = owner.connect_options().as_ref().clone();
-        let pool = PgPool::connect_with(own.options([("role", &role)])).await;
-        let pool = pool.expect("the server answers");
+        let pool = app_role(&owner, &name).await;
         let store = builder().open(pool.clone()).await.expect("the schema fits");
-        store
-            .maintain(30 * DAY, None)
-            .await
-            .expect("partitions are made");
+        store.maintain(30 * DAY, None).await.expect("keeps house");
+        assert_eq!(partitions(&owner, &name).await.len(), 1 + 4);
+
         let receiver = ScriptedTransport::new([503, 200]);
         let builder = Dispatcher::builder(store.clone()).transport(receiver.clone());
         let dispatcher = builder.retry_policy(RetryPolicy::default().schedule([Duration::ZERO]));
@@ -110,14 +92,62 @@ fn a_role_that_owns_nothing_works_on_what_another_has_migrated() {
         assert_eq!(receiver.requests().len(), 2);
         let deleted = dispatcher.endpoints().delete(endpoint.id).await;
         deleted.expect("deleted");
-        // Drops the partitions of all days.
-        let later = store.maintain(
-            Duration::ZERO,
-            Some(Timestamp::from_micros(4_000_000_000_000_000)),
-        );
-        later.await.expect("partitions are dropped");
+
+        let later = Timestamp::from_seconds(4_000_000_000);
+        let kept = store.maintain(Duration::ZERO, Some(later)).await;
+        kept.expect("keeps house");
+        let left = partitions(&owner, &name).await;
+        let is_later = |it: &&String| it.contains("_2096");
+        assert_eq!(left.len(), 1 + 4, "{left:?}");
+        assert_eq!(left.iter().filter(is_later).count(), 4, "{left:?}");
         pool.close().await;
-        raw(format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+        raw(
+            &owner,
+            format!("DROP OWNED BY {name}_app; DROP ROLE {name}_app"),
+        )
+        .await;
+    });
+}
+
+/// A new role with what the README grants it, and nothing else.
+async fn app_role(owner: &PgPool, schema: &str) -> PgPool {
+    let role = format!("{schema}_app");
+    let grants = format!(
+        "CREATE ROLE {role};
+        GRANT USAGE ON SCHEMA {schema} TO {role};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
+        GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};
+        GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role};"
+    );
+    raw(owner, grants).await;
+    let own = owner.connect_options().as_ref().clone();
+    let pool = PgPool::connect_with(own.options([("role", &role)])).await;
+    pool.expect("the server answers")
+}
+
+async fn raw(pool: &PgPool, text: String) {
+    let ran = pool.execute(sqlx::raw_sql(AssertSqlSafe(text))).await;
+    ran.expect("the statement runs");
+}
+
+async fn partitions(pool: &PgPool, schema: &str) -> Vec<String> {
+    let text =
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = $1::text::regclass";
+    let names = sqlx::query_scalar(text).bind(format!("{schema}.events"));
+    names.fetch_all(pool).await.expect("the query answers")
+}
+
+#[test]
+fn what_runs_with_the_rights_of_the_owner_is_not_for_everybody() {
+    run(async {
+        let schema = Schema::new().await;
+        let definers = "SELECT array_agg(proname::text ORDER BY proname) FROM pg_proc
+            JOIN pg_class ON pg_class.relnamespace = pronamespace
+            WHERE pg_class.oid = 'webhook.events'::regclass AND prosecdef
+                AND proconfig = ARRAY['search_path=pg_catalog, pg_temp']
+                AND NOT has_function_privilege('public', pg_proc.oid, 'EXECUTE')";
+        let definers: Vec<String> = schema.value(definers).await;
+        assert_eq!(definers, ["drop_partitions", "make_partitions"]);
     });
 }
 

@@ -1,0 +1,73 @@
+-- Stores events without idempotency keys, and a delivery for each endpoint that accepts them.
+-- $1 now or null, then arrays of one element an event: $2 id, $3 tenant, $4 event_type, $5 body,
+-- $6 created_at, $7 deliver_at or null, $8 the first six bytes of its deliveries' ids.
+WITH clock AS MATERIALIZED (
+    SELECT coalesce($1::timestamptz, now()) AS now
+),
+input AS MATERIALIZED (
+    SELECT *
+    FROM unnest(
+        $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[], $7::timestamptz[],
+        $8::bytea[]
+    ) WITH ORDINALITY AS input (id, tenant, event_type, body, created_at, deliver_at, prefix, place)
+),
+stored AS (
+    INSERT INTO "webhook".events (id, tenant, event_type, body, created_at, deliver_at)
+    SELECT id, tenant, event_type, body, created_at, deliver_at
+    FROM input
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+),
+-- Of new events only: what has ended is no longer among the deliveries, and must not come back.
+taken AS MATERIALIZED (
+    SELECT input.place, input.id AS event_id, input.prefix, endpoint.id AS endpoint_id,
+        input.tenant, input.event_type,
+        greatest(input.deliver_at, (SELECT now FROM clock)) AS due_at,
+        lane.max_in_flight, lane.rate_limit, lane.rate_per, coalesce(lane.ordered, false) AS ordered
+    FROM stored
+    JOIN input ON input.id = stored.id
+    JOIN "webhook".endpoints AS endpoint
+        ON endpoint.tenant = input.tenant AND endpoint.state <> 'disabled'
+        AND (
+            cardinality(endpoint.exact_types) + cardinality(endpoint.type_prefixes) = 0
+            OR input.event_type = ANY (endpoint.exact_types)
+            OR EXISTS (
+                SELECT FROM unnest(endpoint.type_prefixes) AS prefix
+                WHERE starts_with(input.event_type, prefix)
+                    AND octet_length(input.event_type) > octet_length(prefix)
+            )
+        )
+    LEFT JOIN "webhook".lane_state AS lane ON lane.endpoint_id = endpoint.id
+    ORDER BY input.place
+),
+made AS MATERIALIZED (
+    SELECT taken.*, nextval('"webhook".delivery_sequence') AS sequence,
+        encode(
+            taken.prefix || set_byte(
+                set_byte(hash.tail, 0, (get_byte(hash.tail, 0) & 15) | 112),
+                2, (get_byte(hash.tail, 2) & 63) | 128
+            ),
+            'hex'
+        )::uuid AS id
+    FROM taken
+    CROSS JOIN LATERAL (
+        SELECT substring(
+            sha256(uuid_send(taken.event_id) || uuid_send(taken.endpoint_id) || int4send(0))
+            FROM 7 FOR 10
+        ) AS tail
+        OFFSET 0
+    ) AS hash
+),
+queued AS (
+    INSERT INTO "webhook".deliveries (
+        id, event_id, endpoint_id, replay_no, tenant, event_type, ready, due_at, first_due,
+        sequence, capped, ordered, created_at, updated_at
+    )
+    SELECT id, event_id, endpoint_id, 0, tenant, event_type, due_at <= clock.now, due_at, due_at,
+        sequence, max_in_flight IS NOT NULL, ordered, clock.now, clock.now
+    FROM made, clock
+    ON CONFLICT (id) DO NOTHING
+)
+SELECT id, endpoint_id, tenant, due_at, 0::bigint AS fence, sequence, max_in_flight, rate_limit,
+    rate_per, ordered
+FROM made
