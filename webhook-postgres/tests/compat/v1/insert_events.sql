@@ -66,7 +66,6 @@ queued AS (
     SELECT id, event_id, endpoint_id, 0, tenant, event_type, due_at <= clock.now, due_at, due_at,
         sequence, max_in_flight IS NOT NULL, ordered, clock.now, clock.now
     FROM made, clock
-    ON CONFLICT (id) DO NOTHING
 )
 SELECT id, endpoint_id, tenant, due_at, 0::bigint AS fence, sequence, max_in_flight, rate_limit,
     rate_per, ordered

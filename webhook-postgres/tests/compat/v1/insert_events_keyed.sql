@@ -99,7 +99,6 @@ queued AS (
     SELECT id, event_id, endpoint_id, 0, tenant, event_type, due_at <= clock.now, due_at, due_at,
         sequence, max_in_flight IS NOT NULL, ordered, clock.now, clock.now
     FROM made, clock
-    ON CONFLICT (id) DO NOTHING
 )
 SELECT judged.place, judged.event_id, judged.same, made.id, made.endpoint_id, made.tenant,
     made.due_at, 0::bigint AS fence, made.sequence, made.max_in_flight, made.rate_limit, made.rate_per,
