@@ -173,7 +173,7 @@ FROM webhook.deliveries_history;
 CREATE FUNCTION webhook.first_id(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT
 AS $$
     SELECT (
-        lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20)
+        lpad(to_hex(greatest(floor(extract(epoch FROM at) * 1000), 0)::bigint), 12, '0') || repeat('0', 20)
     )::uuid
 $$;
 
@@ -211,8 +211,18 @@ BEGIN
 END
 $$;
 
--- Drops the partitions of days before `before`, and answers how many. What a live delivery needs, or will
--- need when it ends, stays with its whole day. With its owner's rights, as `make_partitions`.
+-- Whether a live delivery is of this day, or its event is: it needs the day's rows, or will when it ends.
+CREATE FUNCTION webhook.is_needed(day timestamptz) RETURNS boolean LANGUAGE sql
+AS $$
+    SELECT EXISTS (
+        SELECT FROM webhook.deliveries
+        WHERE event_id >= webhook.first_id(day) AND event_id < webhook.first_id(day + interval '1 day')
+            OR id >= webhook.first_id(day) AND id < webhook.first_id(day + interval '1 day')
+    )
+$$;
+
+-- Drops the partitions of days before `before`, and answers how many. What a live delivery needs stays with
+-- its whole day. With its owner's rights, as `make_partitions`.
 CREATE FUNCTION webhook.drop_partitions(before timestamptz) RETURNS integer LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -222,8 +232,7 @@ DECLARE
 BEGIN
     FOR partition IN
         SELECT child.relname AS name, parent.relname AS parent,
-            to_timestamp(right(child.relname, 8), 'YYYYMMDD')::date::timestamp AT TIME ZONE 'UTC'
-                + interval '1 day' AS until
+            to_timestamp(right(child.relname, 8), 'YYYYMMDD')::date::timestamp AT TIME ZONE 'UTC' AS day
         FROM pg_inherits
         JOIN pg_class AS child ON child.oid = inhrelid
         JOIN pg_class AS parent ON parent.oid = inhparent
@@ -232,13 +241,17 @@ BEGIN
             'webhook.attempts'::regclass
         ) AND child.relname ~ '_[0-9]{8}$'
     LOOP
-        CONTINUE WHEN partition.until > before;
-        CONTINUE WHEN EXISTS (
-            SELECT FROM webhook.deliveries
-            WHERE event_id < webhook.first_id(partition.until) OR id < webhook.first_id(partition.until)
-        );
-        EXECUTE format('DROP TABLE webhook.%I', partition.name);
-        dropped := dropped + 1;
+        CONTINUE WHEN partition.day + interval '1 day' > before OR webhook.is_needed(partition.day);
+        BEGIN
+            -- Whoever replays an event of that day has done so then, and is seen.
+            EXECUTE format('LOCK TABLE ONLY webhook.%I IN ACCESS EXCLUSIVE MODE', partition.parent);
+            CONTINUE WHEN webhook.is_needed(partition.day);
+            EXECUTE format('DROP TABLE webhook.%I', partition.name);
+            dropped := dropped + 1;
+        EXCEPTION WHEN lock_not_available THEN
+            -- Another time, rather than that everyone waits for each of them.
+            EXIT;
+        END;
     END LOOP;
     RETURN dropped;
 END

@@ -5,12 +5,13 @@ use std::time::Duration;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row};
+use tokio::time::timeout;
 use uuid::Uuid;
 use webhook_core::{Event, Inserted, Insertion, Now, OnConflict};
 
 use crate::column::{At, at, id_prefix, micros};
 use crate::job::job;
-use crate::store::Shared;
+use crate::store::{PATIENCE, Shared, answered};
 
 /// How long an idempotency key stands for its event.
 pub(crate) const KEY_WINDOW: Duration = Duration::from_secs(24 * 3_600);
@@ -30,7 +31,9 @@ impl Shared {
             // One statement is its own transaction, without the round trips of another.
             OnConflict::Abort | OnConflict::Skip => {
                 let mut connection = self.pool.acquire().await?;
-                self.insert_events_in(&mut connection, events, now).await
+                let insert = self.insert_events_in(&mut connection, events, now);
+                let inserted = timeout(PATIENCE, insert).await;
+                answered(inserted, connection)
             }
         }
     }

@@ -92,7 +92,7 @@ impl Shared {
                     .map(|lease| At(lease.until))
                     .collect::<Vec<_>>(),
             );
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = self.rows(query).await?;
         let found = rows
             .iter()
             .zip(leases)
@@ -123,12 +123,9 @@ impl Shared {
             missing.sort_unstable();
             missing.dedup();
             let read = self.readable_endpoints(&Scope::All, &missing).await?;
-            self.remember(read);
-            let known = self.known_endpoints();
-            let read = missing
-                .iter()
-                .filter_map(|id| Some((*id, Arc::clone(known.get(id)?))));
-            current.extend(read);
+            let read: Vec<_> = read.into_iter().map(Arc::new).collect();
+            self.remember(&read);
+            current.extend(read.into_iter().map(|endpoint| (endpoint.id, endpoint)));
         }
         Ok(current)
     }

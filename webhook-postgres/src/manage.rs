@@ -48,7 +48,7 @@ impl Shared {
         let Some(event) = self.lock_event(&mut tx, scope, id).await? else {
             return Ok(Changed::NotFound);
         };
-        let endpoints = self.endpoints_for(&event).await?;
+        let endpoints = self.endpoints_for(&mut tx, &event).await?;
         let jobs = self.replay(&mut tx, &event, &endpoints, now).await?;
         tx.commit().await?;
         self.news.tell();
@@ -92,13 +92,13 @@ impl Shared {
         row.map(|row| event(&row, "id")).transpose()
     }
 
-    async fn endpoints_for(&self, event: &Event) -> sqlx::Result<Vec<Uuid>> {
+    async fn endpoints_for(&self, tx: &mut PgConnection, event: &Event) -> sqlx::Result<Vec<Uuid>> {
         let query = self
             .sql
             .endpoints_of_tenant
             .query()
             .bind(event.tenant.as_str());
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = query.fetch_all(tx).await?;
         let endpoints = readable(&rows, |row| endpoint(row, "replay_event"));
         let takes = |it: &&Endpoint| it.accepts(&event.event_type) && it.lets_through(event);
         Ok(endpoints.iter().filter(takes).map(|it| it.id).collect())

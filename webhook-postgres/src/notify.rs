@@ -5,12 +5,14 @@
 //! callers have no process of ours, sends its own. What is lost is found by polling; so nothing depends on it but
 //! the time it takes.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::store::Shared;
@@ -35,7 +37,7 @@ pub(crate) struct Announcements {
     process: String,
     /// Where to listen; `None` not to.
     listen: Option<PgConnectOptions>,
-    listener: Mutex<Option<PgListener>>,
+    listening: Mutex<Listening>,
     /// Something was heard, if only from here: notifications do get through.
     hears: AtomicBool,
     announcing: AtomicBool,
@@ -43,13 +45,23 @@ pub(crate) struct Announcements {
     awaiting_commit: AtomicBool,
 }
 
+/// How far listening has got: whoever waits may give up at any time, and the next goes on.
+#[derive(Default)]
+struct Listening {
+    listener: Option<PgListener>,
+    starting: Option<Starting>,
+    not_before: Option<Instant>,
+}
+
+type Starting = Pin<Box<dyn Future<Output = sqlx::Result<PgListener>> + Send>>;
+
 impl Announcements {
     pub(crate) fn new(schema: &str, listen: Option<PgConnectOptions>) -> Self {
         Self {
             channel: format!("{schema}_ready"),
             process: Uuid::from_u128(rand::random()).simple().to_string(),
             listen,
-            listener: Mutex::default(),
+            listening: Mutex::default(),
             hears: AtomicBool::new(false),
             announcing: AtomicBool::new(false),
             again: AtomicBool::new(false),
@@ -67,22 +79,20 @@ impl Announcements {
         let Some(options) = &self.listen else {
             return std::future::pending().await;
         };
-        let mut listener = self.listener.lock().await;
+        let mut listening = self.listening.lock().await;
         loop {
-            if listener.is_none() {
-                match self.start(options).await {
-                    Ok(started) => *listener = Some(started),
+            let Some(listener) = &mut listening.listener else {
+                match self.start(options, &mut listening).await {
+                    Ok(started) => listening.listener = Some(started),
                     Err(error) => {
                         tracing::debug!(%error, "not listening for other processes' events");
-                        tokio::time::sleep(RELISTEN).await;
-                        continue;
+                        listening.not_before = Some(Instant::now() + RELISTEN);
                     }
                 }
-            }
-            let Some(listening) = listener.as_mut() else {
+                listening.starting = None;
                 continue;
             };
-            match listening.try_recv().await {
+            match listener.try_recv().await {
                 Ok(Some(heard)) => {
                     self.hears.store(true, Ordering::SeqCst);
                     if heard.payload() != self.process {
@@ -92,27 +102,47 @@ impl Announcements {
                 // Whatever was said meanwhile was missed.
                 Ok(None) | Err(_) => {
                     self.hears.store(false, Ordering::SeqCst);
-                    *listener = None;
+                    listening.listener = None;
                     return;
                 }
             }
         }
     }
 
-    /// Listens, and asks for an echo: behind some poolers notifications never arrive.
-    async fn start(&self, options: &PgConnectOptions) -> sqlx::Result<PgListener> {
-        let pool = PgPoolOptions::new().max_connections(1);
-        let pool = pool.connect_with(options.clone()).await?;
-        let mut listener = PgListener::connect_with(&pool).await?;
-        listener.eager_reconnect(false);
-        listener.listen(&self.channel).await?;
-        sqlx::query("SELECT pg_notify($1, $2)")
-            .bind(&self.channel)
-            .bind(&self.process)
-            .execute(&mut listener)
-            .await?;
-        Ok(listener)
+    /// Starts to listen, or goes on with it.
+    async fn start(
+        &self,
+        options: &PgConnectOptions,
+        listening: &mut Listening,
+    ) -> sqlx::Result<PgListener> {
+        if let Some(not_before) = listening.not_before {
+            tokio::time::sleep_until(not_before).await;
+            listening.not_before = None;
+        }
+        let (options, channel) = (options.clone(), self.channel.clone());
+        let process = self.process.clone();
+        let begin = || Box::pin(listen(options, channel, process)) as Starting;
+        listening.starting.get_or_insert_with(begin).await
     }
+}
+
+/// Listens, and asks for an echo: behind some poolers notifications never arrive.
+async fn listen(
+    options: PgConnectOptions,
+    channel: String,
+    process: String,
+) -> sqlx::Result<PgListener> {
+    let pool = PgPoolOptions::new().max_connections(1);
+    let pool = pool.connect_with(options).await?;
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.eager_reconnect(false);
+    listener.listen(&channel).await?;
+    sqlx::query("SELECT pg_notify($1, $2)")
+        .bind(channel)
+        .bind(process)
+        .execute(&mut listener)
+        .await?;
+    Ok(listener)
 }
 
 impl Shared {

@@ -1,5 +1,8 @@
 //! The queue that a store's deliveries are. Only its store hands it out.
 
+use std::collections::BTreeMap;
+use std::mem;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,6 +27,8 @@ use crate::store::Shared;
 const MAX_WOKEN: i64 = 1_000;
 /// While there is always something ready: how often to look for what has become due.
 const WAKE_EVERY: Duration = Duration::from_millis(500);
+/// While something is ready and nothing can be claimed: how often to look whether it is told of its lane.
+const STRAYS_EVERY: Duration = Duration::from_secs(60);
 /// For how long an empty queue is taken to be empty, unless this process hears of news: others' events are
 /// found when it looks again.
 const DRY_FOR: Duration = Duration::from_millis(50);
@@ -33,6 +38,8 @@ const DRY_IF_HEARD: Duration = Duration::from_secs(5);
 const COMMIT_WITHIN: Duration = Duration::from_millis(300);
 /// How many parts of a round a claim looks at to find something. What it does not find then, the next does.
 const MAX_PARTS: usize = 64;
+/// The most tenants of a part.
+const MAX_TENANTS: usize = 256;
 
 pub(crate) struct PgQueue(Arc<Shared>);
 
@@ -43,12 +50,15 @@ pub(crate) struct Round {
     in_flight: InFlight,
     /// The tenant after which the round goes on; the first if empty.
     tenant: String,
-    /// Where it goes on in tenants with many lanes.
-    lanes: Vec<(String, Uuid)>,
+    /// Where it goes on in tenants with many lanes; in the order of the round.
+    lanes: BTreeMap<String, Uuid>,
     dry: Option<Dry>,
     /// By the server's clock.
     last_wake: Option<Timestamp>,
     last_claim: Option<Timestamp>,
+    last_strays: Option<Instant>,
+    /// More had become due than was made ready.
+    more_to_wake: bool,
 }
 
 /// That there was nothing to claim.
@@ -103,7 +113,10 @@ impl PgQueue {
             });
         }
         let news = self.0.news.count.load(Ordering::SeqCst);
-        let (claimed, has_ready) = self.look(options, now).await?;
+        let (mut claimed, has_ready) = self.look(options, now).await?;
+        if has_ready && claimed.leases.is_empty() {
+            self.look_for_strays().await?;
+        }
         // What is ready and cannot be claimed waits for a place that another process frees.
         let dry_for = match has_ready {
             false if self.0.announcements.are_heard() => DRY_IF_HEARD,
@@ -111,6 +124,10 @@ impl PgQueue {
         };
         let mut round = self.round();
         let server_now = round.last_wake.max(round.last_claim);
+        if round.more_to_wake && claimed.leases.is_empty() {
+            claimed.next_due = server_now;
+            return Ok(claimed);
+        }
         let due_in = claimed
             .next_due
             .zip(server_now)
@@ -122,6 +139,18 @@ impl PgQueue {
             next_due: claimed.next_due,
         });
         Ok(claimed)
+    }
+
+    async fn look_for_strays(&self) -> sqlx::Result<()> {
+        {
+            let mut round = self.round();
+            let is_fresh = |last: Instant| last.elapsed() < STRAYS_EVERY;
+            if round.last_strays.is_some_and(is_fresh) {
+                return Ok(());
+            }
+            round.last_strays = Some(Instant::now());
+        }
+        self.0.mark_strays(true).await
     }
 
     /// Whether there is still nothing, as far as this process knows, and when there may be.
@@ -196,7 +225,7 @@ impl PgQueue {
         let query = {
             let mut round = self.round();
             let (busy, room) = round.busy(now);
-            let (tenants, lanes): (Vec<_>, Vec<_>) = round.lanes.iter().cloned().unzip();
+            let (tenants, lanes) = round.cursors();
             let limit = i32::try_from(options.limit).unwrap_or(i32::MAX);
             let cap = i32::try_from(DEFAULT_MAX_IN_FLIGHT).unwrap_or(i32::MAX);
             let query = shared.sql.claim.query();
@@ -204,7 +233,7 @@ impl PgQueue {
             let query = query.bind(round.tenant.clone()).bind(tenants).bind(lanes);
             query.bind(busy).bind(room).bind(cap)
         };
-        let row = query.fetch_one(&shared.pool).await?;
+        let row = only(shared.rows(query).await?)?;
         let mut round = self.round();
         let is_last = round.go_on(&row)?;
         let leases = leases(&row)?;
@@ -221,12 +250,17 @@ impl PgQueue {
 
     async fn wake(&self, now: Now) -> sqlx::Result<Woken> {
         let query = self.0.sql.wake.query().bind(at(now)).bind(MAX_WOKEN);
-        let row = query.fetch_one(&self.0.pool).await?;
+        let row = only(self.0.rows(query).await?)?;
         let At(now) = row.try_get("now")?;
         let next_due: Option<At> = row.try_get("next_due")?;
-        self.round().last_wake = Some(now);
+        let count = row.try_get("woken")?;
+        {
+            let mut round = self.round();
+            round.last_wake = Some(now);
+            round.more_to_wake = count >= MAX_WOKEN;
+        }
         Ok(Woken {
-            count: row.try_get("woken")?,
+            count,
             has_ready: row.try_get("has_ready")?,
             next_due: next_due.map(|At(time)| time),
         })
@@ -248,7 +282,7 @@ impl PgQueue {
                     .collect::<Vec<_>>(),
             )
             .bind(unused.iter().map(|(_, by)| micros(*by)).collect::<Vec<_>>());
-        query.execute(&self.0.pool).await?;
+        self.0.rows(query).await?;
         self.0.news.tell();
         Ok(())
     }
@@ -286,10 +320,17 @@ impl Round {
 
     fn wake_is_due(&self) -> bool {
         match (self.last_wake, self.last_claim) {
-            (Some(wake), Some(claim)) => claim.since(wake) >= WAKE_EVERY,
+            (Some(wake), Some(claim)) => self.more_to_wake || claim.since(wake) >= WAKE_EVERY,
             (None, Some(_)) => true,
             (_, None) => false,
         }
+    }
+
+    /// Where the lanes go on of those tenants that the next part may reach.
+    fn cursors(&self) -> (Vec<String>, Vec<Uuid>) {
+        let ahead = (Bound::Excluded(&self.tenant), Bound::Unbounded);
+        let cursors = self.lanes.range::<String, _>(ahead).take(MAX_TENANTS);
+        cursors.map(|(name, lane)| (name.clone(), *lane)).unzip()
     }
 
     /// The lanes with jobs under way here, and how many more of each are wanted.
@@ -306,11 +347,20 @@ impl Round {
         let tenant: Option<String> = row.try_get("tenant_cursor")?;
         let tenants: Option<Vec<String>> = row.try_get("cursor_tenants")?;
         let lanes: Option<Vec<Uuid>> = row.try_get("cursor_lanes")?;
-        self.tenant = tenant.unwrap_or_default();
-        let lanes = lanes.unwrap_or_default();
-        self.lanes = tenants.unwrap_or_default().into_iter().zip(lanes).collect();
+        let (after, until) = (mem::take(&mut self.tenant), tenant.unwrap_or_default());
+        // Where the tenants of other parts go on stays as it was.
+        self.lanes
+            .retain(|name, _| *name <= after || !until.is_empty() && *name > until);
+        let (tenants, lanes) = (tenants.unwrap_or_default(), lanes.unwrap_or_default());
+        self.lanes.extend(tenants.into_iter().zip(lanes));
+        self.tenant = until;
         Ok(self.is_at_first())
     }
+}
+
+/// The row of a statement that always answers one.
+fn only(rows: Vec<PgRow>) -> sqlx::Result<PgRow> {
+    rows.into_iter().next().ok_or(sqlx::Error::RowNotFound)
 }
 
 fn leases(row: &PgRow) -> sqlx::Result<Vec<Lease>> {

@@ -13,7 +13,11 @@ use crate::column::{At, at, micros};
 use crate::store::Shared;
 
 impl Shared {
-    pub(crate) async fn record(&self, records: &[Record], now: Now) -> sqlx::Result<Vec<Recorded>> {
+    pub(crate) async fn record(&self, given: &[Record], now: Now) -> sqlx::Result<Vec<Recorded>> {
+        // In this order, as all who lock several do.
+        let mut records: Vec<&Record> = given.iter().collect();
+        records.sort_unstable_by_key(|record| record.lease.delivery);
+        let records = &records;
         let attempts: Vec<Option<AttemptRow<'_>>> = records
             .iter()
             .map(|record| record.attempt.as_deref().map(AttemptRow::from))
@@ -25,7 +29,7 @@ impl Shared {
             .bind(of(records, |it| status(it.next)))
             .bind(of(records, |it| reason(it.next)))
             .bind(of(records, |it| retry_after(it.next)))
-            .bind(of(records, last_error))
+            .bind(of(records, |it| last_error(it)))
             .bind(of(records, |it| it.disable.map(StateReason::as_str)))
             .bind(of(&attempts, |it| {
                 it.as_ref()
@@ -47,14 +51,16 @@ impl Shared {
                 bytes(it, |it| it.response_body.as_ref())
             }))
             .bind(of(&attempts, |it| it.as_ref().map(|it| it.truncated)));
-        let rows = query.fetch_all(&self.pool).await?;
-        let written = rows.iter().map(|row| row.try_get(0));
-        let written: HashSet<Uuid> = written.collect::<sqlx::Result<_>>()?;
+        let rows = self.rows(query).await?;
+        let written = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let written: HashSet<(Uuid, i64)> = written.collect::<sqlx::Result<_>>()?;
         if records.iter().any(|it| is_due_soon(it.next)) {
             self.news.tell();
         }
-        Ok(of(records, |it| {
-            if written.contains(&it.lease.delivery) {
+        Ok(of(given, |it| {
+            if written.contains(&(it.lease.delivery, it.lease.fence)) {
                 Recorded::Written
             } else {
                 Recorded::Fenced

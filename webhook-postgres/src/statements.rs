@@ -78,6 +78,7 @@ statements! {
     lock_maintenance,
     maintain,
     mark_lane,
+    mark_strays,
     record,
     release,
     replay,

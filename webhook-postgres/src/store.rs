@@ -1,12 +1,17 @@
 //! [`PgStore`].
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, PgPool};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgConnection, PgPool, Postgres};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Insertion, Job,
@@ -37,6 +42,8 @@ pub(crate) struct Shared {
     endpoints: Mutex<HashMap<Uuid, Arc<Endpoint>>>,
 }
 
+/// How long a statement of the engine may take that others wait for: the claim, the record, the insert.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The most endpoints that are kept parsed.
 const MAX_ENDPOINTS: usize = 10_000;
 
@@ -82,21 +89,43 @@ impl std::fmt::Debug for PgStore {
 }
 
 impl Shared {
+    /// The rows of a statement that others wait for.
+    pub(crate) async fn rows(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> sqlx::Result<Vec<PgRow>> {
+        let mut connection = self.pool.acquire().await?;
+        let rows = timeout(PATIENCE, query.fetch_all(&mut *connection)).await;
+        answered(rows, connection)
+    }
+
     pub(crate) fn known_endpoints(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Endpoint>>> {
         self.endpoints
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn remember(&self, endpoints: impl IntoIterator<Item = Endpoint>) {
+    pub(crate) fn remember(&self, endpoints: &[Arc<Endpoint>]) {
         let mut known = self.known_endpoints();
         for endpoint in endpoints {
             if known.len() >= MAX_ENDPOINTS {
                 known.clear();
             }
-            known.insert(endpoint.id, Arc::new(endpoint));
+            known.insert(endpoint.id, Arc::clone(endpoint));
         }
     }
+}
+
+/// What a server answered, if it did. From one that went away without a word nothing would ever come: no error
+/// either, and its connection is good for nothing.
+pub(crate) fn answered<T>(
+    answer: std::result::Result<sqlx::Result<T>, Elapsed>,
+    mut connection: PoolConnection<Postgres>,
+) -> sqlx::Result<T> {
+    answer.unwrap_or_else(|_| {
+        connection.close_on_drop();
+        Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()))
+    })
 }
 
 #[async_trait]

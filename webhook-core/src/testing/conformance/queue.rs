@@ -13,6 +13,7 @@ macro_rules! __queue_checks {
             claim_never_takes_a_job_before_its_time,
             claim_goes_round_the_tenants,
             claim_goes_round_the_lanes_of_a_tenant,
+            small_claims_go_round_all_lanes,
             claim_takes_the_earliest_due_of_a_lane_first,
             claim_tells_when_the_next_job_is_due,
             claim_stops_at_the_cap_of_a_lane,
@@ -140,6 +141,39 @@ mod checks {
                 .iter()
                 .any(|lease| lease.lane == quiet)
         );
+    }
+
+    pub(super) async fn small_claims_go_round_all_lanes<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let mut lanes = HashSet::new();
+        for (tenant, count) in [("a", 2), ("b", 1), ("c", 3)] {
+            for number in 0..count {
+                // The last of all is ordered.
+                let ordered = number == 2;
+                let settings = EndpointSettings {
+                    ordered,
+                    ..Default::default()
+                };
+                lanes.insert(scene.endpoint(tenant, settings).await.id);
+            }
+            scene.enqueue(tenant, 20).await;
+        }
+        let mut served = HashSet::new();
+        for _ in 0..18 {
+            served.extend(scene.claim(1, at(0)).await.iter().map(|lease| lease.lane));
+        }
+        assert_eq!(served, lanes, "one at a time");
+        for limit in [4, 7] {
+            let mut served = HashSet::new();
+            for _ in 0..4 {
+                let claimed = scene.claim(limit, at(0)).await;
+                served.extend(claimed.iter().map(|lease| lease.lane));
+            }
+            assert!(
+                served.len() >= lanes.len() - 1,
+                "{limit} at a time: {served:?}"
+            );
+        }
     }
 
     pub(super) async fn claim_takes_the_earliest_due_of_a_lane_first<H: Harness>(harness: H) {
