@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use uuid::Uuid;
 
 use super::Engine;
@@ -64,8 +65,7 @@ impl Engine {
                 .filter(|_| *recorded == Some(Recorded::Written));
             holds.extend(disabled.map(|_| (record.lease.lane, Self::LANE_PAUSE)));
         }
-        self.hold_lanes(&holds).await;
-        self.settle(&settled).await;
+        join(self.hold_lanes(holds), self.settle(&settled)).await;
         self.tell(&records, &recorded, &context);
         given_up
     }
@@ -131,12 +131,16 @@ impl Engine {
         }
     }
 
-    async fn hold_lanes(&self, holds: &[(Uuid, Duration)]) {
-        for (lane, by) in holds {
-            if let Err(error) = self.queue.hold(*lane, *by, self.clock.pinned()).await {
+    /// Each lane once and all together: nothing else is recorded meanwhile.
+    async fn hold_lanes(&self, mut holds: Vec<(Uuid, Duration)>) {
+        holds.sort_unstable_by_key(|(lane, by)| (*lane, std::cmp::Reverse(*by)));
+        holds.dedup_by_key(|(lane, _)| *lane);
+        let hold = |(lane, by)| async move {
+            if let Err(error) = self.queue.hold(lane, by, self.clock.pinned()).await {
                 tracing::warn!(%error, "a lane could not be held");
             }
-        }
+        };
+        join_all(holds.into_iter().map(hold)).await;
     }
 
     pub(super) async fn settle(&self, settled: &[(Lease, Settle)]) {

@@ -27,7 +27,8 @@ tenant AS MATERIALIZED (
     SELECT tenant FROM hop WHERE tenant IS NOT NULL LIMIT least($2::integer, 256)
 ),
 share AS MATERIALIZED (
-    SELECT ceil($2::numeric / greatest(count(*), 1))::integer AS jobs,
+    -- Rounded down: what is over would be cut off, always at the end of the round.
+    SELECT greatest($2::integer / greatest(count(*), 1), 1)::integer AS jobs,
         greatest(512 / greatest(count(*), 1), 8) AS lanes
     FROM tenant
 ),
@@ -99,7 +100,7 @@ eligible AS MATERIALIZED (
 ),
 chosen AS MATERIALIZED (
     SELECT eligible.*,
-        least(ceil(share.jobs::numeric / least(eligible.lanes, share.jobs)), room, conforming)::integer AS jobs
+        least(greatest(share.jobs / least(eligible.lanes, share.jobs), 1), room, conforming)::integer AS jobs
     FROM eligible, share
     WHERE eligible.turn <= share.jobs
 ),

@@ -1,8 +1,15 @@
 -- Removes an endpoint, its lane, and its live deliveries to the history. Answers whether it was there.
 -- $1 now or null, $2 endpoint, $3 tenant or null for all.
-WITH deleted AS (
+WITH live AS MATERIALIZED (
+    -- Before the endpoint, and in this order, as all who lock several do.
+    SELECT id FROM "webhook".deliveries
+    WHERE endpoint_id = $2::uuid AND ($3::text IS NULL OR tenant = $3)
+    ORDER BY id
+    FOR UPDATE
+),
+deleted AS (
     DELETE FROM "webhook".endpoints
-    WHERE id = $2::uuid AND ($3::text IS NULL OR tenant = $3)
+    WHERE id = $2::uuid AND ($3::text IS NULL OR tenant = $3) AND (SELECT count(*) FROM live) >= 0
     RETURNING id
 ),
 lane AS (

@@ -29,14 +29,14 @@ retried AS (
     FROM input, clock
     WHERE delivery.id = input.id AND delivery.fence = input.fence
         AND delivery.status || '' = 'in_progress' AND input.retry_after IS NOT NULL
-    RETURNING delivery.id, delivery.endpoint_id, delivery.attempts
+    RETURNING delivery.id, delivery.fence, delivery.endpoint_id, delivery.attempts
 ),
 ended AS (
     DELETE FROM "webhook".deliveries AS delivery
     USING input
     WHERE delivery.id = input.id AND delivery.fence = input.fence
         AND delivery.status || '' = 'in_progress' AND input.retry_after IS NULL
-    RETURNING delivery.id, delivery.event_id, delivery.endpoint_id, delivery.replay_no,
+    RETURNING delivery.id, delivery.fence, delivery.event_id, delivery.endpoint_id, delivery.replay_no,
         delivery.tenant, delivery.event_type, input.status, input.end_reason,
         delivery.attempts + (input.started_at IS NOT NULL)::integer AS attempts,
         CASE WHEN input.started_at IS NULL THEN delivery.last_error ELSE input.last_error END
@@ -48,12 +48,14 @@ kept AS (
         id, event_id, endpoint_id, replay_no, tenant, event_type, status, end_reason, attempts,
         last_error, created_at, updated_at
     )
-    SELECT ended.*, clock.now FROM ended, clock
+    SELECT id, event_id, endpoint_id, replay_no, tenant, event_type, status, end_reason, attempts,
+        last_error, created_at, clock.now
+    FROM ended, clock
 ),
 written AS MATERIALIZED (
-    SELECT id, endpoint_id, attempts FROM retried
+    SELECT id, fence, endpoint_id, attempts FROM retried
     UNION ALL
-    SELECT id, endpoint_id, attempts FROM ended
+    SELECT id, fence, endpoint_id, attempts FROM ended
 ),
 logged AS (
     INSERT INTO "webhook".attempts (
@@ -64,7 +66,7 @@ logged AS (
         input.request_headers, input.response_status, input.error_kind, input.response_headers,
         input.response_body, input.truncated
     FROM written
-    JOIN input ON input.id = written.id
+    JOIN input ON input.id = written.id AND input.fence = written.fence
     WHERE input.started_at IS NOT NULL
 ),
 disabled AS (
@@ -72,9 +74,9 @@ disabled AS (
     SET state = 'disabled', state_reason = input.disable, version = endpoint.version + 1,
         updated_at = clock.now
     FROM written
-    JOIN input ON input.id = written.id
+    JOIN input ON input.id = written.id AND input.fence = written.fence
     CROSS JOIN clock
     WHERE endpoint.id = written.endpoint_id AND input.disable IS NOT NULL
         AND endpoint.state <> 'disabled'
 )
-SELECT id FROM written
+SELECT id, fence FROM written
