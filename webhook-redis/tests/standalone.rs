@@ -247,7 +247,7 @@ fn held_and_parked_jobs_cost_a_claim_nothing() {
 async fn calls_of_a_claim(prefix: &str) -> u64 {
     let shard = format!("{{{prefix}:0/1}}");
     let keys =
-        ["", ":turns", ":timers", ":leases", ":due"].map(|suffix| format!("{shard}{suffix}"));
+        ["", ":turns", ":timers", ":leases", ":lanes"].map(|suffix| format!("{shard}{suffix}"));
     let (now, channel) = (T0.as_micros().to_string(), format!("{prefix}:ready"));
     let mut eval: Vec<&[u8]> = vec![b"EVAL", CLAIM.as_bytes(), b"5"];
     eval.extend(keys.iter().map(String::as_bytes));
