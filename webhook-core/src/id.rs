@@ -64,6 +64,11 @@ pub fn delivery_id(made_at: Timestamp, event: Uuid, endpoint: Uuid, replay_no: u
     Builder::from_unix_timestamp_millis(millis(made_at), &tail).into_uuid()
 }
 
+/// No id that is made at `at` or later is less.
+pub(crate) fn first_id(at: Timestamp) -> Uuid {
+    Builder::from_unix_timestamp_millis(millis(at), &[0; 10]).into_uuid()
+}
+
 fn millis(at: Timestamp) -> u64 {
     u64::try_from(at.as_micros() / 1_000).unwrap_or(0)
 }
@@ -103,5 +108,6 @@ mod tests {
         ];
         assert!(!others.contains(&id));
         assert!(delivery_id(later, event, a, 0) > delivery_id(at, b, a, 7));
+        assert!(first_id(at) < id && id < first_id(later));
     }
 }

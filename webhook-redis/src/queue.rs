@@ -22,6 +22,8 @@ use crate::shard::{Asked, Shards};
 
 /// The most jobs or leases of one script: so it never holds up its server for long.
 const MAX_BATCH: usize = 250;
+/// Where a count of lanes begins, and that it has ended.
+const START: Bytes = Bytes::from_static(b"0");
 /// How often a claim asks on although it got nothing: a shard that says "at once" may have had to tidy up first.
 const MAX_BARREN_ROUNDS: usize = 4;
 /// The greatest number of microseconds that scripts calculate with exactly: 2^53, the year 2255.
@@ -134,6 +136,23 @@ impl RedisQueue {
         })
     }
 
+    /// What waits in a shard. Counted some lanes at a time, so what changes meanwhile may be missed or counted twice.
+    async fn depth_of(&self, shard: usize, now: Now) -> Result<Depth> {
+        let mut depth = Depth::default();
+        let mut cursor = START;
+        loop {
+            let mut args = self.args(shard, now);
+            args.0.push(cursor);
+            let answer = self.run(&script::DEPTH, shard, args).await?;
+            let (next, page) = counted(answer.result).map_err(|error| broken("depth", error))?;
+            depth = sum(depth, page);
+            if next == START {
+                return Ok(depth);
+            }
+            cursor = next;
+        }
+    }
+
     /// What is to be done on which shard, in batches.
     fn batches<'a, T>(&self, all: &'a [T], lane: impl Fn(&T) -> Uuid) -> Vec<(usize, Vec<&'a T>)> {
         let mut shards = vec![Vec::new(); self.0.shards.count()];
@@ -220,10 +239,7 @@ impl Queue for RedisQueue {
         let batches = self.batches(settled, |(lease, _)| lease.lane).into_iter();
         try_join_all(batches.map(|(shard, settled)| {
             let mut args = self.args(shard, now);
-            for (lease, settle) in settled {
-                args.lease(lease);
-                args.settle(*settle);
-            }
+            args.settled(&settled);
             self.run(&script::SETTLE, shard, args)
         }))
         .await?;
@@ -264,18 +280,8 @@ impl Queue for RedisQueue {
 
     async fn depth(&self, now: Now) -> Result<Depth> {
         let shards = 0..self.0.shards.count();
-        let answers = try_join_all(
-            shards.map(|shard| self.run(&script::DEPTH, shard, self.args(shard, now))),
-        );
-        let mut sum = Depth::default();
-        for answer in answers.await? {
-            let depth = depth(&answer.result).map_err(|error| broken("depth", error))?;
-            sum.ready += depth.ready;
-            sum.parked += depth.parked;
-            sum.leased += depth.leased;
-            sum.oldest_due = sum.oldest_due.into_iter().chain(depth.oldest_due).min();
-        }
-        Ok(sum)
+        let depths = try_join_all(shards.map(|shard| self.depth_of(shard, now))).await?;
+        Ok(depths.into_iter().fold(Depth::default(), sum))
     }
 }
 
@@ -306,20 +312,22 @@ fn shares(limit: usize, count: usize) -> Vec<usize> {
 
 /// The leases that a claim answers.
 fn granted(result: Vec<Reply>) -> Result<Vec<Lease>, UnexpectedReply> {
-    let [ends, granted]: [Reply; 2] = result.try_into().map_err(|_| UnexpectedReply)?;
+    let [ends, fence, granted]: [Reply; 3] = result.try_into().map_err(|_| UnexpectedReply)?;
     let until = ends.time()?.ok_or(UnexpectedReply)?;
-    let lease = |parts: &[Reply]| {
-        let [lane, delivery, fence] = parts else {
-            return Err(UnexpectedReply);
-        };
+    let (granted, rest) = granted.bytes()?.as_chunks::<32>();
+    if !rest.is_empty() {
+        return Err(UnexpectedReply);
+    }
+    let lease = |(fence, ids): (i64, &[u8; 32])| {
+        let (lane, delivery) = ids.split_at(16);
         Ok(Lease {
-            delivery: delivery.uuid()?,
-            lane: lane.uuid()?,
-            fence: fence.int()?,
+            delivery: Uuid::from_slice(delivery).map_err(|_| UnexpectedReply)?,
+            lane: Uuid::from_slice(lane).map_err(|_| UnexpectedReply)?,
+            fence,
             until,
         })
     };
-    granted.array()?.chunks(3).map(lease).collect()
+    (fence.int()?..).zip(granted).map(lease).collect()
 }
 
 /// Those of the leases that still stood, with their new end.
@@ -335,17 +343,42 @@ fn standing(leases: &[&Lease], result: Vec<Reply>) -> Result<Vec<Lease>, Unexpec
     Ok(standing)
 }
 
-fn depth(result: &[Reply]) -> Result<Depth, UnexpectedReply> {
-    let [ready, parked, leased, oldest_due] = result else {
-        return Err(UnexpectedReply);
-    };
+/// Where to go on, and what waits in the lanes before that.
+fn counted(result: Vec<Reply>) -> Result<(Bytes, Depth), UnexpectedReply> {
+    let [next, ready, parked, leased, oldest_due]: [Reply; 5] =
+        result.try_into().map_err(|_| UnexpectedReply)?;
     let count = |reply: &Reply| u64::try_from(reply.int()?).map_err(|_| UnexpectedReply);
-    Ok(Depth {
-        ready: count(ready)?,
-        parked: count(parked)?,
-        leased: count(leased)?,
+    let depth = Depth {
+        ready: count(&ready)?,
+        parked: count(&parked)?,
+        leased: count(&leased)?,
         oldest_due: oldest_due.time()?,
-    })
+    };
+    Ok((next.bytes()?.clone(), depth))
+}
+
+fn sum(one: Depth, other: Depth) -> Depth {
+    Depth {
+        ready: one.ready + other.ready,
+        parked: one.parked + other.parked,
+        leased: one.leased + other.leased,
+        oldest_due: one.oldest_due.into_iter().chain(other.oldest_due).min(),
+    }
+}
+
+/// What is to be done, lane by lane.
+fn by_lane<'a, T>(all: &[&'a T], lane: impl Fn(&T) -> Uuid) -> Vec<(Uuid, Vec<&'a T>)> {
+    let mut lanes: Vec<(Uuid, Vec<&T>)> = Vec::new();
+    let mut places = HashMap::new();
+    for one in all {
+        let lane = lane(one);
+        let place = *places.entry(lane).or_insert(lanes.len());
+        if place == lanes.len() {
+            lanes.push((lane, Vec::new()));
+        }
+        lanes[place].1.push(one);
+    }
+    lanes
 }
 
 /// A script's arguments, in the forms that the scripts read.
@@ -379,55 +412,77 @@ impl Args {
         self.int(lease.fence);
     }
 
-    fn settle(&mut self, settle: Settle) {
-        let (how, by) = match settle {
-            Settle::Done => ("done", Duration::ZERO),
-            Settle::After(by) => ("after", by),
-            Settle::Unused(by) => ("unused", by),
-        };
-        self.text(how);
-        self.span(by);
+    /// Leases and how they end, lane by lane.
+    fn settled(&mut self, settled: &[&(Lease, Settle)]) {
+        for (lane, settled) in by_lane(settled, |(lease, _)| lease.lane) {
+            self.uuid(lane);
+            self.int(settled.len());
+            let fates = settled
+                .iter()
+                .flat_map(|(lease, settle)| fate(lease.fence, *settle));
+            self.0.push(fates.collect());
+            for (lease, _) in settled {
+                self.uuid(lease.delivery);
+            }
+        }
     }
 
     /// Jobs, lane by lane.
     fn jobs(&mut self, jobs: &[&Job]) {
-        let mut lanes: Vec<(Uuid, Vec<&Job>)> = Vec::new();
-        let mut places = HashMap::new();
-        for job in jobs {
-            let place = *places.entry(job.lane).or_insert(lanes.len());
-            if place == lanes.len() {
-                lanes.push((job.lane, Vec::new()));
-            }
-            lanes[place].1.push(job);
-        }
-        for (lane, jobs) in lanes {
+        for (lane, jobs) in by_lane(jobs, |job| job.lane) {
             let last = jobs[jobs.len() - 1];
+            let fence = jobs.iter().map(|job| job.fence).max();
             self.uuid(lane);
-            self.text(last.tenant.as_str());
-            self.limits(last.limits);
+            self.0.push(limits(last));
+            self.int(fence.unwrap_or_default());
             self.int(jobs.len());
             for job in jobs {
-                self.0.push(place(job));
                 self.time(job.due);
-                self.int(job.fence);
+                self.0.push(place(job));
             }
         }
     }
+}
 
-    fn limits(&mut self, limits: LaneLimits) {
-        let (interval, tolerance) = limits.rate.map_or_else(Default::default, |rate| {
-            let interval = rate.per / rate.limit.max(1);
-            // A burst of a tenth of the limit.
-            (
-                interval,
-                interval.saturating_mul((rate.limit / 10).max(1) - 1),
-            )
-        });
-        self.int(limits.max_in_flight);
-        self.span(interval);
-        self.span(tolerance);
-        self.int(u8::from(limits.ordered));
-    }
+/// How a lease ends, in a form that scripts unpack: fence, kind and time.
+fn fate(fence: i64, settle: Settle) -> [u8; 17] {
+    let (how, by) = match settle {
+        Settle::Done => (0, Duration::ZERO),
+        Settle::After(by) => (1, by),
+        Settle::Unused(by) => (2, by),
+    };
+    let mut fate = [how; 17];
+    fate[..8].copy_from_slice(&(fence as f64).to_be_bytes());
+    fate[9..].copy_from_slice(&double(by));
+    fate
+}
+
+/// How a job's lane is scheduled, in a form that scripts unpack, and whose it is.
+fn limits(job: &Job) -> Bytes {
+    let LaneLimits {
+        max_in_flight,
+        rate,
+        ordered,
+    } = job.limits;
+    let (interval, tolerance) = rate.map_or_else(Default::default, |rate| {
+        let interval = rate.per / rate.limit.max(1);
+        // A burst of a tenth of the limit.
+        (
+            interval,
+            interval.saturating_mul((rate.limit / 10).max(1) - 1),
+        )
+    });
+    let mut limits = f64::from(max_in_flight).to_be_bytes().to_vec();
+    limits.extend(double(interval));
+    limits.extend(double(tolerance));
+    limits.push(u8::from(ordered));
+    limits.extend_from_slice(job.tenant.as_str().as_bytes());
+    limits.into()
+}
+
+/// Microseconds as scripts calculate with them, exactly.
+fn double(by: Duration) -> [u8; 8] {
+    (micros(by) as f64).to_be_bytes()
 }
 
 /// A job as a lane orders it: by sequence, byte by byte, and then by delivery.

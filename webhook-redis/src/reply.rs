@@ -1,7 +1,6 @@
 //! What a server answers, and the head that every script's answer has.
 
 use bytes::Bytes;
-use uuid::Uuid;
 use webhook_core::Timestamp;
 
 /// A value in a reply.
@@ -44,9 +43,9 @@ impl Reply {
         }
     }
 
-    pub(crate) fn uuid(&self) -> Result<Uuid, UnexpectedReply> {
+    pub(crate) fn bytes(&self) -> Result<&Bytes, UnexpectedReply> {
         match self {
-            Self::Bytes(bytes) => Uuid::from_slice(bytes).map_err(|_| UnexpectedReply),
+            Self::Bytes(bytes) => Ok(bytes),
             _ => Err(UnexpectedReply),
         }
     }

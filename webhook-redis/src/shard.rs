@@ -260,7 +260,7 @@ impl Known {
 /// The keys that `lua/lanes.lua` names. The tag in braces keeps a shard in one slot of a cluster; the count is part
 /// of it because with another count the lanes are elsewhere.
 fn keys(prefix: &str, shard: usize, count: usize) -> [String; 5] {
-    ["", ":turns", ":timers", ":leases", ":due"]
+    ["", ":turns", ":timers", ":leases", ":lanes"]
         .map(|suffix| format!("{{{prefix}:{shard}/{count}}}{suffix}"))
 }
 

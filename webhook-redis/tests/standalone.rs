@@ -222,6 +222,35 @@ fn garbage_in_a_lane_stops_neither_others_nor_itself_for_long() {
 }
 
 #[test]
+fn garbage_in_place_of_what_lanes_share_is_a_loss() {
+    run(async {
+        let prefix = prefix();
+        let queue = queue_of(&prefix).await;
+        let mut jobs = jobs(lane(), 3, T0);
+        let parked = support::jobs(lane(), 1, T0 + MINUTE).remove(0);
+        jobs.push(parked);
+        let ring = format!(":ring:{}", jobs[0].tenant);
+        for kind in ["", ":turns", ":timers", ":leases", ":lanes", &ring] {
+            push(&queue, &jobs, Some(T0)).await;
+            let taken = claim(&queue, 1, Some(T0)).await;
+            let epoch = queue.epoch().await.expect("the server answers");
+            let key = format!("{{{prefix}:0/1}}{kind}").into_bytes();
+            command(&server(), &[&[b"SET", &key, b"garbage"]]).await;
+
+            queue.depth(Some(T0)).await.expect("counts");
+            claim(&queue, 1, Some(T0)).await;
+            assert_ne!(queue.epoch().await.expect("answers"), epoch, "{kind}");
+            push(&queue, &jobs, Some(T0)).await;
+            let due = Some(T0 + 2 * MINUTE);
+            let claimed = claim(&queue, 10, due).await;
+            assert_eq!(claimed.len(), 4, "{kind}: {taken:?}");
+            let done: Vec<_> = claimed.iter().map(|lease| (*lease, Settle::Done)).collect();
+            queue.settle(&done, due).await.expect("settles");
+        }
+    });
+}
+
+#[test]
 fn held_and_parked_jobs_cost_a_claim_nothing() {
     run(async {
         let prefix = prefix();
@@ -247,7 +276,7 @@ fn held_and_parked_jobs_cost_a_claim_nothing() {
 async fn calls_of_a_claim(prefix: &str) -> u64 {
     let shard = format!("{{{prefix}:0/1}}");
     let keys =
-        ["", ":turns", ":timers", ":leases", ":due"].map(|suffix| format!("{shard}{suffix}"));
+        ["", ":turns", ":timers", ":leases", ":lanes"].map(|suffix| format!("{shard}{suffix}"));
     let (now, channel) = (T0.as_micros().to_string(), format!("{prefix}:ready"));
     let mut eval: Vec<&[u8]> = vec![b"EVAL", CLAIM.as_bytes(), b"5"];
     eval.extend(keys.iter().map(String::as_bytes));

@@ -8,7 +8,6 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::enqueue::Intake;
-use super::sweep::Sweeper;
 use super::{Dispatcher, Engine};
 use crate::id::IdGenerator;
 use crate::network::NetworkPolicy;
@@ -257,7 +256,7 @@ impl<S: Store + 'static> Builder<S> {
             ids: IdGenerator::new(),
             rng: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),
             intake: Intake::new(),
-            sweeper: Sweeper::default(),
+            sweeper: Arc::default(),
             nudge: tokio::sync::Notify::new(),
         };
         Ok(Dispatcher {

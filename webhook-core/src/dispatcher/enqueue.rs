@@ -194,9 +194,11 @@ impl Engine {
     fn push(&self, jobs: Vec<Job>) {
         if self.has_index && !jobs.is_empty() {
             let (queue, now) = (Arc::clone(&self.queue), self.clock.pinned());
+            let sweeper = Arc::clone(&self.sweeper);
             tokio::spawn(async move {
                 if let Err(error) = queue.push(&jobs, now).await {
                     tracing::warn!(%error, "jobs could not be pushed; the sweeper will");
+                    sweeper.look_again();
                 }
             });
         }

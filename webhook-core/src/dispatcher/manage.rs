@@ -147,6 +147,8 @@ impl<'a> Endpoints<'a> {
         if state_changed {
             self.steer_lane(&endpoint).await;
         }
+        // A queue beside the store learns of new limits with the jobs that are pushed.
+        self.engine.sweeper.look_again();
         Ok(endpoint)
     }
 
@@ -412,6 +414,7 @@ impl Engine {
         }
         if let Err(error) = self.queue.push(jobs, self.clock.pinned()).await {
             tracing::warn!(%error, "replayed jobs could not be pushed; the sweeper will");
+            self.sweeper.look_again();
         }
     }
 }

@@ -88,7 +88,7 @@ pub(crate) struct Engine {
     ids: IdGenerator,
     rng: Mutex<StdRng>,
     intake: Intake,
-    sweeper: Sweeper,
+    sweeper: Arc<Sweeper>,
     /// Wakes the worker when something may have been committed that the queue cannot tell of.
     nudge: tokio::sync::Notify,
 }

@@ -1,4 +1,4 @@
-//! Repairs an index queue from the store, all the time: what it forgot, and what was never pushed.
+//! Repairs an index queue from the store: what was never pushed, each second, and what it forgot, in rounds.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,13 +10,18 @@ use uuid::Uuid;
 use super::Engine;
 use super::worker::surviving;
 use crate::error::Result;
+use crate::id::first_id;
 use crate::queue::Job;
 use crate::time::Timestamp;
 
 /// How often the sweeper looks.
 const TICK: Duration = Duration::from_secs(1);
-/// How many live deliveries a tick looks at. With `TICK`, this bounds how long a forgotten job stays so.
+/// How many live deliveries a tick looks at. With `TICK` and `REST`, this bounds how long a forgotten job stays so.
 const PAGE: usize = 1_000;
+/// How long the audit rests between rounds. Meanwhile it looks at what is new.
+const REST: Duration = Duration::from_secs(30);
+/// How old a delivery is that is not new any more: others' clocks differ, and transactions take time.
+const NEW: Duration = Duration::from_secs(10);
 /// How long the sweeper looks for the commit of an `enqueue_in`; a later one is found by the rolling audit.
 const EXPECT_FOR: Duration = Duration::from_secs(10);
 
@@ -38,8 +43,12 @@ pub(super) struct Sweeper {
 struct Sweep {
     /// Deliveries of transactions that may commit, and until when they are looked for.
     expected: Vec<(Uuid, Timestamp)>,
-    /// Where the rolling audit stands.
+    /// Where the rolling audit stands, unless it is at an end.
     after: Option<Uuid>,
+    /// Whether it looks at all live deliveries, or only at new ones.
+    in_round: bool,
+    /// When it looks at all of them next; `None` as soon as it can.
+    next_round: Option<Timestamp>,
     /// The queue's epoch when it was last complete.
     epoch: Option<u64>,
     /// The epoch that a refill is for.
@@ -47,8 +56,39 @@ struct Sweep {
 }
 
 impl Sweeper {
+    /// Lets the audit rest no longer: the queue does not know something.
+    pub(super) fn look_again(&self) {
+        self.state().next_round = None;
+    }
+
     fn state(&self) -> MutexGuard<'_, Sweep> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sweep {
+    /// Where the audit's next page begins. New ones, however many, do not put off a round.
+    fn next_page(&mut self, now: Timestamp) -> Option<Uuid> {
+        let is_due = self.next_round.is_none_or(|at| at <= now);
+        if self.after.is_some() && (self.in_round || !is_due) {
+            return self.after;
+        }
+        self.in_round = is_due;
+        if !self.in_round {
+            return Some(first_id(now - NEW));
+        }
+        self.next_round = Some(now + REST);
+        None
+    }
+
+    /// Answers whether this page was the last.
+    fn has_pushed(&mut self, page: &[Job], now: Timestamp) -> bool {
+        let is_last = page.len() < PAGE;
+        self.after = page.last().map(|job| job.delivery).filter(|_| !is_last);
+        if is_last && self.in_round {
+            self.next_round = self.next_round.map(|_| now + REST);
+        }
+        is_last
     }
 }
 
@@ -95,9 +135,18 @@ impl Engine {
         }
     }
 
-    /// One tick: pushes what is expected and has committed, and the next page of live deliveries. After
-    /// the queue has lost everything the audit begins anew and does not pause between pages.
+    /// One tick: pushes what is expected and has committed, and the next page of live deliveries, or of new ones
+    /// while the audit rests. After a failure it does not rest; after the queue has lost everything it begins
+    /// anew and does not pause between pages either.
     pub(super) async fn sweep(&self) -> Result<()> {
+        let swept = self.try_to_sweep().await;
+        if swept.is_err() {
+            self.sweeper.look_again();
+        }
+        swept
+    }
+
+    async fn try_to_sweep(&self) -> Result<()> {
         let epoch = self.queue.epoch().await?;
         if self.has_lost_jobs(epoch) {
             while !self.audit().await? {}
@@ -118,6 +167,9 @@ impl Engine {
         if state.refilling.replace(epoch) != Some(epoch) {
             tracing::warn!("the queue has lost its jobs; pushing them again");
             state.after = None;
+        }
+        if state.after.is_none() {
+            state.next_round = None;
         }
         true
     }
@@ -146,11 +198,10 @@ impl Engine {
 
     /// Pushes one page; answers whether it was the last.
     async fn audit(&self) -> Result<bool> {
-        let after = self.sweeper.state().after;
+        let now = self.clock.now();
+        let after = self.sweeper.state().next_page(now);
         let page = self.store.unqueued(after, PAGE).await?;
         self.queue.push(&page, self.clock.pinned()).await?;
-        let is_last = page.len() < PAGE;
-        self.sweeper.state().after = page.last().map(|job| job.delivery).filter(|_| !is_last);
-        Ok(is_last)
+        Ok(self.sweeper.state().has_pushed(&page, now))
     }
 }

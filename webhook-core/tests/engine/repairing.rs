@@ -1,26 +1,36 @@
 //! Beside an index queue: what it forgets comes back from the store.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use webhook_core::testing::{ManualClock, ScriptedTransport, fast_forward};
-use webhook_core::{Clock as _, Dispatcher, EndpointSettings, MemoryQueue, MemoryStore};
+use uuid::Uuid;
+use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport, fast_forward};
+use webhook_core::{
+    ClaimOptions, Clock as _, Dispatcher, EndpointChange, EndpointSettings, Error, ErrorKind,
+    MemoryQueue, MemoryStore, Queue as _, Settle, Store, Timestamp,
+};
 
 use crate::{DAY, create_endpoint, event};
 
-struct Indexed {
-    dispatcher: Dispatcher<MemoryStore>,
-    store: MemoryStore,
+struct Indexed<S = MemoryStore> {
+    dispatcher: Dispatcher<S>,
+    store: S,
     queue: MemoryQueue,
     clock: ManualClock,
     receiver: ScriptedTransport,
+    endpoint: Uuid,
 }
 
 async fn indexed(receiver: ScriptedTransport) -> Indexed {
-    let (store, queue, clock) = (
-        MemoryStore::new(),
-        MemoryQueue::default(),
-        ManualClock::default(),
-    );
+    indexed_in(MemoryStore::new(), receiver).await
+}
+
+async fn indexed_in<S: Store + Clone + 'static>(
+    store: S,
+    receiver: ScriptedTransport,
+) -> Indexed<S> {
+    let (queue, clock) = (MemoryQueue::default(), ManualClock::default());
     let dispatcher = Dispatcher::builder(store.clone())
         .queue(queue.clone())
         .transport(receiver.clone())
@@ -28,13 +38,14 @@ async fn indexed(receiver: ScriptedTransport) -> Indexed {
         .seed(1)
         .build()
         .unwrap();
-    create_endpoint(&dispatcher.erase(), EndpointSettings::default()).await;
+    let endpoint = create_endpoint(&dispatcher.erase(), EndpointSettings::default()).await;
     Indexed {
         dispatcher,
         store,
         queue,
         clock,
         receiver,
+        endpoint: endpoint.id,
     }
 }
 
@@ -67,6 +78,70 @@ async fn jobs_that_were_never_pushed_are_found() {
     }
     while world.dispatcher.step().await.unwrap().claimed > 0 {}
     assert_eq!(world.receiver.requests().len(), 2_500);
+}
+
+/// Lets a queue forget one job, and not know that it did.
+async fn forget(queue: &MemoryQueue, later: Timestamp) {
+    let claimed = queue.claim(ClaimOptions::new(1, DAY), Some(later)).await;
+    let lease = claimed.unwrap().leases[0];
+    let done = [(lease, Settle::Done)];
+    queue.settle(&done, Some(later)).await.unwrap();
+}
+
+async fn parked<S>(world: &Indexed<S>) -> u64 {
+    let depth = world.queue.depth(Some(world.clock.now())).await;
+    depth.unwrap().parked
+}
+
+#[tokio::test]
+async fn the_audit_rests_between_rounds() {
+    let world = indexed(ScriptedTransport::default()).await;
+    let later = world.clock.now() + DAY;
+    let parked_event = event().deliver_at(later);
+    world.dispatcher.enqueue(parked_event).await.unwrap();
+    world.dispatcher.step().await.unwrap();
+    forget(&world.queue, later).await;
+    world.clock.advance(Duration::from_secs(29));
+    world.dispatcher.step().await.unwrap();
+    assert_eq!(parked(&world).await, 0);
+    world.clock.advance(Duration::from_secs(1));
+    world.dispatcher.step().await.unwrap();
+    assert_eq!(parked(&world).await, 1);
+}
+
+#[tokio::test]
+async fn the_audit_does_not_rest_after_a_failure_or_a_change() {
+    let away = Arc::new(AtomicBool::new(false));
+    let is_away = Arc::clone(&away);
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        let fails = operation == "unqueued" && is_away.load(Ordering::Relaxed);
+        let answer = match fails {
+            true => Err(Error::new(ErrorKind::Unavailable, operation)),
+            false => Ok(()),
+        };
+        async { answer }
+    });
+    let world = indexed_in(store, ScriptedTransport::default()).await;
+    let later = world.clock.now() + DAY;
+    let parked_event = event().deliver_at(later);
+    world.dispatcher.enqueue(parked_event).await.unwrap();
+    world.dispatcher.step().await.unwrap();
+
+    forget(&world.queue, later).await;
+    world.clock.advance(Duration::from_secs(11));
+    away.store(true, Ordering::Relaxed);
+    world.dispatcher.step().await.unwrap_err();
+    away.store(false, Ordering::Relaxed);
+    world.dispatcher.step().await.unwrap();
+    assert_eq!(parked(&world).await, 1);
+
+    forget(&world.queue, later).await;
+    let endpoint = world.endpoint;
+    let slower = |change: &mut EndpointChange| change.settings.max_in_flight = Some(1);
+    let endpoints = world.dispatcher.endpoints();
+    endpoints.update(endpoint, slower).await.unwrap();
+    world.dispatcher.step().await.unwrap();
+    assert_eq!(parked(&world).await, 1);
 }
 
 #[tokio::test]

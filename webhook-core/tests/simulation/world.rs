@@ -219,7 +219,7 @@ impl World {
         }
         let weather = state.weather;
         let risk = if weather.focus == Some(point.0) {
-            20.0
+            40.0
         } else {
             1.0
         };

@@ -1,5 +1,5 @@
--- Takes due jobs, fairly. ARGV: the limit, and how long the leases last. Answers the end of the leases, and for
--- each of them lane, delivery and fence.
+-- Takes due jobs, fairly. ARGV: the limit, and how long the leases last. Answers the end of the leases, the first
+-- one's fence, of which each next one's is greater by one, and for all of them lane and delivery, in one string.
 --
 -- Looks at the ring alone: what is parked or held costs nothing. Every step is bounded; what is left over makes the
 -- shard due at once, and the next call goes on.
@@ -10,26 +10,55 @@ local STEPS = 128
 -- How many jobs of a lane are lined up at once when it becomes ordered.
 local LINED_UP = 512
 
-local granted, lease_scores, deliveries = {}, {}, {}
-local rings, visited = {}, {}
+-- Greater than any that this shard has given or heard of, and not below the clock: so one that a lost shard gave,
+-- and that the store has not seen, is in the past too. If this clock is behind that of the lost shard, and only
+-- then, such a fence may be the greater. Then its owner, not this one, is whom the store believes: one attempt too
+-- many, and never two that count.
+local first_fence = max(fence + 1, clock)
+
+local granted, visited, rings = {}, {}, {}
+local leased = batch('ZADD', leases)
+
+local function take_back(lane, deliveries)
+  local jobs, found = {}, {}
+  for k, entry in ipairs(call('HMGET', lane.leased, unpack(deliveries))) do
+    if entry then
+      local _, sequence, due = struct.unpack(LEASED, entry)
+      local n = #jobs
+      jobs[n + 1], jobs[n + 2] = due, sequence .. deliveries[k]
+      found[#found + 1] = deliveries[k]
+    end
+  end
+  if #found > 0 then
+    lane.in_flight = lane.in_flight - call('HDEL', lane.leased, unpack(found))
+    put_back(lane, jobs)
+    join_ring(lane)
+  end
+end
 
 local function take_back_expired()
-  for _, member in ipairs(call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, STEPS)) do
-    call('ZREM', leases, member)
-    on_lane(string.sub(member, 1, 16), function(lane)
-      local delivery = string.sub(member, 17)
-      local entry = call('HGET', lane.leased, delivery)
-      if entry then
-        put_back(lane, end_lease(lane, delivery, entry))
-        join_ring(lane)
-      end
-    end)
+  local expired = shared('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, STEPS)
+  if #expired == 0 then
+    return
+  end
+  call('ZREM', leases, unpack(expired))
+  local ids, by_lane = {}, {}
+  for _, member in ipairs(expired) do
+    local id = sub(member, 1, 16)
+    if not by_lane[id] then
+      by_lane[id] = {}
+      ids[#ids + 1] = id
+    end
+    table.insert(by_lane[id], sub(member, 17))
+  end
+  for _, id in ipairs(ids) do
+    on_lane(id, take_back, by_lane[id])
   end
 end
 
 local function wake_timers()
-  for _, id in ipairs(call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, STEPS)) do
-    call('ZREM', timers, id)
+  for _, id in ipairs(shared('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, STEPS)) do
+    untimed[#untimed + 1] = id
     on_lane(id, join_ring)
   end
 end
@@ -37,8 +66,12 @@ end
 -- Lines up some of the jobs that waited when the lane became ordered.
 local function line_up(lane)
   local found = call('ZSCAN', lane.waiting, lane.lining, 'COUNT', LINED_UP)
+  local jobs = {}
   for i = 1, #found[2], 2 do
-    call('ZADD', lane.line, 0, found[2][i])
+    jobs[i], jobs[i + 1] = 0, found[2][i]
+  end
+  if #jobs > 0 then
+    call('ZADD', lane.line, unpack(jobs))
   end
   lane.lining = found[1] ~= '0' and found[1]
   if lane.lining then
@@ -48,30 +81,26 @@ local function line_up(lane)
   end
 end
 
--- Owns the lane's head. The fence is greater than any that this shard has given or heard of, and not below the
--- clock: so one that a lost shard gave, and that the store has not seen, is in the past too. If this clock is behind
--- that of the lost shard, and only then, such a fence may be the greater. Then its owner, not this one, is whom
--- the store believes: one attempt too many, and never two that count.
+-- Owns the lane's head.
 local function grant(lane, job, due)
-  local delivery = string.sub(job, 9)
-  fence = math.max(fence + 1, clock)
+  local delivery = sub(job, 9)
+  local owned = lane.id .. delivery
+  fence = max(fence + 1, clock)
   lane.next_head = lane.next_head + 2
   lane.in_flight = lane.in_flight + 1
   lane.taken[#lane.taken + 1] = job
   local n = #lane.granted
   lane.granted[n + 1] = delivery
-  lane.granted[n + 2] = struct.pack(LEASED, string.sub(job, 1, 8), fence, due, ends)
+  lane.granted[n + 2] = struct.pack(LEASED, fence, sub(job, 1, 8), due, ends)
   if lane.interval > 0 then
-    lane.arrival = math.max(lane.arrival, now) + lane.interval
+    lane.arrival = max(lane.arrival, now) + lane.interval
   end
-  n = #granted
-  granted[n + 1], granted[n + 2], granted[n + 3] = lane.id, delivery, fence
-  deliveries[#deliveries + 1] = delivery
-  n = #lease_scores
-  lease_scores[n + 1], lease_scores[n + 2] = ends, lane.id .. delivery
+  n = #leased
+  leased[n + 1], leased[n + 2] = ends, owned
+  granted[#granted + 1] = owned
 end
 
--- A lane's turn: one job, if it is eligible. Answers whether it may have another turn.
+-- A lane's turn: one job, if it is eligible. Sets whether it may have another turn.
 local function visit(lane)
   if not lane.turn then
     visited[#visited + 1] = lane
@@ -80,38 +109,54 @@ local function visit(lane)
   lane.turn = turn
   if lane.lining then
     line_up(lane)
-    return true
+    return
   end
-  local at = eligible_at(lane)
-  if not at or at > now then
-    return false
+  local at, job, due = eligible_at(lane)
+  lane.is_done = not at or at > now
+  if not lane.is_done then
+    grant(lane, job, due)
   end
-  local job, due = head_of(lane)
-  grant(lane, job, due)
-  return true
+end
+
+-- Reads a tenant's ring. Its lanes begin with as many heads as are theirs if all take the same, and the next one.
+local function ring_of_turn(tenant, tenants)
+  local ids = shared('ZRANGE', ring_of(tenant), 0, limit - 1)
+  return { ids = ids, at = 1, heads = math.ceil(limit / (tenants * max(#ids, 1))) + 1 }
+end
+
+-- The first visit is the one that finds a key of a wrong type.
+local function take_turn(id, tenant, heads)
+  local lane = lanes[id]
+  if not lane or not lane.turn then
+    on_lane(id, function(lane)
+      lane.found_in = tenant
+      lane.read_heads = max(min(heads, lane.cap - lane.in_flight + 1, MAX_HEADS), 1)
+      visit(lane)
+    end)
+  else
+    visit(lane)
+  end
+  return not lanes[id].is_done
 end
 
 -- Goes round the tenants and each one's lanes, in memory; what changed is written afterwards.
 local function go_round()
-  local tenants = call('ZRANGE', turns, 0, limit - 1)
+  local tenants = shared('ZRANGE', turns, 0, limit - 1)
+  local count = #tenants
   local at, steps = 1, 0
-  while at <= #tenants and #deliveries < limit and steps < limit + STEPS do
+  while at <= #tenants and #granted < limit and steps < limit + STEPS do
     local tenant = tenants[at]
     local ring = rings[tenant]
     if not ring then
-      ring = { ids = call('ZRANGE', ring_of(tenant), 0, limit - 1), at = 1 }
+      ring = ring_of_turn(tenant, count)
       rings[tenant] = ring
     end
     local id = ring.ids[ring.at]
     turn = turn + 1
     ring.turn = turn
     ring.at = ring.at + 1
-    if id then
-      on_lane(id, function(lane)
-        if visit(lane) then
-          ring.ids[#ring.ids + 1] = id
-        end
-      end)
+    if id and take_turn(id, tenant, ring.heads) then
+      ring.ids[#ring.ids + 1] = id
     end
     if ring.at <= #ring.ids then
       tenants[#tenants + 1] = tenant
@@ -120,33 +165,53 @@ local function go_round()
   end
 end
 
-local function write_lane(lane)
-  take_out(lane)
-  if #lane.granted > 0 then
-    call('HSET', lane.leased, unpack(lane.granted))
-    if lane.interval > 0 then
-      call('HSET', lane.key, 'arrival', lane.arrival)
-    end
+-- Takes out of the lane's sets what was claimed: as many as were taken, from the front.
+local function take_out(lane)
+  if lane.ordered then
+    call('ZREM', lane.waiting, unpack(lane.taken))
+    call('ZREMRANGEBYRANK', lane.line, 0, #lane.taken - 1)
+  else
+    call('ZREMRANGEBYRANK', lane.waiting, 0, #lane.taken - 1)
   end
+  call('HSET', lane.leased, unpack(lane.granted))
+  if lane.interval > 0 then
+    call('HSET', lane.key, 'arrival', lane.arrival)
+  end
+end
+
+-- Where a lane that had its turn belongs.
+local function place(lane, staying, leaving)
   local at = eligible_at(lane)
   if at and at <= now then
-    call('ZADD', ring_of(lane.tenant), lane.turn, lane.id)
+    local n = #staying
+    staying[n + 1], staying[n + 2] = lane.turn, lane.id
     return
   end
-  call('ZREM', ring_of(lane.tenant), lane.id)
+  leaving[#leaving + 1] = lane.id
   if at then
-    call('ZADD', timers, at, lane.id)
+    local n = #timed
+    timed[n + 1], timed[n + 2] = at, lane.id
   else
-    call('ZREM', timers, lane.id)
+    untimed[#untimed + 1] = lane.id
   end
 end
 
 take_back_expired()
 wake_timers()
+flush()
 go_round()
-for _, lane in ipairs(visited) do
-  write_lane(lane)
+for tenant, ring in pairs(rings) do
+  ring.staying = batch('ZADD', ring_of(tenant))
+  ring.leaving = batch('ZREM', ring_of(tenant))
 end
+for _, lane in ipairs(visited) do
+  local ring = rings[lane.found_in]
+  place(lane, ring.staying, ring.leaving)
+  if #lane.taken > 0 then
+    take_out(lane)
+  end
+end
+flush()
 for tenant, ring in pairs(rings) do
   if call('EXISTS', ring_of(tenant)) == 1 then
     call('ZADD', turns, ring.turn, tenant)
@@ -154,8 +219,4 @@ for tenant, ring in pairs(rings) do
     call('ZREM', turns, tenant)
   end
 end
-if #deliveries > 0 then
-  call('ZADD', leases, unpack(lease_scores))
-  call('ZREM', dues, unpack(deliveries))
-end
-return answer({ ends, granted })
+return answer({ ends, first_fence, table.concat(granted) })

@@ -1,5 +1,22 @@
--- What waits: ready, parked and leased jobs, and when the earliest unclaimed one is or was due, or -1.
+-- What waits in some of the lanes: ready, parked and leased jobs, and when the earliest unclaimed one is or was due, or
+-- -1. ARGV: where to go on, '0' at first. Answers this before the rest, '0' when there is no more.
 
-local ready = call('ZCOUNT', dues, '-inf', now)
-local oldest = call('ZRANGE', dues, 0, 0, 'WITHSCORES')[2]
-return answer({ ready, call('ZCARD', dues) - ready, call('ZCARD', leases), tonumber(oldest) or -1 })
+-- How many lanes are counted at once.
+local PAGE = 250
+
+local ready, parked, leased, oldest = 0, 0, 0, NEVER
+local found = shared('SSCAN', filled, ARGV[4], 'COUNT', PAGE)
+for _, id in ipairs(found[2]) do
+  on_lane(id, function(lane)
+    local head, due = unpack(call('ZRANGE', lane.waiting, 0, 0, 'WITHSCORES'))
+    if head then
+      local is_due = call('ZCOUNT', lane.waiting, '-inf', now)
+      ready, parked = ready + is_due, parked + call('ZCARD', lane.waiting) - is_due
+      oldest = min(oldest, tonumber(due))
+    elseif lane.in_flight == 0 then
+      emptied[#emptied + 1] = id
+    end
+    leased = leased + lane.in_flight
+  end)
+end
+return answer({ found[1], ready, parked, leased, oldest < NEVER and oldest or -1 })

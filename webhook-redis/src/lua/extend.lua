@@ -2,6 +2,7 @@
 -- end, and for each lease whether it still stood.
 
 local ends = after(tonumber(ARGV[4]))
+local lasting = batch('ZADD', leases)
 local stood = {}
 for i = 5, #ARGV, 3 do
   local kept = 0
@@ -10,10 +11,11 @@ for i = 5, #ARGV, 3 do
     if not entry then
       return
     end
-    local sequence, current, due = struct.unpack(LEASED, entry)
+    local current, sequence, due = struct.unpack(LEASED, entry)
     if current == tonumber(ARGV[i + 2]) then
-      call('HSET', lane.leased, ARGV[i + 1], struct.pack(LEASED, sequence, current, due, ends))
-      call('ZADD', leases, ends, lane.id .. ARGV[i + 1])
+      call('HSET', lane.leased, ARGV[i + 1], struct.pack(LEASED, current, sequence, due, ends))
+      local n = #lasting
+      lasting[n + 1], lasting[n + 2] = ends, lane.id .. ARGV[i + 1]
       kept = 1
     end
   end)

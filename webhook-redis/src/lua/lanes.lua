@@ -7,44 +7,91 @@
 --   {p:s}:turns           tenants with lanes in the ring, by turn
 --   {p:s}:timers          lanes that become eligible later, by when
 --   {p:s}:leases          lane .. delivery, by the end of the lease
---   {p:s}:due             unclaimed deliveries, by due time: what `depth` counts
+--   {p:s}:lanes           lanes that have jobs: what `depth` looks at
 --   {p:s}:ring:<tenant>   lanes that may be eligible now, by turn
---   {p:s}:lane:<lane>     hash: tenant, limits, hold, arrival
+--   {p:s}:lane:<lane>     hash: limits, lining, held, arrival
 --   {p:s}:waiting:<lane>  sequence .. delivery, by due time
 --   {p:s}:line:<lane>     the same by sequence, in an ordered lane only
---   {p:s}:leased:<lane>   hash: delivery -> sequence, fence, due, until
+--   {p:s}:leased:<lane>   hash: delivery -> fence, sequence, due, until
 --
 -- Where a lane is (ring, timers, nowhere) and what it has in flight is written nowhere but in these sets. So a set
 -- that is lost is made good by the next push of the same jobs.
 --
+-- Sending a command costs more than what it does. So a lane's jobs go together, and so does what a script has to
+-- tell a set of the whole shard. None has more to tell than `unpack` takes, which is about 8,000 arguments.
+--
 -- ARGV: now in microseconds or '', the channel, who announces for which shard, and then the script's own.
 
-local shard, turns, timers, leases, dues = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local call = redis.call
+local shard, turns, timers, leases, filled = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local call, max, min, sub = redis.call, math.max, math.min, string.sub
 
 -- 2^53: until the year 2255 a double counts every microsecond.
 local NEVER = 9007199254740992
--- A job under a lease: sequence, fence, due, until.
-local LEASED = '>c8ddd'
+-- A job under a lease: fence, sequence, due, until.
+local LEASED = '>dc8dd'
+-- What a lane's limits begin with: cap, interval, tolerance, and whether it is ordered. The rest is the tenant.
+local LIMITS, LIMITS_SIZE = '>dddB', 25
+-- The most heads of a lane that are read at once.
+local MAX_HEADS = 256
 
 local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
 local now = tonumber(ARGV[1]) or clock
+local generation
 
-local state = call('HMGET', shard, 'generation', 'fence', 'turn')
-local generation = state[1] or string.format('%.0f', clock)
+-- A command on a key that many lanes share. If the key is of a wrong type somebody else wrote it: then it goes, and
+-- the generation with it, so that the store fills the shard anew.
+local function shared(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  local failure = type(reply) == 'table' and reply.err
+  if not failure then
+    return reply
+  end
+  if not string.find(failure, 'WRONGTYPE', 1, true) then
+    error(reply)
+  end
+  call('UNLINK', key)
+  generation = string.format('%.0f', clock)
+  return call(command, key, ...)
+end
+
+local state = shared('HMGET', shard, 'generation', 'fence', 'turn')
+generation = generation or state[1] or string.format('%.0f', clock)
 local fence = tonumber(state[2]) or 0
 local turn = tonumber(state[3]) or 0
 
--- The most heads of a lane that are read at once.
-local MAX_HEADS = 64
+local batches = {}
+
+-- A command whose arguments are added until `flush` sends it, if there are any.
+local function batch(...)
+  local command = { ... }
+  command.bare = #command
+  batches[#batches + 1] = command
+  return command
+end
+
+local function flush()
+  for _, command in ipairs(batches) do
+    if #command > command.bare then
+      shared(unpack(command))
+      for i = #command, command.bare + 1, -1 do
+        command[i] = nil
+      end
+    end
+  end
+end
+
+local timed, untimed = batch('ZADD', timers), batch('ZREM', timers)
+local in_turn = batch('ZADD', turns, 'NX')
+-- Lanes without jobs, and the keys of those that are to be forgotten altogether.
+local emptied, forgotten = batch('SREM', filled), batch('DEL')
+-- By tenant.
+local in_ring = {}
 
 local lanes = {}
--- Tenants that have their turn already.
-local in_turn = {}
 
 local function after(by)
-  return math.min(now + by, NEVER)
+  return min(now + by, NEVER)
 end
 
 -- When a claim may find something; `now` if at once.
@@ -52,17 +99,18 @@ local function next_due()
   if call('EXISTS', turns) == 1 then
     return now
   end
-  local lane = tonumber(call('ZRANGE', timers, 0, 0, 'WITHSCORES')[2])
-  local lease = tonumber(call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2])
-  local first = math.min(lane or NEVER, lease or NEVER)
-  return (lane or lease) and math.max(first, now)
+  local lane = tonumber(shared('ZRANGE', timers, 0, 0, 'WITHSCORES')[2])
+  local lease = tonumber(shared('ZRANGE', leases, 0, 0, 'WITHSCORES')[2])
+  local first = min(lane or NEVER, lease or NEVER)
+  return (lane or lease) and max(first, now)
 end
 
 local due_before = next_due()
 
 -- Every script's reply. Others hear of it only if there is something to claim sooner than they believe.
 local function answer(result)
-  if not state[1] or fence ~= tonumber(state[2]) or turn ~= tonumber(state[3]) then
+  flush()
+  if generation ~= state[1] or fence ~= tonumber(state[2]) or turn ~= tonumber(state[3]) then
     call('HSET', shard, 'generation', generation, 'fence', fence, 'turn', turn)
   end
   local due = next_due()
@@ -70,6 +118,18 @@ local function answer(result)
     redis.pcall('PUBLISH', ARGV[2], string.format('%s %.0f %.0f', ARGV[3], now, due))
   end
   return { generation, now, due or -1, result }
+end
+
+-- Reads a lane's limits. Of one whose limits are lost nothing is claimed until they are pushed again.
+local function read_limits(lane, limits)
+  lane.limits = limits
+  if #limits < LIMITS_SIZE then
+    lane.cap, lane.interval, lane.tolerance, lane.ordered, lane.tenant = 0, 0, 0, false, ''
+    return
+  end
+  local ordered
+  lane.cap, lane.interval, lane.tolerance, ordered = struct.unpack(LIMITS, limits)
+  lane.ordered, lane.tenant = ordered == 1, sub(limits, LIMITS_SIZE + 1)
 end
 
 local function lane_of(id)
@@ -83,22 +143,15 @@ local function lane_of(id)
       leased = shard .. ':leased:' .. id,
       heads = {},
       next_head = 1,
-      -- One to claim, and one to see what is next; more, if a claim takes more.
-      read_heads = 2,
+      read_heads = 1,
       taken = {},
       granted = {},
     }
-    local fields = call('HMGET', lane.key,
-      'tenant', 'cap', 'interval', 'tolerance', 'ordered', 'lining', 'held', 'arrival')
-    lane.tenant = fields[1] or ''
-    -- Of a lane whose limits are lost nothing is claimed until they are pushed again.
-    lane.cap = tonumber(fields[2]) or 0
-    lane.interval = tonumber(fields[3]) or 0
-    lane.tolerance = tonumber(fields[4]) or 0
-    lane.ordered = fields[5] == '1'
-    lane.lining = fields[6]
-    lane.held = tonumber(fields[7]) or 0
-    lane.arrival = tonumber(fields[8]) or 0
+    local fields = call('HMGET', lane.key, 'limits', 'lining', 'held', 'arrival')
+    read_limits(lane, fields[1] or '')
+    lane.lining = fields[2]
+    lane.held = tonumber(fields[3]) or 0
+    lane.arrival = tonumber(fields[4]) or 0
     lane.in_flight = call('HLEN', lane.leased)
     lanes[id] = lane
   end
@@ -111,8 +164,8 @@ end
 
 -- Does something to a lane. If one of its keys is of a wrong type somebody else wrote it: then the lane is
 -- emptied, and the store's sweep pushes its jobs again.
-local function on_lane(id, work)
-  local done, failure = pcall(function() work(lane_of(id)) end)
+local function on_lane(id, work, ...)
+  local done, failure = pcall(function(...) work(lane_of(id), ...) end, ...)
   if done then
     return
   end
@@ -124,37 +177,27 @@ local function on_lane(id, work)
     call('UNLINK', shard .. kind .. id)
   end
   lanes[id] = nil
-  work(lane_of(id))
+  work(lane_of(id), ...)
 end
 
--- Takes what was claimed out of the lane's sets.
-local function take_out(lane)
-  if #lane.taken > 0 then
-    call('ZREM', lane.waiting, unpack(lane.taken))
-    if lane.ordered then
-      call('ZREM', lane.line, unpack(lane.taken))
-    end
-    lane.taken = {}
-  end
-end
-
--- The job whose turn it is, and when it is due.
+-- The job whose turn it is, and when it is due. What was taken is still there.
 local function head_of(lane)
-  if lane.next_head > #lane.heads then
-    take_out(lane)
+  if lane.next_head > #lane.heads and not lane.is_exhausted then
+    local first = #lane.taken
     lane.next_head = 1
     if lane.ordered then
-      local job = call('ZRANGE', lane.line, 0, 0)[1]
+      local job = call('ZRANGE', lane.line, first, first)[1]
       lane.heads = job and { job, call('ZSCORE', lane.waiting, job) or 0 } or {}
     else
-      lane.heads = call('ZRANGE', lane.waiting, 0, lane.read_heads - 1, 'WITHSCORES')
-      lane.read_heads = math.min(lane.read_heads * 4, MAX_HEADS)
+      lane.heads = call('ZRANGE', lane.waiting, first, first + lane.read_heads - 1, 'WITHSCORES')
+      lane.is_exhausted = #lane.heads < 2 * lane.read_heads
+      lane.read_heads = min(lane.read_heads * 4, MAX_HEADS)
     end
   end
   return lane.heads[lane.next_head], tonumber(lane.heads[lane.next_head + 1])
 end
 
--- When the head may be claimed; nil if there is none, or the lane is at its cap.
+-- When the head may be claimed, and the head; nil if there is none, or the lane is at its cap.
 local function eligible_at(lane)
   if lane.in_flight >= lane.cap then
     return nil
@@ -163,48 +206,59 @@ local function eligible_at(lane)
     return now
   end
   local job, due = head_of(lane)
+  if not job then
+    return nil
+  end
   local conforms = lane.interval > 0 and lane.arrival - lane.tolerance or 0
-  return job and math.max(due, lane.held, conforms)
+  return max(due, lane.held, conforms), job, due
 end
 
 local function join_ring(lane)
+  local tenant = lane.tenant
+  local ring = in_ring[tenant]
   turn = turn + 1
-  call('ZADD', ring_of(lane.tenant), 'NX', turn, lane.id)
-  if not in_turn[lane.tenant] then
-    in_turn[lane.tenant] = true
-    call('ZADD', turns, 'NX', turn, lane.tenant)
+  if not ring then
+    ring = batch('ZADD', ring_of(tenant), 'NX')
+    in_ring[tenant] = ring
+    local n = #in_turn
+    in_turn[n + 1], in_turn[n + 2] = turn, tenant
   end
+  local n = #ring
+  ring[n + 1], ring[n + 2] = turn, lane.id
 end
 
 -- Puts a lane where it belongs. One in the ring stays there until its turn, which decides.
 local function schedule(lane)
   local at = eligible_at(lane)
   if at and at > now then
-    call('ZADD', timers, at, lane.id)
+    local n = #timed
+    timed[n + 1], timed[n + 2] = at, lane.id
     return
   end
-  call('ZREM', timers, lane.id)
+  untimed[#untimed + 1] = lane.id
   if at then
     join_ring(lane)
   end
 end
 
--- Lets a job wait that was under a lease.
-local function put_back(lane, job, due)
-  call('ZADD', lane.waiting, due, job)
-  call('ZADD', dues, due, string.sub(job, 9))
-  if lane.ordered then
-    call('ZADD', lane.line, 0, job)
+-- Lets jobs wait in the order of their sequences, too: pairs of due time and job.
+local function stand_in_line(lane, jobs)
+  local line = {}
+  for i = 2, #jobs, 2 do
+    line[i - 1], line[i] = 0, jobs[i]
   end
+  call('ZADD', lane.line, unpack(line))
 end
 
--- Ends a lease whose entry this is; answers its job and when that was due.
-local function end_lease(lane, delivery, entry)
-  local sequence, _, due = struct.unpack(LEASED, entry)
-  call('HDEL', lane.leased, delivery)
-  call('ZREM', leases, lane.id .. delivery)
-  lane.in_flight = lane.in_flight - 1
-  return sequence .. delivery, due
+-- Lets jobs wait that were under a lease: pairs of due time and job.
+local function put_back(lane, jobs)
+  if #jobs == 0 then
+    return
+  end
+  call('ZADD', lane.waiting, unpack(jobs))
+  if lane.ordered then
+    stand_in_line(lane, jobs)
+  end
 end
 
 -- A lane without jobs stays for as long as its hold or its rate says something.
@@ -212,11 +266,12 @@ local function forget_if_idle(lane)
   if call('EXISTS', lane.waiting, lane.leased) > 0 then
     return
   end
-  local keep = math.max(lane.held, lane.arrival) - now
+  emptied[#emptied + 1] = lane.id
+  local keep = max(lane.held, lane.arrival) - now
   if keep > 0 then
     call('PEXPIRE', lane.key, math.ceil(keep / 1000))
   else
-    call('DEL', lane.key)
+    forgotten[#forgotten + 1] = lane.key
   end
 end
 

@@ -1,81 +1,86 @@
--- Adds jobs, lane by lane. ARGV: for each lane its id, tenant, cap, interval, tolerance, ordered ('1' or '0') and
--- count, and then as often the job (sequence .. delivery), its due time and its fence.
+-- Adds jobs, lane by lane. ARGV: for each lane its id, its limits, the greatest fence of its jobs and their count, and
+-- then as often the due time and the job (sequence .. delivery).
 
-local function set_limits(lane, tenant, cap, interval, tolerance, ordered)
-  if lane.tenant == tenant and lane.cap == cap and lane.interval == interval
-    and lane.tolerance == tolerance and lane.ordered == ordered then
+local known = batch('SADD', filled)
+local remembered = batch('ZADD', leases, 'NX')
+
+local function set_limits(lane, limits)
+  if lane.limits == limits then
     return
   end
-  if lane.ordered ~= ordered then
+  local was_ordered = lane.ordered
+  read_limits(lane, limits)
+  if lane.ordered ~= was_ordered then
     call('UNLINK', lane.line)
     call('HDEL', lane.key, 'lining')
     lane.lining = false
     -- Those that wait already are lined up by claims, some at a time.
-    if ordered and call('EXISTS', lane.waiting) == 1 then
+    if lane.ordered and call('EXISTS', lane.waiting) == 1 then
       lane.lining = '0'
       call('HSET', lane.key, 'lining', '0')
     end
   end
+  call('HSET', lane.key, 'limits', limits)
   -- What was spent at another rate does not keep the lane back longer than one turn of the new.
-  lane.arrival = math.min(lane.arrival, now + interval)
-  lane.tenant, lane.cap, lane.interval, lane.tolerance = tenant, cap, interval, tolerance
-  lane.ordered = ordered
-  call('HSET', lane.key, 'tenant', tenant, 'cap', cap, 'interval', interval, 'tolerance', tolerance,
-    'ordered', ordered and '1' or '0', 'arrival', lane.arrival)
+  if lane.arrival > now + lane.interval then
+    lane.arrival = now + lane.interval
+    call('HSET', lane.key, 'arrival', lane.arrival)
+  end
 end
 
--- The entries of those of the jobs that are under a lease.
-local function leased_of(lane, first, last)
+-- Those of the jobs that are not under a lease, with their due times.
+local function unleased_of(lane, first, last)
   if lane.in_flight == 0 then
-    return {}
+    return { unpack(ARGV, first, last) }
   end
-  local deliveries = {}
-  for i = first, last, 3 do
-    deliveries[#deliveries + 1] = string.sub(ARGV[i], 9)
+  local deliveries, jobs = {}, {}
+  for i = first + 1, last, 2 do
+    deliveries[#deliveries + 1] = sub(ARGV[i], 9)
   end
-  return call('HMGET', lane.leased, unpack(deliveries))
-end
-
-local function add(lane, first, last)
-  local leased = leased_of(lane, first, last)
-  local waiting, line, due = {}, {}, {}
-  for i = first, last, 3 do
-    local job, entry = ARGV[i], leased[(i - first) / 3 + 1]
-    -- A greater one comes from a lease that this shard does not remember.
-    fence = math.max(fence, tonumber(ARGV[i + 2]))
+  for k, entry in ipairs(call('HMGET', lane.leased, unpack(deliveries))) do
     if entry then
       local _, _, _, ends = struct.unpack(LEASED, entry)
-      call('ZADD', leases, 'NX', ends, lane.id .. string.sub(job, 9))
+      local n = #remembered
+      remembered[n + 1], remembered[n + 2] = ends, lane.id .. deliveries[k]
     else
-      local n = #waiting
-      waiting[n + 1], waiting[n + 2] = ARGV[i + 1], job
-      due[n + 1], due[n + 2] = ARGV[i + 1], string.sub(job, 9)
-      line[n + 1], line[n + 2] = 0, job
+      local n, i = #jobs, first + 2 * k - 2
+      jobs[n + 1], jobs[n + 2] = ARGV[i], ARGV[i + 1]
     end
   end
-  if #waiting == 0 then
+  return jobs
+end
+
+local function add(lane, jobs)
+  if #jobs == 0 then
     return
   end
-  call('ZADD', lane.waiting, 'NX', unpack(waiting))
-  call('ZADD', dues, 'NX', unpack(due))
+  local added = call('ZADD', lane.waiting, 'NX', unpack(jobs))
   if lane.ordered then
-    call('ZADD', lane.line, 'NX', unpack(line))
+    stand_in_line(lane, jobs)
+  elseif 2 * added == #jobs and tonumber(jobs[1]) <= now then
+    -- If this one is due the head is, whichever that is.
+    lane.heads = { jobs[2], jobs[1] }
   end
+end
+
+local function push(lane, limits, first, last)
+  -- An idle lane that its hold or its rate keeps alive is about to be forgotten.
+  if lane.in_flight == 0 and max(lane.held, lane.arrival) > 0 then
+    call('PERSIST', lane.key)
+  end
+  set_limits(lane, limits)
+  add(lane, unleased_of(lane, first, last))
+  known[#known + 1] = lane.id
+  schedule(lane)
 end
 
 local i = 4
 while i <= #ARGV do
-  local first = i + 7
-  local last = first + 3 * ARGV[i + 6] - 1
-  on_lane(ARGV[i], function(lane)
-    set_limits(lane, ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]),
-      ARGV[i + 5] == '1')
-    if lane.in_flight == 0 then
-      call('PERSIST', lane.key)
-    end
-    add(lane, first, last)
-    schedule(lane)
-  end)
+  local first = i + 4
+  local last = first + 2 * ARGV[i + 3] - 1
+  -- A greater one comes from a lease that this shard does not remember.
+  fence = max(fence, tonumber(ARGV[i + 2]))
+  on_lane(ARGV[i], push, ARGV[i + 1], first, last)
   i = last + 1
 end
 return answer({})

@@ -4,7 +4,7 @@ on_lane(ARGV[4], function(lane)
   call('HDEL', lane.key, 'held')
   lane.held = 0
   if call('EXISTS', lane.waiting) == 1 then
-    call('ZREM', timers, lane.id)
+    untimed[#untimed + 1] = lane.id
     join_ring(lane)
   end
 end)
