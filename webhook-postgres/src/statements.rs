@@ -55,6 +55,7 @@ macro_rules! statements {
 }
 
 statements! {
+    append_stats,
     attempts,
     claim,
     delete_endpoint,
@@ -78,11 +79,14 @@ statements! {
     lock_maintenance,
     maintain,
     mark_lane,
+    prune_stats,
     record,
     release,
     replay,
     set_limits,
     settle,
+    stats,
+    take_stats,
     unqueued,
     update_endpoint,
     wake,

@@ -66,6 +66,7 @@ impl Engine {
         }
         self.hold_lanes(&holds).await;
         self.settle(&settled).await;
+        self.count_recorded(&records, &recorded, &context);
         self.tell(&records, &recorded, &context);
         given_up
     }
