@@ -51,6 +51,7 @@ async fn serve(settings: Settings) -> Result<()> {
     let (stop_api, stop_worker) = (CancellationToken::new(), CancellationToken::new());
     let worker = (settings.role != Role::Api).then(|| {
         let stopped = stop_worker.clone().cancelled_owned();
+        let dispatcher = dispatcher.clone();
         tokio::spawn(async move { dispatcher.run(stopped).await })
     });
     let api = axum::serve(listener, app)
@@ -66,8 +67,10 @@ async fn serve(settings: Settings) -> Result<()> {
         tracing::warn!("API requests outlived the drain");
     }
     stop_worker.cancel();
-    if let Some(worker) = worker {
-        worker.await?;
+    match worker {
+        Some(worker) => worker.await?,
+        // What it counted last; no reason to fail or to stay.
+        None => drop(tokio::time::timeout(API_DRAIN, dispatcher.flush_stats()).await),
     }
     say("stopped");
     Ok(())

@@ -2,8 +2,9 @@
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use webhook_core::{Deliveries, Dispatcher, Endpoints, Events, Failure, Scope, Tenant};
-use webhook_core::{Timestamp, TransportErrorKind};
+use uuid::Uuid;
+use webhook_core::{Deliveries, Dispatcher, Endpoints, Error, Events, Failure, Scope, Stats};
+use webhook_core::{StatsRange, Tenant, Timestamp, TransportErrorKind};
 
 use crate::auth::Identity;
 use crate::error::ApiError;
@@ -37,6 +38,14 @@ impl Caller {
 
     pub(crate) fn deliveries(&self) -> Deliveries<'_> {
         self.dispatcher.deliveries().within(self.scope.clone())
+    }
+
+    pub(crate) async fn stats(
+        &self,
+        range: StatsRange,
+        endpoint: Option<Uuid>,
+    ) -> Result<Stats, Error> {
+        self.dispatcher.stats(&self.scope, range, endpoint).await
     }
 
     /// For what is in [`tenant`](Self::tenant) only: enqueueing itself knows no scope.

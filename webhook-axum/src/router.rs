@@ -34,6 +34,7 @@ impl FromRef<Api> for Dispatcher {
 /// | `POST /endpoints/{id}/rotate-secret` | a new secret beside the old one |
 /// | `GET /deliveries`, `GET /deliveries/{id}` | what became of it, with every attempt |
 /// | `POST /deliveries/{id}/replay`, `POST /deliveries/{id}/cancel` | once more, or no more |
+/// | `GET /stats` | what happened in the last `?range=` of `1h`, `24h` (unless given), `7d` or `30d`, and what waits |
 /// | `GET /health`, `GET /ready` | for orchestrators; open to all |
 ///
 /// Bodies and answers are JSON; times are RFC 3339 in UTC. A failed request is answered with
@@ -41,6 +42,12 @@ impl FromRef<Api> for Dispatcher {
 /// `{"items": […], "next": "cursor" | null}`, newest first, read on with `?cursor=` and `?limit=` (1 to 200,
 /// 50 unless given). What a caller sends is taken strictly: unknown and duplicate fields and parameters are
 /// refused.
+///
+/// `GET /stats` takes `tenant` and `endpoint_id` besides. Its answer has `accepted`, `delivered`, `failed` (dead
+/// letters), `cancelled`, `attempts` by what came of them, and `latency_ms` and `delay_ms` with `p50`, `p95` and
+/// `p99`: for the whole range, for each step of it in `series`, and for those `endpoints` at which most attempts
+/// failed. Beside them stand `backlog`, `parked`, `in_flight` and `oldest_due`, which are `null` while the queue
+/// is away, and for one tenant or endpoint. See [`Dispatcher::stats`] for what is counted, and when.
 ///
 /// The router brings its own state and nests into a router with any other. It limits bodies by itself,
 /// whatever axum's `DefaultBodyLimit` says.

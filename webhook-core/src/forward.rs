@@ -11,6 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Result;
 use crate::event::Event;
 use crate::queue::{Job, Lease, Queue};
+use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
     Changed, DeliveryFilter, EventFilter, Insertion, Loaded, OnConflict, Record, Recorded, Store,
     TxStore,
@@ -126,6 +127,16 @@ macro_rules! forward_store {
             async fn cancel_delivery(&self, scope: &Scope, delivery: Uuid, now: Now) -> Result<Changed<()>> {
                 $(self.$before("cancel_delivery").await?;)?
                 <$inner as Store>::cancel_delivery(self, scope, delivery, now).await
+            }
+
+            async fn append_stats(&self, rows: &[StatsRow]) -> Result<()> {
+                $(self.$before("append_stats").await?;)?
+                <$inner as Store>::append_stats(self, rows).await
+            }
+
+            async fn stats(&self, scope: &Scope, query: &StatsQuery) -> Result<Rollup> {
+                $(self.$before("stats").await?;)?
+                <$inner as Store>::stats(self, scope, query).await
             }
         }
     };

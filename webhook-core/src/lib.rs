@@ -21,6 +21,7 @@ mod retry;
 #[cfg(feature = "tower")]
 mod service;
 mod signing;
+mod stats;
 mod store;
 mod tenant;
 #[cfg(any(test, feature = "testing"))]
@@ -63,6 +64,10 @@ pub use service::{ServiceTransport, TransportService};
 pub use signing::{
     DEFAULT_TOLERANCE, HeaderNames, InvalidHeaderPrefix, InvalidSecret, Scheme, Secret, SignError,
     SignRequest, Signer, StandardWebhooks, VerifiedHeaders, Verifier, VerifyError, VerifyingKey,
+};
+pub use stats::{
+    EndpointStats, Histogram, Rollup, STATS_TIERS, Stats, StatsCounts, StatsQuery, StatsRange,
+    StatsRow, StatsTier,
 };
 pub use store::{
     Changed, DeliveryFilter, EventFilter, Inserted, Insertion, Loaded, OnConflict, Record,

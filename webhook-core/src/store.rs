@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::event::{Event, EventType};
 use crate::queue::{Job, Lease, Queue};
 use crate::retry::Next;
+use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::time::{Now, Timestamp};
 
@@ -208,8 +209,9 @@ pub trait Store: Send + Sync {
     async fn ping(&self) -> Result<()>;
 
     /// Housekeeping, a bounded amount of it: drops what has ended longer than `retention` ago, but nothing
-    /// that a live delivery needs, and what else the backend needs from time to time. The engine calls it
-    /// about once an hour, in every process.
+    /// that a live delivery needs, merges statistics as [`STATS_TIERS`](crate::STATS_TIERS) say and drops
+    /// those that are older than `retention`, and does what else the backend needs from time to time. The
+    /// engine calls it about once an hour, in every process.
     ///
     /// # Errors
     /// When the backend fails; the rest is for the next call.
@@ -311,6 +313,21 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn cancel_delivery(&self, scope: &Scope, delivery: Uuid, now: Now)
     -> Result<Changed<()>>;
+
+    /// Adds rows of statistics to those that are there, also to ones of the same minute: each process has its
+    /// own. The engine calls it about once a minute, and not at all while nothing happens.
+    ///
+    /// # Errors
+    /// When nothing was added, or it is unknown whether it was. The engine repeats the call: after a
+    /// connection was lost, some may count twice.
+    async fn append_stats(&self, rows: &[StatsRow]) -> Result<()>;
+
+    /// The statistics that `query` asks for, of everything in the scope, added up. Its cost depends on how many
+    /// rows there are, and not on the number of deliveries. A row that cannot be read is left out.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn stats(&self, scope: &Scope, query: &StatsQuery) -> Result<Rollup>;
 }
 
 /// A store that can join a host's own transaction.

@@ -138,6 +138,19 @@ CREATE TABLE webhook.lane_state (
     version bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 
+-- What processes have counted, a row for each minute, process and endpoint; older ones are merged to longer
+-- steps. `counts` holds sums and histograms, and is opaque.
+CREATE TABLE webhook.stats (
+    at timestamptz NOT NULL,
+    -- How long the step is that begins there, in seconds.
+    step integer NOT NULL,
+    tenant text COLLATE "C" NOT NULL,
+    endpoint_id uuid,
+    counts bytea NOT NULL
+);
+CREATE INDEX stats_step ON webhook.stats (step, at);
+CREATE INDEX stats_tenant ON webhook.stats (tenant, at);
+
 -- UUIDv7-shaped: the time in ms, then a hash of what it is the delivery of.
 CREATE FUNCTION webhook.delivery_id(made_at timestamptz, event uuid, endpoint uuid, replay_no integer)
     RETURNS uuid LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

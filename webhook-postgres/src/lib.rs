@@ -25,7 +25,7 @@
 //!
 //! - `migrate.rs`: the tables, and how they came to be; `maintain.rs`: room ahead, and retention.
 //! - `notify.rs`: how processes hear of each other's events.
-//! - `insert.rs`, `queue.rs`, `load.rs`, `record.rs`: the way of an event; `manage.rs`, `read.rs`: for people.
+//! - `insert.rs`, `queue.rs`, `load.rs`, `record.rs`: the way of an event; `manage.rs`, `read.rs`, `stats.rs`: for people.
 //! - `../sql/`: every statement, one file each, named as the method that runs it.
 
 mod column;
@@ -43,6 +43,7 @@ mod queue;
 mod read;
 mod record;
 mod statements;
+mod stats;
 mod store;
 
 pub use connect::{ConnectError, PgStoreBuilder};

@@ -41,6 +41,7 @@ impl Shared {
             .bind(MAX_ROWS);
         let row = query.fetch_one(&mut *tx).await?;
         tx.commit().await?;
+        drop(connection);
         self.mark_strays(false).await?;
         let (made, dropped): (i32, i32) = (row.try_get("made")?, row.try_get("dropped")?);
         if made + dropped > 0 {

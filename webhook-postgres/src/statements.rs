@@ -55,6 +55,7 @@ macro_rules! statements {
 }
 
 statements! {
+    append_stats,
     attempts,
     claim,
     delete_endpoint,
@@ -79,11 +80,14 @@ statements! {
     maintain,
     mark_lane,
     mark_strays,
+    prune_stats,
     record,
     release,
     replay,
     set_limits,
     settle,
+    stats,
+    take_stats,
     unqueued,
     update_endpoint,
     wake,

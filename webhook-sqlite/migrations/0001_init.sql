@@ -139,6 +139,22 @@ CREATE TABLE webhook_attempts (
     PRIMARY KEY (delivery_id, number)
 ) STRICT, WITHOUT ROWID;
 
+-- What processes have counted, a row for each minute, process and endpoint; older ones are merged to longer
+-- steps. `counts` holds sums and histograms, and is opaque.
+CREATE TABLE webhook_stats (
+    at INTEGER NOT NULL,
+    -- How long the step is that begins there.
+    step INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    endpoint_id BLOB,
+    counts BLOB NOT NULL
+) STRICT;
+
+-- Finds a range, and what is to be merged.
+CREATE INDEX webhook_stats_by_step ON webhook_stats (step, at);
+-- Finds a tenant's range.
+CREATE INDEX webhook_stats_by_tenant ON webhook_stats (tenant, at);
+
 -- Unfinished and finished deliveries in one form. The casts let SQLite merge the two in the order of an index.
 CREATE VIEW webhook_all_deliveries AS
 SELECT

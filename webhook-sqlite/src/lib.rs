@@ -32,6 +32,7 @@ mod record;
 mod replay;
 mod rows;
 mod sql;
+mod stats;
 mod store;
 
 pub use builder::{InvalidPrefix, OpenError, SqliteStoreBuilder};

@@ -1,5 +1,6 @@
 //! What people and hosts look at.
 
+use futures_util::TryStreamExt;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row, SqlStr, Sqlite};
 use uuid::Uuid;
@@ -134,16 +135,16 @@ impl Shared {
     }
 }
 
-/// A statement that ends in `WHERE TRUE`, and the conditions that are added to it.
-struct Select(QueryBuilder<Sqlite>);
+/// A statement that ends in a condition, such as `WHERE TRUE`, and those that are added to it.
+pub(crate) struct Select(QueryBuilder<Sqlite>);
 
 impl Select {
-    fn new(sql: &SqlStr, scope: &Scope) -> Self {
+    pub(crate) fn new(sql: &SqlStr, scope: &Scope) -> Self {
         Self(QueryBuilder::new(sql.as_str())).and("tenant =", tenant_of(scope))
     }
 
     /// Adds a condition, if there is a value.
-    fn and<'t, T>(mut self, condition: &str, value: Option<T>) -> Self
+    pub(crate) fn and<'t, T>(mut self, condition: &str, value: Option<T>) -> Self
     where
         T: sqlx::Encode<'t, Sqlite> + sqlx::Type<Sqlite>,
     {
@@ -180,6 +181,19 @@ impl Select {
         let mut select = self.and("id =", Some(id));
         let row = select.0.build().fetch_optional(connection).await?;
         row.as_ref().map(decode).transpose()
+    }
+
+    /// All rows, one by one.
+    pub(crate) async fn each(
+        mut self,
+        connection: &mut SqliteConnection,
+        mut with: impl FnMut(SqliteRow),
+    ) -> sqlx::Result<()> {
+        let mut rows = self.0.build().fetch(connection);
+        while let Some(row) = rows.try_next().await? {
+            with(row);
+        }
+        Ok(())
     }
 
     /// Newest first.

@@ -135,7 +135,7 @@ pub(crate) fn limits(row: &SqliteRow) -> sqlx::Result<LaneLimits> {
     })
 }
 
-fn tenant(row: &SqliteRow) -> sqlx::Result<Tenant> {
+pub(crate) fn tenant(row: &SqliteRow) -> sqlx::Result<Tenant> {
     Tenant::new(row.try_get("tenant")?).map_err(corrupt)
 }
 

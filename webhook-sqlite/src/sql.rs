@@ -120,6 +120,9 @@ statements! {
         depth: "../sql/depth.sql",
         prune: "../sql/prune.sql",
         prune_idempotency_keys: "../sql/prune_idempotency_keys.sql",
+        prune_stats: "../sql/prune_stats.sql",
+        stats: "../sql/stats.sql",
+        take_stats: "../sql/take_stats.sql",
     }
     many: {
         idempotency_keys: "../sql/idempotency_keys.sql",
@@ -148,6 +151,7 @@ statements! {
         prune_attempts: "../sql/prune_attempts.sql",
         prune_deliveries: "../sql/prune_deliveries.sql",
         prune_events: "../sql/prune_events.sql",
+        append_stats: "../sql/append_stats.sql",
     }
 }
 

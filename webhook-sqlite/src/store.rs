@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Insertion, Job,
-    Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded, Result, Scope,
-    Store, Timestamp, TxStore,
+    Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded, Result, Rollup,
+    Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::builder::{OpenError, SqliteStoreBuilder};
@@ -149,10 +149,9 @@ impl Store for SqliteStore {
     }
 
     async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
-        self.0
-            .maintain(retention, now)
-            .await
-            .map_err(failed("maintain"))
+        let stats = self.0.maintain_stats(retention, now).await;
+        let rest = self.0.maintain(retention, now).await;
+        stats.and(rest).map_err(failed("maintain"))
     }
 
     async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
@@ -256,6 +255,15 @@ impl Store for SqliteStore {
     ) -> Result<Changed<()>> {
         let changed = self.0.cancel_delivery(scope, delivery, now).await;
         changed.map_err(failed("cancel_delivery"))
+    }
+
+    async fn append_stats(&self, rows: &[StatsRow]) -> Result<()> {
+        let appended = self.0.append_stats(rows).await;
+        appended.map_err(failed("append_stats"))
+    }
+
+    async fn stats(&self, scope: &Scope, query: &StatsQuery) -> Result<Rollup> {
+        self.0.stats(scope, query).await.map_err(failed("stats"))
     }
 }
 

@@ -4,6 +4,7 @@ mod deliveries;
 mod endpoints;
 mod events;
 pub(crate) mod probes;
+mod stats;
 
 use axum::Router;
 
@@ -15,6 +16,7 @@ pub(crate) fn guarded() -> Router<Api> {
     events::routes()
         .merge(endpoints::routes())
         .merge(deliveries::routes())
+        .merge(stats::routes())
 }
 
 /// The body of a request that has nothing to say: none, or `{}`.

@@ -9,5 +9,6 @@ mod events;
 mod lists;
 mod mounting;
 mod outage;
+mod stats;
 mod support;
 mod walls;

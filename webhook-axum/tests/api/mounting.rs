@@ -34,7 +34,7 @@ async fn it_nests_under_a_host_with_its_own_state_and_fallback() {
     assert_eq!(text("/elsewhere").await, "the host's own");
     let list = send(&app, Method::GET, "/webhooks/events", &[], "").await;
     assert_eq!(list.expect(200), json!({"items": [], "next": null}));
-    let unknown = send(&app, Method::GET, "/webhooks/stats", &[], "").await;
+    let unknown = send(&app, Method::GET, "/webhooks/elsewhere", &[], "").await;
     assert_eq!(unknown.error(), (404, "not_found".into()));
 }
 

@@ -13,7 +13,8 @@ use webhook_core::testing::ScriptedTransport;
 use webhook_core::{
     Attempt, Changed, ClaimOptions, Claimed, Delivery, DeliveryFilter, Depth, Dispatcher, Endpoint,
     Error, ErrorKind, Event, EventFilter, Insertion, Job, Lease, Loaded, MemoryStore, Now,
-    OnConflict, Page, PageRequest, Queue, Record, Recorded, Result, Scope, Settle, Store,
+    OnConflict, Page, PageRequest, Queue, Record, Recorded, Result, Rollup, Scope, Settle,
+    StatsQuery, StatsRow, Store,
 };
 
 use crate::support::{ROUTES, send};
@@ -113,6 +114,14 @@ impl Store for Broken {
     }
 
     async fn cancel_delivery(&self, _: &Scope, _: Uuid, _: Now) -> Result<Changed<()>> {
+        failure(self.0)
+    }
+
+    async fn append_stats(&self, _: &[StatsRow]) -> Result<()> {
+        failure(self.0)
+    }
+
+    async fn stats(&self, _: &Scope, _: &StatsQuery) -> Result<Rollup> {
         failure(self.0)
     }
 }
@@ -255,6 +264,11 @@ async fn a_queue_that_is_away_degrades_and_no_more() {
     let app = app(with_queue(BrokenQueue));
     let ready = send(&app, Method::GET, "/ready", &[], "").await.expect(200);
     assert_eq!(ready, json!({"status": "ready", "queue": "degraded"}));
+    let stats = send(&app, Method::GET, "/stats", &[], "").await.expect(200);
+    assert_eq!(stats["accepted"], 0);
+    for of_the_queue in ["backlog", "parked", "in_flight", "oldest_due"] {
+        assert!(stats[of_the_queue].is_null(), "{of_the_queue}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -227,4 +227,5 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/deliveries/{delivery}", ""),
     ("POST", "/deliveries/{delivery}/replay", ""),
     ("POST", "/deliveries/{delivery}/cancel", ""),
+    ("GET", "/stats", ""),
 ];

@@ -257,6 +257,7 @@ impl<S: Store + 'static> Builder<S> {
             rng: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),
             intake: Intake::new(),
             sweeper: Arc::default(),
+            gathered: Arc::default(),
             nudge: tokio::sync::Notify::new(),
         };
         Ok(Dispatcher {

@@ -97,6 +97,7 @@ impl Engine {
             .store
             .insert_events(&events, OnConflict::Abort, now)
             .await?;
+        self.count_accepted(&events, &insertion.events);
         self.push(std::mem::take(&mut insertion.jobs));
         let ids = events.iter().zip(&insertion.events).enumerate();
         ids.map(|(index, (event, inserted))| accept(event.id, *inserted).map_err(at(index)))
@@ -185,6 +186,7 @@ impl Engine {
             .store
             .insert_events(events, OnConflict::Skip, self.clock.pinned())
             .await?;
+        self.count_accepted(events, &insertion.events);
         self.push(std::mem::take(&mut insertion.jobs));
         Ok(insertion)
     }

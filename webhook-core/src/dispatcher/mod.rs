@@ -5,6 +5,7 @@
 //! - `worker.rs`: claims, and keeps the slots full; `attempt.rs`: one HTTP try; `recorder.rs`: writes what came out.
 //! - `sweep.rs`: repairs an index queue from the store.
 //! - `maintain.rs`: the store's housekeeping.
+//! - `stats.rs`: counts what happens, and tells of it.
 //! - `manage.rs`: endpoints, events and deliveries, for people.
 
 mod attempt;
@@ -13,6 +14,7 @@ mod enqueue;
 mod maintain;
 mod manage;
 mod recorder;
+mod stats;
 mod sweep;
 mod worker;
 
@@ -35,11 +37,14 @@ use crate::network::NetworkPolicy;
 use crate::observer::Observer;
 use crate::queue::{Depth, Queue};
 use crate::signing::Signer;
+use crate::stats::{Stats, StatsRange};
 use crate::store::{Store, TxStore};
+use crate::tenant::Scope;
 use crate::time::{Clock, Timestamp};
 use crate::transport::Transport;
 use builder::Config;
 use enqueue::Intake;
+use stats::Gathered;
 use sweep::Sweeper;
 
 /// Accepts events, and delivers them while [`run`](Self::run) is running. Cheap to clone; clones are the same.
@@ -89,6 +94,7 @@ pub(crate) struct Engine {
     rng: Mutex<StdRng>,
     intake: Intake,
     sweeper: Arc<Sweeper>,
+    gathered: Arc<Gathered>,
     /// Wakes the worker when something may have been committed that the queue cannot tell of.
     nudge: tokio::sync::Notify,
 }
@@ -224,11 +230,39 @@ impl<S: ?Sized> Dispatcher<S> {
     pub async fn depth(&self) -> Result<Depth> {
         self.engine.queue.depth(self.engine.clock.pinned()).await
     }
+
+    /// What happened in the last hour, day, week or month to everything in `scope`, or to one endpoint of it,
+    /// and what waits. Its cost does not depend on how many deliveries are stored.
+    ///
+    /// It is added up from what each process counts in a minute: other processes' last minute may be missing,
+    /// and so is the last one of a process that died. Dead letters and cancellations count where a worker
+    /// decided on them, not where a person or the end of an endpoint did; events that `webhook.enqueue()`
+    /// accepts in SQL are seen when they are delivered.
+    ///
+    /// # Errors
+    /// When the store fails. If only the queue does, [`Stats::depth`] is `None`.
+    pub async fn stats(
+        &self,
+        scope: &Scope,
+        range: StatsRange,
+        endpoint: Option<Uuid>,
+    ) -> Result<Stats> {
+        self.engine.stats(scope, range, endpoint).await
+    }
+
+    /// Stores what this process has counted for [`stats`](Self::stats) and not stored yet. [`run`](Self::run)
+    /// does so each minute and at its end: this is for the end of a process that only accepts events.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn flush_stats(&self) -> Result<()> {
+        self.engine.flush_stats().await
+    }
 }
 
 impl<S: TxStore + ?Sized> Dispatcher<S> {
     /// Accepts an event inside the host's own transaction: it exists once that commits, and never if it
-    /// does not. Neither pushes to a queue nor touches a pool.
+    /// does not. Neither pushes to a queue nor waits for a pool.
     ///
     /// # Errors
     /// When the event was not accepted; the transaction may be unusable.
@@ -240,7 +274,9 @@ impl<S: TxStore + ?Sized> Dispatcher<S> {
         let event = self.engine.stamp(event)?;
         let id = event.id;
         let now = self.engine.clock.pinned();
-        let insertion = self.store.insert_events_in(tx, &[event], now).await?;
+        let events = [event];
+        let insertion = self.store.insert_events_in(tx, &events, now).await?;
+        self.engine.count_accepted(&events, &insertion.events);
         let accepted = enqueue::accepted(id, &insertion)?;
         self.engine.expect(&insertion.jobs);
         Ok(accepted)

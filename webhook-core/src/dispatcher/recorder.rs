@@ -66,6 +66,7 @@ impl Engine {
             holds.extend(disabled.map(|_| (record.lease.lane, Self::LANE_PAUSE)));
         }
         join(self.hold_lanes(holds), self.settle(&settled)).await;
+        self.count_recorded(&records, &recorded, &context);
         self.tell(&records, &recorded, &context);
         given_up
     }

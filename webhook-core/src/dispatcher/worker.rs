@@ -67,6 +67,11 @@ impl Engine {
         let (engine, cancelled) = (Arc::clone(&self), sweeping.clone());
         let keeper =
             tokio::spawn(async move { cancelled.run_until_cancelled(engine.maintain_all()).await });
+        let (engine, cancelled) = (Arc::clone(&self), sweeping.clone());
+        let counter = tokio::spawn(async move {
+            let counting = engine.flush_stats_each_minute();
+            cancelled.run_until_cancelled(counting).await
+        });
         for _ in 0..self.config.max_in_flight {
             pool.tasks.spawn(Arc::clone(&self).work(Arc::clone(&pool)));
         }
@@ -90,10 +95,17 @@ impl Engine {
             tracing::warn!("what was left could not be recorded; its leases will end");
         }
         sweeping.cancel();
-        for background in sweeper.into_iter().chain([keeper]) {
+        for background in sweeper.into_iter().chain([keeper, counter]) {
             if background.await.is_err() {
                 tracing::error!("a task in the background panicked");
             }
+        }
+        let flushed = surviving(self.flush_stats());
+        if !matches!(
+            self.within(RECORDING_TIME, flushed).await,
+            Some(Some(Ok(())))
+        ) {
+            tracing::warn!("what was counted last could not be stored");
         }
     }
 
@@ -106,6 +118,7 @@ impl Engine {
         let attempts = batch.tasks.into_iter().map(|task| self.attempt(task));
         let finished = join_all(attempts).await.into_iter().chain(batch.ended);
         self.record(finished.collect()).await?;
+        self.flush_stats_of_past_minutes().await;
         Ok(Step {
             claimed: batch.claimed,
             next_due: batch.next_due,

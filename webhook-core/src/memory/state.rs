@@ -14,6 +14,7 @@ use crate::event::{Event, Idempotency};
 use crate::id::delivery_id;
 use crate::queue::{ClaimOptions, Claimed, Job, Lease, Settle};
 use crate::retry::Next;
+use crate::stats::{STATS_TIERS, StatsRow};
 use crate::store::{
     Changed, Inserted, Insertion, Loaded, OnConflict, Record, Recorded, Verdict, Work,
 };
@@ -39,6 +40,7 @@ pub(super) struct State {
     /// What was dropped from the history, until it is [taken](Self::take_forgotten).
     forgotten: Vec<DeliveryRow>,
     sequence: i64,
+    pub(super) stats: Vec<StatsRow>,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,7 @@ impl State {
             history,
             forgotten: Vec::new(),
             sequence: 0,
+            stats: Vec::new(),
         }
     }
 
@@ -110,6 +113,19 @@ impl State {
         Insertion {
             events: inserted,
             jobs,
+        }
+    }
+
+    /// Drops statistics that are too old, and makes older ones coarser.
+    pub(super) fn maintain_stats(&mut self, retention: Duration, now: Timestamp) {
+        self.stats.retain(|row| row.at >= now - retention);
+        for tier in STATS_TIERS {
+            let is_due = |row: &StatsRow| row.step == tier.from && row.at < tier.due_before(now);
+            let (due, rest): (Vec<_>, _) = std::mem::take(&mut self.stats)
+                .into_iter()
+                .partition(is_due);
+            self.stats = rest;
+            self.stats.extend(tier.merge(due));
         }
     }
 

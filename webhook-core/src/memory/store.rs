@@ -14,6 +14,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, Settle};
+use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
     Changed, DeliveryFilter, EventFilter, Inserted, Insertion, Loaded, OnConflict, Record,
     Recorded, Store, TxStore,
@@ -163,8 +164,9 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    /// The history is bounded by its size, not by time.
-    async fn maintain(&self, _retention: Duration, _now: Now) -> Result<()> {
+    /// The history is bounded by its size, not by time; statistics by time.
+    async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
+        self.state().maintain_stats(retention, at(now));
         Ok(())
     }
 
@@ -297,6 +299,19 @@ impl Store for MemoryStore {
         now: Now,
     ) -> Result<Changed<()>> {
         Ok(self.state().cancel(scope, delivery, at(now)))
+    }
+
+    async fn append_stats(&self, rows: &[StatsRow]) -> Result<()> {
+        self.state().stats.extend_from_slice(rows);
+        Ok(())
+    }
+
+    async fn stats(&self, scope: &Scope, query: &StatsQuery) -> Result<Rollup> {
+        let (state, mut rollup) = (self.state(), Rollup::default());
+        for row in state.stats.iter().filter(|row| scope.contains(&row.tenant)) {
+            rollup.add(query, row);
+        }
+        Ok(rollup)
     }
 }
 

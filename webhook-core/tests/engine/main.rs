@@ -6,6 +6,7 @@ mod delivering;
 mod enqueueing;
 mod repairing;
 mod running;
+mod stats;
 
 use std::time::Duration;
 

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use webhook_core::{
     Attempt, Changed, ClaimOptions, Claimed, Clock, Delivery, DeliveryFilter, Depth, Endpoint,
     Error, ErrorKind, Event, EventFilter, Insertion, Job, Lease, Loaded, MemoryStore, MemoryTx,
-    Now, OnConflict, Page, PageRequest, Queue, Record, Recorded, Result, Scope, Settle, Store,
-    Timestamp, TxStore,
+    Now, OnConflict, Page, PageRequest, Queue, Record, Recorded, Result, Rollup, Scope, Settle,
+    StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::process::{Gate, Turn};
@@ -297,6 +297,16 @@ impl Store for SimStore {
             Ok(changed)
         };
         self.0.call("cancel_delivery", effect).await
+    }
+
+    async fn append_stats(&self, rows: &[StatsRow]) -> Result<()> {
+        self.0
+            .call("append_stats", self.inner().append_stats(rows))
+            .await
+    }
+
+    async fn stats(&self, scope: &Scope, query: &StatsQuery) -> Result<Rollup> {
+        self.0.call("stats", self.inner().stats(scope, query)).await
     }
 }
 

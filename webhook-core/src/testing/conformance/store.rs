@@ -43,6 +43,11 @@ macro_rules! __store_checks {
             cancel_ends_a_live_delivery_once,
             scope_is_a_wall_to_those_who_read,
             scope_is_a_wall_to_those_who_change,
+            stats_of_all_processes_are_added_up,
+            stats_are_found_by_time_and_endpoint,
+            stats_of_another_tenant_are_not_seen,
+            stats_become_coarser_and_keep_their_sums,
+            stats_end_with_the_retention,
         }
     };
 }
@@ -63,6 +68,7 @@ mod checks {
     use uuid::Uuid;
 
     use super::super::checks::*;
+    pub(super) use super::super::stats::*;
     use super::super::{Harness, endpoint_for};
     use crate::delivery::{Delivery, DeliveryStatus, EndReason, Failure, Outcome};
     use crate::endpoint::{EndpointSettings, EndpointState, RateLimit, StateReason};
