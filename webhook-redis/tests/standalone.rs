@@ -272,16 +272,76 @@ fn held_and_parked_jobs_cost_a_claim_nothing() {
     });
 }
 
+/// Claims as a user who may not touch the keys of `kind`: the script ends there, as it does in a cluster when they have
+/// moved to another node before the rest.
+async fn claim_without(prefix: &str, kind: &str, now: Timestamp) {
+    let shard = format!("{{{prefix}:0/1}}");
+    let patterns =
+        ["", ":turns", ":timers", ":leases", ":lanes"].map(|key| format!("~{shard}{key}"));
+    let others = [":ring:", ":lane:", ":waiting:", ":line:", ":leased:"];
+    let others = others.iter().filter(|other| **other != kind);
+    let others: Vec<_> = others.map(|other| format!("~{shard}{other}*")).collect();
+    let mut user: Vec<&[u8]> = vec![b"ACL", b"SETUSER", prefix.as_bytes(), b"on", b"nopass"];
+    user.extend([b"+@all".as_slice(), b"&*"]);
+    user.extend(patterns.iter().chain(&others).map(String::as_bytes));
+    let auth: &[&[u8]] = &[b"AUTH", prefix.as_bytes(), b"any"];
+    let eval = claim_script(prefix, now);
+    let eval: Vec<&[u8]> = eval.iter().map(Vec::as_slice).collect();
+    let reply = command(&server(), &[&user, auth, &eval]).await;
+    command(&server(), &[&[b"ACL", b"DELUSER", prefix.as_bytes()]]).await;
+    assert!(reply.starts_with("+OK\r\n+OK\r\n-"), "{reply}");
+}
+
+#[test]
+fn a_claim_that_ends_halfway_leaves_what_it_did_not_do() {
+    run(async {
+        let prefix = prefix();
+        let queue = queue_of(&prefix).await;
+        let mut leased = jobs(lane(), 1, T0);
+        leased[0].limits.max_in_flight = 1;
+        push(&queue, &leased, Some(T0)).await;
+        assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
+        claim_without(&prefix, ":leased:", T0 + MINUTE).await;
+        assert_eq!(claim(&queue, 1, Some(T0 + MINUTE)).await.len(), 1);
+
+        push(&queue, &jobs(lane(), 1, T0 + MINUTE), Some(T0)).await;
+        claim_without(&prefix, ":ring:", T0 + MINUTE).await;
+        assert_eq!(claim(&queue, 1, Some(T0 + MINUTE)).await.len(), 1);
+    });
+}
+
+#[test]
+fn a_lease_that_the_shard_forgot_does_not_count_for_ever() {
+    run(async {
+        let prefix = prefix();
+        let queue = queue_of(&prefix).await;
+        let mut jobs = jobs(lane(), 2, T0);
+        jobs.iter_mut().for_each(|job| job.limits.max_in_flight = 1);
+        push(&queue, &jobs[..1], Some(T0)).await;
+        assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
+        let leases = format!("{{{prefix}:0/1}}:leases");
+        command(&server(), &[&[b"DEL", leases.as_bytes()]]).await;
+        push(&queue, &jobs[1..], Some(T0)).await;
+        assert!(claim(&queue, 1, Some(T0)).await.is_empty());
+        assert_eq!(claim(&queue, 1, Some(T0 + MINUTE)).await.len(), 1);
+    });
+}
+
+/// A claim of ten jobs, as a command.
+fn claim_script(prefix: &str, now: Timestamp) -> Vec<Vec<u8>> {
+    let shard = format!("{{{prefix}:0/1}}");
+    let keys = ["", ":turns", ":timers", ":leases", ":lanes"].map(|key| format!("{shard}{key}"));
+    let (now, channel) = (now.as_micros().to_string(), format!("{prefix}:ready"));
+    let mut eval = vec![b"EVAL".to_vec(), CLAIM.into(), b"5".to_vec()];
+    eval.extend(keys.map(String::into_bytes));
+    eval.extend([&now, &channel, "0", "10", "60000000"].map(|arg| arg.as_bytes().to_vec()));
+    eval
+}
+
 /// How many commands a claim runs inside of its script: nobody else's come between those of a transaction.
 async fn calls_of_a_claim(prefix: &str) -> u64 {
-    let shard = format!("{{{prefix}:0/1}}");
-    let keys =
-        ["", ":turns", ":timers", ":leases", ":lanes"].map(|suffix| format!("{shard}{suffix}"));
-    let (now, channel) = (T0.as_micros().to_string(), format!("{prefix}:ready"));
-    let mut eval: Vec<&[u8]> = vec![b"EVAL", CLAIM.as_bytes(), b"5"];
-    eval.extend(keys.iter().map(String::as_bytes));
-    let args = [&now, &channel, "0", "10", "60000000"];
-    eval.extend(args.iter().map(|arg| arg.as_bytes()));
+    let eval = claim_script(prefix, T0);
+    let eval: Vec<&[u8]> = eval.iter().map(Vec::as_slice).collect();
     let stats: &[&[u8]] = &[b"INFO", b"commandstats"];
     let reply = command(&server(), &[&[b"MULTI"], stats, &eval, stats, &[b"EXEC"]]).await;
     let (before, after) = reply.split_at(reply.rfind("# Commandstats").expect("two answers"));

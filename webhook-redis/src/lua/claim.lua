@@ -17,15 +17,18 @@ local LINED_UP = 512
 local first_fence = max(fence + 1, clock)
 
 local granted, visited, rings = {}, {}, {}
-local leased = batch('ZADD', leases)
+local leased, ended = batch('ZADD', leases), last_batch('ZREM', leases)
 
 local function take_back(lane, deliveries)
   local jobs, found = {}, {}
   for k, entry in ipairs(call('HMGET', lane.leased, unpack(deliveries))) do
-    if entry then
+    -- One that cannot be read is forgotten: the store has it.
+    if entry and #entry == LEASED_SIZE then
       local _, sequence, due = struct.unpack(LEASED, entry)
       local n = #jobs
       jobs[n + 1], jobs[n + 2] = due, sequence .. deliveries[k]
+    end
+    if entry then
       found[#found + 1] = deliveries[k]
     end
   end
@@ -38,12 +41,9 @@ end
 
 local function take_back_expired()
   local expired = shared('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, STEPS)
-  if #expired == 0 then
-    return
-  end
-  call('ZREM', leases, unpack(expired))
   local ids, by_lane = {}, {}
   for _, member in ipairs(expired) do
+    ended[#ended + 1] = member
     local id = sub(member, 1, 16)
     if not by_lane[id] then
       by_lane[id] = {}
