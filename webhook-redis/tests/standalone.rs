@@ -164,7 +164,8 @@ fn more_leases_than_a_script_takes_back_end_at_once() {
 #[test]
 fn a_lane_that_becomes_ordered_is_lined_up_and_back() {
     run(async {
-        let queue = queue().await;
+        let prefix = prefix();
+        let queue = queue_of(&prefix).await;
         let lane = lane();
         let mut jobs = jobs(lane, 1_500, T0);
         // The later a job was accepted the earlier it is due.
@@ -180,8 +181,28 @@ fn a_lane_that_becomes_ordered_is_lined_up_and_back() {
         };
         jobs.iter_mut().for_each(|job| job.limits = ordered);
         push(&queue, &jobs[..1], all_due).await;
+        // The first claims line up; they do nothing else, as a script is to be short.
+        let script = claim_script(&prefix, T0 + 60 * MINUTE);
+        let script: Vec<&[u8]> = script.iter().map(Vec::as_slice).collect();
+        command(&server(), &[&script]).await;
+        let mut line = format!("{{{prefix}:0/1}}:line:").into_bytes();
+        line.extend_from_slice(lane.as_bytes());
+        let lined_up = command(&server(), &[&[b"ZCARD", &line]]).await;
+        let lined_up = lined_up
+            .lines()
+            .next()
+            .and_then(|line| line[1..].parse().ok());
+        assert!(
+            lined_up.is_some_and(|count: usize| (500..600).contains(&count)),
+            "{lined_up:?}"
+        );
         for job in &jobs[..3] {
-            let claimed = claim(&queue, 10, all_due).await;
+            let claimed = loop {
+                let claimed = claim(&queue, 10, all_due).await;
+                if !claimed.is_empty() {
+                    break claimed;
+                }
+            };
             assert_eq!(claimed.len(), 1);
             assert_eq!(claimed[0].delivery, job.delivery);
             let done = [(claimed[0], Settle::Done)];
@@ -193,6 +214,24 @@ fn a_lane_that_becomes_ordered_is_lined_up_and_back() {
             claim(&queue, 1, all_due).await[0].delivery,
             jobs[1_499].delivery
         );
+    });
+}
+
+#[test]
+fn a_lane_whose_limits_are_lost_leaves_the_ring_until_they_are_back() {
+    run(async {
+        let prefix = prefix();
+        let queue = queue_of(&prefix).await;
+        let jobs = jobs(lane(), 1, T0);
+        push(&queue, &jobs, Some(T0)).await;
+        let mut key = format!("{{{prefix}:0/1}}:lane:").into_bytes();
+        key.extend_from_slice(jobs[0].lane.as_bytes());
+        command(&server(), &[&[b"DEL", &key]]).await;
+        let options = webhook_core::ClaimOptions::new(1, MINUTE);
+        let claimed = queue.claim(options, Some(T0)).await.expect("answers");
+        assert_eq!((claimed.leases.len(), claimed.next_due), (0, None));
+        push(&queue, &jobs, Some(T0)).await;
+        assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
     });
 }
 

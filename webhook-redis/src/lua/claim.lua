@@ -7,8 +7,9 @@
 local limit, ends = tonumber(ARGV[4]), after(tonumber(ARGV[5]))
 -- How many leases are taken back, timers woken, and lanes looked at in vain.
 local STEPS = 128
--- How many jobs of a lane are lined up at once when it becomes ordered.
+-- How many jobs are lined up by one claim when their lane becomes ordered.
 local LINED_UP = 512
+local has_lined_up = false
 
 -- Greater than any that this shard has given or heard of, and not below the clock: so one that a lost shard gave,
 -- and that the store has not seen, is in the past too. If this clock is behind that of the lost shard, and only
@@ -108,7 +109,11 @@ local function visit(lane)
   turn = turn + 1
   lane.turn = turn
   if lane.lining then
-    line_up(lane)
+    if not has_lined_up then
+      has_lined_up = true
+      line_up(lane)
+    end
+    lane.is_done = true
     return
   end
   local at, job, due = eligible_at(lane)
