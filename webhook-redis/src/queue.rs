@@ -174,13 +174,12 @@ impl RedisQueue {
 impl Queue for RedisQueue {
     async fn push(&self, jobs: &[Job], now: Now) -> Result<()> {
         let batches = self.batches(jobs, |job| job.lane).into_iter();
-        try_join_all(batches.map(|(shard, jobs)| {
+        let pushed = join_all(batches.map(|(shard, jobs)| {
             let mut args = self.args(shard, now);
             args.jobs(&jobs);
             self.run(&script::PUSH, shard, args)
-        }))
-        .await?;
-        Ok(())
+        }));
+        first_failure(pushed.await)
     }
 
     /// Asks only shards that may have something, and shares the limit among them; so an idle claim costs nothing.
@@ -237,13 +236,12 @@ impl Queue for RedisQueue {
 
     async fn settle(&self, settled: &[(Lease, Settle)], now: Now) -> Result<()> {
         let batches = self.batches(settled, |(lease, _)| lease.lane).into_iter();
-        try_join_all(batches.map(|(shard, settled)| {
+        let settled = join_all(batches.map(|(shard, settled)| {
             let mut args = self.args(shard, now);
             args.settled(&settled);
             self.run(&script::SETTLE, shard, args)
-        }))
-        .await?;
-        Ok(())
+        }));
+        first_failure(settled.await)
     }
 
     async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<()> {
@@ -265,16 +263,23 @@ impl Queue for RedisQueue {
         self.0.shards.ready().await;
     }
 
-    /// Costs nothing between losses of the connection: every script's answer tells its shard's generation.
+    /// Costs nothing between losses of the connection: every script's answer tells its shard's generation. A shard
+    /// that is away has lost nothing until it says so; all of them fail it.
     async fn epoch(&self) -> Result<u64> {
         let unconfirmed = self.0.shards.unconfirmed().into_iter();
-        try_join_all(unconfirmed.map(|shard| async move {
+        let asked = join_all(unconfirmed.map(|shard| async move {
             let args = self.args(shard, None);
             let answer = self.run(&script::EPOCH, shard, args).await?;
             self.0.shards.confirmed(shard, answer.generation);
             Ok(())
-        }))
-        .await?;
+        }));
+        let asked = asked.await;
+        let failures = asked.iter().filter(|asked| asked.is_err()).count();
+        match first_failure(asked) {
+            Err(error) if failures == self.0.shards.count() => return Err(error),
+            Err(error) => tracing::warn!(%error, "a shard cannot be asked for its generation"),
+            Ok(()) => {}
+        }
         Ok(self.0.shards.epoch())
     }
 
@@ -301,6 +306,12 @@ async fn listen(mut heard: Subscription, shards: Arc<Shards>) {
             Heard::Gap => shards.doubt(),
         }
     }
+}
+
+/// What to answer for all shards: those that are there have done their part.
+fn first_failure<T>(results: Vec<Result<T>>) -> Result<()> {
+    let mut failures = results.into_iter().filter_map(Result::err);
+    failures.next().map_or(Ok(()), Err)
 }
 
 /// A limit in equal parts, none of them empty.

@@ -465,6 +465,31 @@ fn a_broken_connection_is_mended() {
 }
 
 #[test]
+fn a_shard_that_is_away_keeps_nothing_from_the_others() {
+    run(async {
+        let prefix = prefix();
+        // A user who may not touch the first shard.
+        let (name, keys) = (prefix.as_bytes(), format!("~{{{prefix}:1/2}}*"));
+        let rights: [&[u8]; 3] = [keys.as_bytes(), b"&*", b"+@all"];
+        let user: [&[u8]; 5] = [b"ACL", b"SETUSER", name, b"on", b">any"];
+        command(&server(), &[&[&user[..], &rights].concat()]).await;
+        let url = format!("redis://{prefix}:any@{}", server());
+        let queue = RedisQueue::builder(&url).key_prefix(&prefix).shards(2);
+        let queue = queue.connect().await.expect("the address is a Redis URL");
+        let jobs: Vec<_> = (0..40).flat_map(|_| jobs(lane(), 1, T0)).collect();
+        // As the server forgot the scripts, those that succeed need a second command.
+        command(&server(), &[&[b"SCRIPT", b"FLUSH"]]).await;
+        queue.push(&jobs, Some(T0)).await.expect_err("one is away");
+        queue.epoch().await.expect("the other one answers");
+        let claimed = claim(&queue, 40, Some(T0)).await;
+        assert!((1..40).contains(&claimed.len()), "{}", claimed.len());
+        let done: Vec<_> = claimed.iter().map(|lease| (*lease, Settle::Done)).collect();
+        queue.settle(&done, Some(T0)).await.expect("settles");
+        command(&server(), &[&[b"ACL", b"DELUSER", name]]).await;
+    });
+}
+
+#[test]
 fn a_server_that_goes_away_is_noticed_although_nobody_uses_it() {
     run(async {
         let link = Link::to(server(), true).await;
