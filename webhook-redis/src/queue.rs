@@ -136,6 +136,19 @@ impl RedisQueue {
         })
     }
 
+    /// Has a look at the shards that fail, without anybody who waits for it.
+    fn try_failing(&self) {
+        for shard in self.0.shards.to_try() {
+            let queue = self.clone();
+            tokio::spawn(async move {
+                let args = queue.args(shard, None);
+                if let Err(error) = queue.run(&script::EPOCH, shard, args).await {
+                    tracing::warn!(%error, shard, "a shard is still away");
+                }
+            });
+        }
+    }
+
     /// What waits in a shard. Counted some lanes at a time, so what changes meanwhile may be missed or counted twice.
     async fn depth_of(&self, shard: usize, now: Now) -> Result<Depth> {
         let mut depth = Depth::default();
@@ -186,6 +199,7 @@ impl Queue for RedisQueue {
     async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed> {
         let mut leases = Vec::new();
         let (mut failure, mut next_due, mut barren) = (None, None, 0);
+        self.try_failing();
         // Pinned times say nothing of when to ask: then it is every shard, now.
         let mut waiting = self.0.shards.worth_asking(now.is_some());
         while !waiting.is_empty() && leases.len() < options.limit && barren < MAX_BARREN_ROUNDS {
@@ -205,7 +219,10 @@ impl Queue for RedisQueue {
                             next_due = next_due.into_iter().chain(part.next_due).min();
                         }
                     }
-                    Err(error) => failure = Some(error),
+                    Err(error) => {
+                        self.0.shards.failed(asked.shard);
+                        failure = Some(error);
+                    }
                 }
             }
             barren += usize::from(leases.len() == before);

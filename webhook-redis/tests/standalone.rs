@@ -485,6 +485,19 @@ fn a_shard_that_is_away_keeps_nothing_from_the_others() {
         assert!((1..40).contains(&claimed.len()), "{}", claimed.len());
         let done: Vec<_> = claimed.iter().map(|lease| (*lease, Settle::Done)).collect();
         queue.settle(&done, Some(T0)).await.expect("settles");
+
+        // Claims go on without it, until it is back.
+        assert!(claim(&queue, 40, None).await.is_empty());
+        let rights: &[&[u8]] = &[b"ACL", b"SETUSER", name, b"allkeys"];
+        command(&server(), &[rights]).await;
+        let other = RedisQueue::builder(&support::url::<Standalone>()).key_prefix(&prefix);
+        let other = other.shards(2).connect().await.expect("a Redis URL");
+        push(&other, &jobs, Some(T0)).await;
+        let mut came = 0;
+        while came < 40 {
+            came += claim(&queue, 40, None).await.len();
+            tokio::task::yield_now().await;
+        }
         command(&server(), &[&[b"ACL", b"DELUSER", name]]).await;
     });
 }
