@@ -136,6 +136,19 @@ impl RedisQueue {
         })
     }
 
+    /// Has a look at the shards that fail, without anybody who waits for it.
+    fn try_failing(&self) {
+        for shard in self.0.shards.to_try() {
+            let queue = self.clone();
+            tokio::spawn(async move {
+                let args = queue.args(shard, None);
+                if let Err(error) = queue.run(&script::EPOCH, shard, args).await {
+                    tracing::warn!(%error, shard, "a shard is still away");
+                }
+            });
+        }
+    }
+
     /// What waits in a shard. Counted some lanes at a time, so what changes meanwhile may be missed or counted twice.
     async fn depth_of(&self, shard: usize, now: Now) -> Result<Depth> {
         let mut depth = Depth::default();
@@ -174,19 +187,19 @@ impl RedisQueue {
 impl Queue for RedisQueue {
     async fn push(&self, jobs: &[Job], now: Now) -> Result<()> {
         let batches = self.batches(jobs, |job| job.lane).into_iter();
-        try_join_all(batches.map(|(shard, jobs)| {
+        let pushed = join_all(batches.map(|(shard, jobs)| {
             let mut args = self.args(shard, now);
             args.jobs(&jobs);
             self.run(&script::PUSH, shard, args)
-        }))
-        .await?;
-        Ok(())
+        }));
+        first_failure(pushed.await)
     }
 
     /// Asks only shards that may have something, and shares the limit among them; so an idle claim costs nothing.
     async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed> {
         let mut leases = Vec::new();
         let (mut failure, mut next_due, mut barren) = (None, None, 0);
+        self.try_failing();
         // Pinned times say nothing of when to ask: then it is every shard, now.
         let mut waiting = self.0.shards.worth_asking(now.is_some());
         while !waiting.is_empty() && leases.len() < options.limit && barren < MAX_BARREN_ROUNDS {
@@ -206,7 +219,10 @@ impl Queue for RedisQueue {
                             next_due = next_due.into_iter().chain(part.next_due).min();
                         }
                     }
-                    Err(error) => failure = Some(error),
+                    Err(error) => {
+                        self.0.shards.failed(asked.shard);
+                        failure = Some(error);
+                    }
                 }
             }
             barren += usize::from(leases.len() == before);
@@ -237,13 +253,12 @@ impl Queue for RedisQueue {
 
     async fn settle(&self, settled: &[(Lease, Settle)], now: Now) -> Result<()> {
         let batches = self.batches(settled, |(lease, _)| lease.lane).into_iter();
-        try_join_all(batches.map(|(shard, settled)| {
+        let settled = join_all(batches.map(|(shard, settled)| {
             let mut args = self.args(shard, now);
             args.settled(&settled);
             self.run(&script::SETTLE, shard, args)
-        }))
-        .await?;
-        Ok(())
+        }));
+        first_failure(settled.await)
     }
 
     async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<()> {
@@ -265,16 +280,23 @@ impl Queue for RedisQueue {
         self.0.shards.ready().await;
     }
 
-    /// Costs nothing between losses of the connection: every script's answer tells its shard's generation.
+    /// Costs nothing between losses of the connection: every script's answer tells its shard's generation. A shard
+    /// that is away has lost nothing until it says so; all of them fail it.
     async fn epoch(&self) -> Result<u64> {
         let unconfirmed = self.0.shards.unconfirmed().into_iter();
-        try_join_all(unconfirmed.map(|shard| async move {
+        let asked = join_all(unconfirmed.map(|shard| async move {
             let args = self.args(shard, None);
             let answer = self.run(&script::EPOCH, shard, args).await?;
             self.0.shards.confirmed(shard, answer.generation);
             Ok(())
-        }))
-        .await?;
+        }));
+        let asked = asked.await;
+        let failures = asked.iter().filter(|asked| asked.is_err()).count();
+        match first_failure(asked) {
+            Err(error) if failures == self.0.shards.count() => return Err(error),
+            Err(error) => tracing::warn!(%error, "a shard cannot be asked for its generation"),
+            Ok(()) => {}
+        }
         Ok(self.0.shards.epoch())
     }
 
@@ -301,6 +323,12 @@ async fn listen(mut heard: Subscription, shards: Arc<Shards>) {
             Heard::Gap => shards.doubt(),
         }
     }
+}
+
+/// What to answer for all shards: those that are there have done their part.
+fn first_failure<T>(results: Vec<Result<T>>) -> Result<()> {
+    let mut failures = results.into_iter().filter_map(Result::err);
+    failures.next().map_or(Ok(()), Err)
 }
 
 /// A limit in equal parts, none of them empty.

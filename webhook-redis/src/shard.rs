@@ -14,6 +14,10 @@ use crate::reply::Answer;
 /// A shard is asked once a day, however long the host would have it.
 const LONGEST_SILENCE: Duration = Duration::from_secs(86_400);
 
+/// How soon a shard that failed a claim is tried again, and how seldom at last.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// The shards of a queue.
 ///
 /// An idle process asks a shard only when it has reason to: the shard said when something falls due, somebody
@@ -46,6 +50,10 @@ struct Known {
     next_due: Option<Timestamp>,
     /// When to ask again.
     ask_at: Instant,
+    /// How often it failed since it answered. While it fails, and others do not, claims go without it.
+    failures: u32,
+    /// When to try whether it still does.
+    try_at: Instant,
     /// Counts what was learnt, so that an older answer does not undo a newer one.
     version: u64,
 }
@@ -64,6 +72,8 @@ impl Shards {
             confirmed: false,
             next_due: None,
             ask_at: Instant::now(),
+            failures: 0,
+            try_at: Instant::now(),
             version: 0,
         };
         Self {
@@ -120,8 +130,11 @@ impl Shards {
         let first = state.first;
         state.first = (first + 1) % count;
         let turns = (first..count).chain(0..first);
+        let any_works = state.known.iter().any(|known| known.failures == 0);
+        let is_worth_it =
+            |known: &Known| all || (known.ask_at <= now && (known.failures == 0 || !any_works));
         turns
-            .filter(|shard| all || state.known[*shard].ask_at <= now)
+            .filter(|shard| is_worth_it(&state.known[*shard]))
             .map(|shard| Asked {
                 shard,
                 version: state.known[shard].version,
@@ -138,14 +151,37 @@ impl Shards {
             known.next_due = None;
             known.ask_at = Instant::now() + self.longest_silence;
         }
+        known.failures = 0;
         known.is_of(answer.generation);
         known.learn(answer.now, answer.next_due);
+    }
+
+    /// Takes in that a claim failed: then claims do not wait for this shard again until something else succeeds.
+    pub(crate) fn failed(&self, shard: usize) {
+        self.state().known[shard].put_off();
+    }
+
+    /// The shards that fail and are to be tried now, beside the claims; not all of them again until later.
+    pub(crate) fn to_try(&self) -> Vec<usize> {
+        let now = Instant::now();
+        let mut to_try = Vec::new();
+        for (shard, known) in self.state().known.iter_mut().enumerate() {
+            if known.failures > 0 && known.try_at <= now {
+                known.put_off();
+                to_try.push(shard);
+            }
+        }
+        to_try
     }
 
     /// Takes in what any other script learnt, and wakes the worker if there is something to claim sooner.
     pub(crate) fn heard(&self, shard: usize, answer: &Answer) {
         let mut state = self.state();
-        state.known[shard].is_of(answer.generation);
+        let known = &mut state.known[shard];
+        known.is_of(answer.generation);
+        if std::mem::take(&mut known.failures) > 0 {
+            self.wake.notify_one();
+        }
         self.learn(state, shard, answer.now, answer.next_due);
     }
 
@@ -180,6 +216,7 @@ impl Shards {
         for known in &mut self.state().known {
             known.confirmed = false;
             known.ask_at = Instant::now();
+            known.failures = 0;
             known.version += 1;
         }
         self.wake.notify_one();
@@ -188,7 +225,8 @@ impl Shards {
     /// When the next job may be due, as far as known.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let state = self.state();
-        state.known.iter().filter_map(|known| known.next_due).min()
+        let working = state.known.iter().filter(|known| known.failures == 0);
+        working.filter_map(|known| known.next_due).min()
     }
 
     /// The shards whose generation is to be confirmed.
@@ -239,6 +277,12 @@ impl Known {
         if self.generation.replace(generation) != Some(generation) {
             self.confirmed = false;
         }
+    }
+
+    fn put_off(&mut self) {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(8));
+        self.try_at = Instant::now() + pause.min(LONGEST_PAUSE);
+        self.failures += 1;
     }
 
     /// Answers whether the shard is to be asked sooner than it was.
@@ -337,6 +381,24 @@ mod tests {
         assert_eq!(asked(&shards).len(), 2);
         assert_eq!(shards.unconfirmed(), [0, 1]);
         shards.ready().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn claims_go_without_a_shard_that_fails() {
+        let shards = Shards::new("p", 2, POLL, "us");
+        shards.failed(1);
+        assert_eq!(asked(&shards), [0]);
+        for pause in [500, 1_000, 2_000, 4_000, 5_000, 5_000] {
+            assert!(shards.to_try().is_empty());
+            tokio::time::advance(Duration::from_millis(pause)).await;
+            assert_eq!(shards.to_try(), [1]);
+        }
+        shards.failed(0);
+        assert_eq!(asked(&shards).len(), 2, "there is no other to go on with");
+        shards.heard(1, &answer(Some(100)));
+        shards.ready().await;
+        assert_eq!(asked(&shards), [1]);
+        assert!(shards.to_try().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -164,7 +164,8 @@ fn more_leases_than_a_script_takes_back_end_at_once() {
 #[test]
 fn a_lane_that_becomes_ordered_is_lined_up_and_back() {
     run(async {
-        let queue = queue().await;
+        let prefix = prefix();
+        let queue = queue_of(&prefix).await;
         let lane = lane();
         let mut jobs = jobs(lane, 1_500, T0);
         // The later a job was accepted the earlier it is due.
@@ -180,8 +181,28 @@ fn a_lane_that_becomes_ordered_is_lined_up_and_back() {
         };
         jobs.iter_mut().for_each(|job| job.limits = ordered);
         push(&queue, &jobs[..1], all_due).await;
+        // The first claims line up; they do nothing else, as a script is to be short.
+        let script = claim_script(&prefix, T0 + 60 * MINUTE);
+        let script: Vec<&[u8]> = script.iter().map(Vec::as_slice).collect();
+        command(&server(), &[&script]).await;
+        let mut line = format!("{{{prefix}:0/1}}:line:").into_bytes();
+        line.extend_from_slice(lane.as_bytes());
+        let lined_up = command(&server(), &[&[b"ZCARD", &line]]).await;
+        let lined_up = lined_up
+            .lines()
+            .next()
+            .and_then(|line| line[1..].parse().ok());
+        assert!(
+            lined_up.is_some_and(|count: usize| (500..600).contains(&count)),
+            "{lined_up:?}"
+        );
         for job in &jobs[..3] {
-            let claimed = claim(&queue, 10, all_due).await;
+            let claimed = loop {
+                let claimed = claim(&queue, 10, all_due).await;
+                if !claimed.is_empty() {
+                    break claimed;
+                }
+            };
             assert_eq!(claimed.len(), 1);
             assert_eq!(claimed[0].delivery, job.delivery);
             let done = [(claimed[0], Settle::Done)];
@@ -193,6 +214,24 @@ fn a_lane_that_becomes_ordered_is_lined_up_and_back() {
             claim(&queue, 1, all_due).await[0].delivery,
             jobs[1_499].delivery
         );
+    });
+}
+
+#[test]
+fn a_lane_whose_limits_are_lost_leaves_the_ring_until_they_are_back() {
+    run(async {
+        let prefix = prefix();
+        let queue = queue_of(&prefix).await;
+        let jobs = jobs(lane(), 1, T0);
+        push(&queue, &jobs, Some(T0)).await;
+        let mut key = format!("{{{prefix}:0/1}}:lane:").into_bytes();
+        key.extend_from_slice(jobs[0].lane.as_bytes());
+        command(&server(), &[&[b"DEL", &key]]).await;
+        let options = webhook_core::ClaimOptions::new(1, MINUTE);
+        let claimed = queue.claim(options, Some(T0)).await.expect("answers");
+        assert_eq!((claimed.leases.len(), claimed.next_due), (0, None));
+        push(&queue, &jobs, Some(T0)).await;
+        assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
     });
 }
 
@@ -272,16 +311,76 @@ fn held_and_parked_jobs_cost_a_claim_nothing() {
     });
 }
 
+/// Claims as a user who may not touch the keys of `kind`: the script ends there, as it does in a cluster when they have
+/// moved to another node before the rest.
+async fn claim_without(prefix: &str, kind: &str, now: Timestamp) {
+    let shard = format!("{{{prefix}:0/1}}");
+    let patterns =
+        ["", ":turns", ":timers", ":leases", ":lanes"].map(|key| format!("~{shard}{key}"));
+    let others = [":ring:", ":lane:", ":waiting:", ":line:", ":leased:"];
+    let others = others.iter().filter(|other| **other != kind);
+    let others: Vec<_> = others.map(|other| format!("~{shard}{other}*")).collect();
+    let mut user: Vec<&[u8]> = vec![b"ACL", b"SETUSER", prefix.as_bytes(), b"on", b"nopass"];
+    user.extend([b"+@all".as_slice(), b"&*"]);
+    user.extend(patterns.iter().chain(&others).map(String::as_bytes));
+    let auth: &[&[u8]] = &[b"AUTH", prefix.as_bytes(), b"any"];
+    let eval = claim_script(prefix, now);
+    let eval: Vec<&[u8]> = eval.iter().map(Vec::as_slice).collect();
+    let reply = command(&server(), &[&user, auth, &eval]).await;
+    command(&server(), &[&[b"ACL", b"DELUSER", prefix.as_bytes()]]).await;
+    assert!(reply.starts_with("+OK\r\n+OK\r\n-"), "{reply}");
+}
+
+#[test]
+fn a_claim_that_ends_halfway_leaves_what_it_did_not_do() {
+    run(async {
+        let prefix = prefix();
+        let queue = queue_of(&prefix).await;
+        let mut leased = jobs(lane(), 1, T0);
+        leased[0].limits.max_in_flight = 1;
+        push(&queue, &leased, Some(T0)).await;
+        assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
+        claim_without(&prefix, ":leased:", T0 + MINUTE).await;
+        assert_eq!(claim(&queue, 1, Some(T0 + MINUTE)).await.len(), 1);
+
+        push(&queue, &jobs(lane(), 1, T0 + MINUTE), Some(T0)).await;
+        claim_without(&prefix, ":ring:", T0 + MINUTE).await;
+        assert_eq!(claim(&queue, 1, Some(T0 + MINUTE)).await.len(), 1);
+    });
+}
+
+#[test]
+fn a_lease_that_the_shard_forgot_does_not_count_for_ever() {
+    run(async {
+        let prefix = prefix();
+        let queue = queue_of(&prefix).await;
+        let mut jobs = jobs(lane(), 2, T0);
+        jobs.iter_mut().for_each(|job| job.limits.max_in_flight = 1);
+        push(&queue, &jobs[..1], Some(T0)).await;
+        assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
+        let leases = format!("{{{prefix}:0/1}}:leases");
+        command(&server(), &[&[b"DEL", leases.as_bytes()]]).await;
+        push(&queue, &jobs[1..], Some(T0)).await;
+        assert!(claim(&queue, 1, Some(T0)).await.is_empty());
+        assert_eq!(claim(&queue, 1, Some(T0 + MINUTE)).await.len(), 1);
+    });
+}
+
+/// A claim of ten jobs, as a command.
+fn claim_script(prefix: &str, now: Timestamp) -> Vec<Vec<u8>> {
+    let shard = format!("{{{prefix}:0/1}}");
+    let keys = ["", ":turns", ":timers", ":leases", ":lanes"].map(|key| format!("{shard}{key}"));
+    let (now, channel) = (now.as_micros().to_string(), format!("{prefix}:ready"));
+    let mut eval = vec![b"EVAL".to_vec(), CLAIM.into(), b"5".to_vec()];
+    eval.extend(keys.map(String::into_bytes));
+    eval.extend([&now, &channel, "0", "10", "60000000"].map(|arg| arg.as_bytes().to_vec()));
+    eval
+}
+
 /// How many commands a claim runs inside of its script: nobody else's come between those of a transaction.
 async fn calls_of_a_claim(prefix: &str) -> u64 {
-    let shard = format!("{{{prefix}:0/1}}");
-    let keys =
-        ["", ":turns", ":timers", ":leases", ":lanes"].map(|suffix| format!("{shard}{suffix}"));
-    let (now, channel) = (T0.as_micros().to_string(), format!("{prefix}:ready"));
-    let mut eval: Vec<&[u8]> = vec![b"EVAL", CLAIM.as_bytes(), b"5"];
-    eval.extend(keys.iter().map(String::as_bytes));
-    let args = [&now, &channel, "0", "10", "60000000"];
-    eval.extend(args.iter().map(|arg| arg.as_bytes()));
+    let eval = claim_script(prefix, T0);
+    let eval: Vec<&[u8]> = eval.iter().map(Vec::as_slice).collect();
     let stats: &[&[u8]] = &[b"INFO", b"commandstats"];
     let reply = command(&server(), &[&[b"MULTI"], stats, &eval, stats, &[b"EXEC"]]).await;
     let (before, after) = reply.split_at(reply.rfind("# Commandstats").expect("two answers"));
@@ -362,6 +461,44 @@ fn a_broken_connection_is_mended() {
         link.set_up(true);
         while queue.push(&jobs, Some(T0)).await.is_err() {}
         assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
+    });
+}
+
+#[test]
+fn a_shard_that_is_away_keeps_nothing_from_the_others() {
+    run(async {
+        let prefix = prefix();
+        // A user who may not touch the first shard.
+        let (name, keys) = (prefix.as_bytes(), format!("~{{{prefix}:1/2}}*"));
+        let rights: [&[u8]; 3] = [keys.as_bytes(), b"&*", b"+@all"];
+        let user: [&[u8]; 5] = [b"ACL", b"SETUSER", name, b"on", b">any"];
+        command(&server(), &[&[&user[..], &rights].concat()]).await;
+        let url = format!("redis://{prefix}:any@{}", server());
+        let queue = RedisQueue::builder(&url).key_prefix(&prefix).shards(2);
+        let queue = queue.connect().await.expect("the address is a Redis URL");
+        let jobs: Vec<_> = (0..40).flat_map(|_| jobs(lane(), 1, T0)).collect();
+        // As the server forgot the scripts, those that succeed need a second command.
+        command(&server(), &[&[b"SCRIPT", b"FLUSH"]]).await;
+        queue.push(&jobs, Some(T0)).await.expect_err("one is away");
+        queue.epoch().await.expect("the other one answers");
+        let claimed = claim(&queue, 40, Some(T0)).await;
+        assert!((1..40).contains(&claimed.len()), "{}", claimed.len());
+        let done: Vec<_> = claimed.iter().map(|lease| (*lease, Settle::Done)).collect();
+        queue.settle(&done, Some(T0)).await.expect("settles");
+
+        // Claims go on without it, until it is back.
+        assert!(claim(&queue, 40, None).await.is_empty());
+        let rights: &[&[u8]] = &[b"ACL", b"SETUSER", name, b"allkeys"];
+        command(&server(), &[rights]).await;
+        let other = RedisQueue::builder(&support::url::<Standalone>()).key_prefix(&prefix);
+        let other = other.shards(2).connect().await.expect("a Redis URL");
+        push(&other, &jobs, Some(T0)).await;
+        let mut came = 0;
+        while came < 40 {
+            came += claim(&queue, 40, None).await.len();
+            tokio::task::yield_now().await;
+        }
+        command(&server(), &[&[b"ACL", b"DELUSER", name]]).await;
     });
 }
 

@@ -53,6 +53,8 @@ struct Sweep {
     epoch: Option<u64>,
     /// The epoch that a refill is for.
     refilling: Option<u64>,
+    /// Whether a part of this refill was not pushed.
+    has_missed: bool,
 }
 
 impl Sweeper {
@@ -150,15 +152,19 @@ impl Engine {
         let epoch = self.queue.epoch().await?;
         if self.has_lost_jobs(epoch) {
             while !self.audit().await? {}
-            self.sweeper.state().epoch = Some(epoch);
+            let mut state = self.sweeper.state();
+            if !state.has_missed {
+                state.epoch = Some(epoch);
+            }
             return Ok(());
         }
-        self.push_expected().await?;
-        self.audit().await.map(drop)
+        let expected = self.push_expected().await;
+        self.audit().await?;
+        expected
     }
 
     /// Whether the queue is not the one that was filled. The refill begins at the start once for each loss,
-    /// and goes on from where it failed.
+    /// goes on after what failed, and begins again if anything did.
     fn has_lost_jobs(&self, epoch: u64) -> bool {
         let mut state = self.sweeper.state();
         if *state.epoch.get_or_insert(epoch) == epoch {
@@ -170,6 +176,7 @@ impl Engine {
         }
         if state.after.is_none() {
             state.next_round = None;
+            state.has_missed = false;
         }
         true
     }
@@ -196,12 +203,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Pushes one page; answers whether it was the last.
+    /// Pushes one page; answers whether it was the last. Goes on to the next one even if the push failed: a part
+    /// of the queue that is away does not keep from the rest what it forgot.
     async fn audit(&self) -> Result<bool> {
         let now = self.clock.now();
         let after = self.sweeper.state().next_page(now);
         let page = self.store.unqueued(after, PAGE).await?;
-        self.queue.push(&page, self.clock.pinned()).await?;
-        Ok(self.sweeper.state().has_pushed(&page, now))
+        let pushed = self.queue.push(&page, self.clock.pinned()).await;
+        let mut state = self.sweeper.state();
+        state.has_missed |= pushed.is_err();
+        let is_last = state.has_pushed(&page, now);
+        pushed.map(|()| is_last)
     }
 }

@@ -1,14 +1,15 @@
 //! Beside an index queue: what it forgets comes back from the store.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use uuid::Uuid;
 use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport, fast_forward};
 use webhook_core::{
-    ClaimOptions, Clock as _, Dispatcher, EndpointChange, EndpointSettings, Error, ErrorKind,
-    MemoryQueue, MemoryStore, Queue as _, Settle, Store, Timestamp,
+    ClaimOptions, Claimed, Clock as _, Depth, Dispatcher, EndpointChange, EndpointSettings, Error,
+    ErrorKind, Job, Lease, MemoryQueue, MemoryStore, Now, Queue, Settle, Store, Timestamp,
 };
 
 use crate::{DAY, create_endpoint, event};
@@ -78,6 +79,97 @@ async fn jobs_that_were_never_pushed_are_found() {
     }
     while world.dispatcher.step().await.unwrap().claimed > 0 {}
     assert_eq!(world.receiver.requests().len(), 2_500);
+}
+
+/// A queue of which the part with one lane is away.
+#[derive(Clone)]
+struct InParts {
+    queue: MemoryQueue,
+    away: Arc<Mutex<Option<Uuid>>>,
+}
+
+#[async_trait]
+impl Queue for InParts {
+    async fn push(&self, jobs: &[Job], now: Now) -> Result<(), Error> {
+        let away = *self.away.lock().unwrap();
+        let (failing, others): (Vec<_>, Vec<_>) =
+            jobs.iter().cloned().partition(|job| Some(job.lane) == away);
+        self.queue.push(&others, now).await?;
+        match failing.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Unavailable, "push")),
+        }
+    }
+
+    async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed, Error> {
+        self.queue.claim(options, now).await
+    }
+
+    async fn extend(&self, leases: &[Lease], by: Duration, now: Now) -> Result<Vec<Lease>, Error> {
+        self.queue.extend(leases, by, now).await
+    }
+
+    async fn settle(&self, settled: &[(Lease, Settle)], now: Now) -> Result<(), Error> {
+        self.queue.settle(settled, now).await
+    }
+
+    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<(), Error> {
+        self.queue.hold(lane, by, now).await
+    }
+
+    async fn release(&self, lane: Uuid) -> Result<(), Error> {
+        self.queue.release(lane).await
+    }
+
+    async fn ready(&self) {
+        self.queue.ready().await;
+    }
+
+    async fn epoch(&self) -> Result<u64, Error> {
+        self.queue.epoch().await
+    }
+
+    async fn depth(&self, now: Now) -> Result<Depth, Error> {
+        self.queue.depth(now).await
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_the_queue_that_is_away_does_not_keep_the_rest_from_being_filled() {
+    let world = indexed(ScriptedTransport::default()).await;
+    let queue = InParts {
+        queue: world.queue.clone(),
+        away: Arc::default(),
+    };
+    let dispatcher = Dispatcher::builder(world.store.clone())
+        .queue(queue.clone())
+        .transport(world.receiver.clone())
+        .clock(world.clock.clone())
+        .build()
+        .unwrap();
+    create_endpoint(&dispatcher.erase(), EndpointSettings::default()).await;
+    let later = world.clock.now() + DAY;
+    for _ in 0..1_500 {
+        let event = event().deliver_at(later);
+        dispatcher.enqueue(event).await.unwrap();
+    }
+    while parked(&world).await < 3_000 {
+        dispatcher.step().await.unwrap();
+    }
+
+    *queue.away.lock().unwrap() = Some(world.endpoint);
+    world.queue.erase();
+    for _ in 0..3 {
+        dispatcher.step().await.unwrap_err();
+    }
+    assert_eq!(parked(&world).await, 1_500);
+
+    // Two ticks, for what is left of the round and the next one: no page of it waits for another.
+    *queue.away.lock().unwrap() = None;
+    for _ in 0..2 {
+        dispatcher.step().await.unwrap();
+    }
+    assert_eq!(parked(&world).await, 3_000);
 }
 
 /// Lets a queue forget one job, and not know that it did.

@@ -7,8 +7,9 @@
 local limit, ends = tonumber(ARGV[4]), after(tonumber(ARGV[5]))
 -- How many leases are taken back, timers woken, and lanes looked at in vain.
 local STEPS = 128
--- How many jobs of a lane are lined up at once when it becomes ordered.
+-- How many jobs are lined up by one claim when their lane becomes ordered.
 local LINED_UP = 512
+local has_lined_up = false
 
 -- Greater than any that this shard has given or heard of, and not below the clock: so one that a lost shard gave,
 -- and that the store has not seen, is in the past too. If this clock is behind that of the lost shard, and only
@@ -17,15 +18,18 @@ local LINED_UP = 512
 local first_fence = max(fence + 1, clock)
 
 local granted, visited, rings = {}, {}, {}
-local leased = batch('ZADD', leases)
+local leased, ended = batch('ZADD', leases), last_batch('ZREM', leases)
 
 local function take_back(lane, deliveries)
   local jobs, found = {}, {}
   for k, entry in ipairs(call('HMGET', lane.leased, unpack(deliveries))) do
-    if entry then
+    -- One that cannot be read is forgotten: the store has it.
+    if entry and #entry == LEASED_SIZE then
       local _, sequence, due = struct.unpack(LEASED, entry)
       local n = #jobs
       jobs[n + 1], jobs[n + 2] = due, sequence .. deliveries[k]
+    end
+    if entry then
       found[#found + 1] = deliveries[k]
     end
   end
@@ -38,12 +42,9 @@ end
 
 local function take_back_expired()
   local expired = shared('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, STEPS)
-  if #expired == 0 then
-    return
-  end
-  call('ZREM', leases, unpack(expired))
   local ids, by_lane = {}, {}
   for _, member in ipairs(expired) do
+    ended[#ended + 1] = member
     local id = sub(member, 1, 16)
     if not by_lane[id] then
       by_lane[id] = {}
@@ -108,7 +109,11 @@ local function visit(lane)
   turn = turn + 1
   lane.turn = turn
   if lane.lining then
-    line_up(lane)
+    if not has_lined_up then
+      has_lined_up = true
+      line_up(lane)
+    end
+    lane.is_done = true
     return
   end
   local at, job, due = eligible_at(lane)

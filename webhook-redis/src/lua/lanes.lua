@@ -28,7 +28,7 @@ local call, max, min, sub = redis.call, math.max, math.min, string.sub
 -- 2^53: until the year 2255 a double counts every microsecond.
 local NEVER = 9007199254740992
 -- A job under a lease: fence, sequence, due, until.
-local LEASED = '>dc8dd'
+local LEASED, LEASED_SIZE = '>dc8dd', 32
 -- What a lane's limits begin with: cap, interval, tolerance, and whether it is ordered. The rest is the tenant.
 local LIMITS, LIMITS_SIZE = '>dddB', 25
 -- The most heads of a lane that are read at once.
@@ -60,18 +60,28 @@ generation = generation or state[1] or string.format('%.0f', clock)
 local fence = tonumber(state[2]) or 0
 local turn = tonumber(state[3]) or 0
 
-local batches = {}
+local batches, last_batches = {}, {}
 
 -- A command whose arguments are added until `flush` sends it, if there are any.
-local function batch(...)
+local function batch_in(list, ...)
   local command = { ... }
   command.bare = #command
-  batches[#batches + 1] = command
+  list[#list + 1] = command
   return command
 end
 
-local function flush()
-  for _, command in ipairs(batches) do
+local function batch(...)
+  return batch_in(batches, ...)
+end
+
+-- One that follows all others. While a slot moves to another node a script may end between any two commands, as the
+-- keys of a lane are there already: so what says that there is something to do goes when it has been done.
+local function last_batch(...)
+  return batch_in(last_batches, ...)
+end
+
+local function send(commands)
+  for _, command in ipairs(commands) do
     if #command > command.bare then
       shared(unpack(command))
       for i = #command, command.bare + 1, -1 do
@@ -81,7 +91,12 @@ local function flush()
   end
 end
 
-local timed, untimed = batch('ZADD', timers), batch('ZREM', timers)
+local function flush()
+  send(batches)
+  send(last_batches)
+end
+
+local timed, untimed = batch('ZADD', timers), last_batch('ZREM', timers)
 local in_turn = batch('ZADD', turns, 'NX')
 -- Lanes without jobs, and the keys of those that are to be forgotten altogether.
 local emptied, forgotten = batch('SREM', filled), batch('DEL')

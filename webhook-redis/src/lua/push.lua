@@ -3,6 +3,8 @@
 
 local known = batch('SADD', filled)
 local remembered = batch('ZADD', leases, 'NX')
+-- How many leases of a lane at its cap are looked after: of a greater cap some each time, at random.
+local LOOKED_AFTER = 8
 
 local function set_limits(lane, limits)
   if lane.limits == limits then
@@ -25,6 +27,18 @@ local function set_limits(lane, limits)
   if lane.arrival > now + lane.interval then
     lane.arrival = now + lane.interval
     call('HSET', lane.key, 'arrival', lane.arrival)
+  end
+end
+
+-- Nobody pushes what has ended in the store. So a lease of it that nobody takes back any more, as it is lost among
+-- those of the shard, would count against the cap for ever.
+local function remember_leases(lane)
+  local some = call('HRANDFIELD', lane.leased, LOOKED_AFTER, 'WITHVALUES')
+  for i = 1, #some, 2 do
+    local is_whole = #some[i + 1] == LEASED_SIZE
+    local n = #remembered
+    remembered[n + 1] = is_whole and select(4, struct.unpack(LEASED, some[i + 1])) or now
+    remembered[n + 2] = lane.id .. some[i]
   end
 end
 
@@ -70,6 +84,9 @@ local function push(lane, limits, first, last)
   end
   set_limits(lane, limits)
   add(lane, unleased_of(lane, first, last))
+  if lane.in_flight > 0 and lane.in_flight >= lane.cap then
+    remember_leases(lane)
+  end
   known[#known + 1] = lane.id
   schedule(lane)
 end
