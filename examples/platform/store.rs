@@ -35,7 +35,10 @@ pub(crate) async fn dispatcher(settings: &Settings) -> Result<Dispatcher> {
 pub(crate) async fn migrate(database: &Database) -> Result<&'static str> {
     match database {
         Database::Memory => return Ok("memory: there is nothing to migrate"),
-        Database::Sqlite(path) => drop(SqliteStore::open(path).await.map_err(refused)?),
+        Database::Sqlite(path) => {
+            let store = SqliteStore::open(path).await.map_err(refused)?;
+            store.close().await.map_err(refused)?;
+        }
         #[cfg(feature = "postgres")]
         Database::Postgres(url) => drop(PgStore::connect(url).await.map_err(refused)?),
     }

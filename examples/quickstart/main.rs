@@ -60,7 +60,8 @@ fn fail(why: &str) -> ExitCode {
 async fn run() -> Result<Summary> {
     let folder = TempFolder::create()?;
     let (mut watch, observer) = Watch::new();
-    let dispatcher = Dispatcher::builder(SqliteStore::open(folder.0.join("webhooks.db")).await?)
+    let store = SqliteStore::open(folder.0.join("webhooks.db")).await?;
+    let dispatcher = Dispatcher::builder(store.clone())
         .network_policy(loopback_only()?)
         .retry_policy(RetryPolicy::default().schedule(RETRY_AFTER))
         .observer(observer)
@@ -100,7 +101,11 @@ async fn run() -> Result<Summary> {
 
     stop.send(()).ok();
     worker.await?;
-    Summary::compare(&dispatcher, &endpoints, &events, &receivers.stop().await).await
+    let summary =
+        Summary::compare(&dispatcher, &endpoints, &events, &receivers.stop().await).await?;
+    // The folder is removed next.
+    store.close().await?;
+    Ok(summary)
 }
 
 /// A folder for the store's file, removed with it in the end.

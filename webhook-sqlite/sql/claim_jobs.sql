@@ -10,7 +10,7 @@ WHERE sequence IN (
         FROM webhook_deliveries AS head
         WHERE head.endpoint_id = lane.endpoint_id AND head.leased = 0 AND head.place <= ?
         ORDER BY head.place, head.sequence
-        LIMIT ?
+        LIMIT +?
     )
 )
 RETURNING id, endpoint_id, fence, place, sequence

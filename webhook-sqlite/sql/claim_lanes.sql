@@ -7,7 +7,7 @@ later (tenant) AS (
     SELECT (SELECT min(lane.tenant) FROM webhook_lanes AS lane WHERE lane.state = 'ready' AND lane.tenant > later.tenant)
     FROM later
     WHERE later.tenant IS NOT NULL
-    LIMIT ?2
+    LIMIT +?2
 ),
 earlier (tenant) AS (
     SELECT min(tenant) FROM webhook_lanes WHERE state = 'ready' AND tenant <= ?1
@@ -19,13 +19,13 @@ earlier (tenant) AS (
     )
     FROM earlier
     WHERE earlier.tenant IS NOT NULL
-    LIMIT ?2
+    LIMIT +?2
 ),
 turns (tenant) AS MATERIALIZED (
     SELECT tenant
     FROM (SELECT tenant FROM later UNION ALL SELECT tenant FROM earlier)
     WHERE tenant IS NOT NULL
-    LIMIT ?2
+    LIMIT +?2
 )
 SELECT
     lane.endpoint_id, lane.tenant, lane.turn, lane.held_until, lane.arrival,

@@ -1,3 +1,8 @@
+WITH delivery (
+    id, event_id, endpoint_id, replay_no, tenant, event_type, due, first_due, place, created_at, updated_at
+) AS (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))
 INSERT INTO webhook_deliveries
     (id, event_id, endpoint_id, replay_no, tenant, event_type, due, first_due, place, created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+SELECT id, event_id, endpoint_id, replay_no, tenant, event_type, due, first_due, place, created_at, updated_at
+FROM delivery
+WHERE id IS NOT NULL

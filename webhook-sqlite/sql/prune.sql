@@ -11,4 +11,4 @@ SELECT
 FROM webhook_events AS event
 WHERE event.sequence > ?1
 ORDER BY event.sequence
-LIMIT ?3
+LIMIT +?3

@@ -2,7 +2,7 @@
 WITH lease (id, fence) AS (VALUES (?, ?))
 SELECT lease.id, lease.fence
 FROM lease
-WHERE NOT EXISTS (
+WHERE lease.id IS NOT NULL AND NOT EXISTS (
     SELECT 1
     FROM webhook_deliveries AS delivery
     WHERE delivery.id = lease.id AND delivery.fence = lease.fence AND delivery.status = 'in_progress'

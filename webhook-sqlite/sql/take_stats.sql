@@ -9,6 +9,6 @@ WHERE rowid IN (
     FROM webhook_stats
     WHERE step = ?1 AND at >= (SELECT at FROM oldest) AND at < (SELECT at FROM oldest) + ?2
     ORDER BY tenant, endpoint_id
-    LIMIT ?4
+    LIMIT +?4
 )
 RETURNING at, step, tenant, endpoint_id, counts

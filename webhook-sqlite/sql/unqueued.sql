@@ -5,4 +5,4 @@ FROM webhook_deliveries AS delivery
 CROSS JOIN webhook_endpoints AS endpoint ON endpoint.id = delivery.endpoint_id
 WHERE delivery.id > ?1
 ORDER BY delivery.id
-LIMIT ?2
+LIMIT +?2

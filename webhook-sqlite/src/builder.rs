@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 
 use crate::database::Database;
@@ -19,7 +20,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
 /// More than there are statements, in all their sizes.
-const CACHED_STATEMENTS: usize = 256;
+const CACHED_STATEMENTS: usize = 512;
 /// Of the file's pages, in KiB, for each connection.
 const PAGE_CACHE: u32 = 16 * 1_024;
 /// Pages that the log gathers before they go into the file.
@@ -107,7 +108,7 @@ impl SqliteStoreBuilder {
         };
         let writer = pool(1).connect_with(options.clone()).await?;
         let readers = pool(READERS).connect_lazy_with(options.pragma("query_only", "on"));
-        self.build(writer, readers).await
+        self.build(writer, readers, false).await
     }
 
     /// Opens the store in a host's own database, so that `enqueue_in` can join its transactions.
@@ -130,27 +131,73 @@ impl SqliteStoreBuilder {
     /// # }
     /// ```
     ///
-    /// How durable it is, the pool's connections say: use WAL, `synchronous=FULL` and a busy timeout.
+    /// How durable it is, the pool's connections say: use WAL, `synchronous=FULL` and a busy timeout. What a
+    /// connection lacks of these is logged as a warning, and stays as the host wants it.
+    ///
+    /// ```
+    /// # async fn host() -> Result<(), sqlx::Error> {
+    /// use std::time::Duration;
+    /// use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+    ///
+    /// let options = SqliteConnectOptions::new()
+    ///     .filename("app.db")
+    ///     .journal_mode(SqliteJournalMode::Wal)
+    ///     .synchronous(SqliteSynchronous::Full)
+    ///     .busy_timeout(Duration::from_secs(5));
+    /// let pool = SqlitePool::connect_with(options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// When the tables cannot be migrated.
+    /// When the pool has no connection to give, or the tables cannot be migrated.
     pub async fn open_in(self, pool: SqlitePool) -> Result<SqliteStore, OpenError> {
-        self.build(pool.clone(), pool).await
+        for doubt in doubts(&mut *pool.acquire().await?).await? {
+            tracing::warn!("the host's connections to SQLite {doubt}");
+        }
+        self.build(pool.clone(), pool, true).await
     }
 
     async fn build(
         self,
         writer: SqlitePool,
         readers: SqlitePool,
+        is_hosted: bool,
     ) -> Result<SqliteStore, OpenError> {
         check_prefix(&self.prefix)?;
         migrate(&writer, &self.prefix).await?;
         Ok(SqliteStore::new(Database {
             writer,
             readers,
+            is_hosted,
             sql: Sql::new(&self.prefix),
         }))
     }
+}
+
+/// What a host may not know about its connections.
+async fn doubts(connection: &mut SqliteConnection) -> sqlx::Result<Vec<&'static str>> {
+    const FULL: i64 = 2;
+    let ask = sqlx::query_as(include_str!("../sql/open_in.sql"));
+    let (journal, synchronous, timeout): (String, i64, i64) = ask.fetch_one(connection).await?;
+    let doubts = [
+        (
+            journal != "wal",
+            "do not use WAL: who writes waits for those who read; set journal_mode=WAL",
+        ),
+        (
+            synchronous < FULL,
+            "do not sync each commit: a crash of the machine may lose accepted events; set synchronous=FULL",
+        ),
+        (
+            timeout == 0,
+            "do not wait for each other: calls fail while another connection writes; set a busy_timeout",
+        ),
+    ];
+    Ok(doubts
+        .into_iter()
+        .filter_map(|(is_so, doubt)| is_so.then_some(doubt))
+        .collect())
 }
 
 /// The prefix goes into statements as it is.
@@ -166,7 +213,36 @@ fn check_prefix(prefix: &str) -> Result<(), InvalidPrefix> {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Connection as _;
+
     use super::*;
+
+    #[test]
+    fn a_connection_is_doubted_for_each_setting_that_it_lacks() {
+        webhook_core::testing::run(async {
+            let file = std::env::temp_dir().join(format!("doubts-{}.db", std::process::id()));
+            let good = SqliteConnectOptions::new()
+                .filename(&file)
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(BUSY_TIMEOUT);
+            let extra = good.clone().synchronous(SqliteSynchronous::Extra);
+            let quick = good.clone().synchronous(SqliteSynchronous::Normal);
+            let hasty = quick.clone().busy_timeout(Duration::ZERO);
+            let worst = hasty.clone().journal_mode(SqliteJournalMode::Delete);
+            for (expected, options) in (0..).zip([good, quick, hasty, worst]) {
+                let mut connection = options.connect().await.unwrap();
+                let doubts = doubts(&mut connection).await.unwrap();
+                assert_eq!(doubts.len(), expected, "{doubts:?}");
+                connection.close().await.unwrap();
+            }
+            let mut connection = extra.connect().await.unwrap();
+            assert!(doubts(&mut connection).await.unwrap().is_empty());
+            connection.close().await.unwrap();
+            std::fs::remove_file(file).unwrap();
+        });
+    }
 
     #[test]
     fn a_prefix_is_part_of_a_name_and_nothing_else() {

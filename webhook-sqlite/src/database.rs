@@ -14,6 +14,8 @@ pub(crate) struct Database {
     /// Of one connection, unless the pool is the host's: writers would only wait for each other.
     pub(crate) writer: SqlitePool,
     pub(crate) readers: SqlitePool,
+    /// Whether the connections are the host's, to keep and to close.
+    pub(crate) is_hosted: bool,
     pub(crate) sql: Sql,
 }
 
@@ -24,6 +26,26 @@ impl Database {
 
     pub(crate) async fn write(&self) -> sqlx::Result<Write> {
         Write::begin(&self.writer).await
+    }
+
+    /// Readers first: the log goes into the file as a whole only when nobody reads it.
+    pub(crate) async fn close(&self) -> sqlx::Result<()> {
+        if self.is_hosted {
+            return Ok(());
+        }
+        self.readers.close().await;
+        let checkpointed = self.checkpoint().await;
+        self.writer.close().await;
+        match checkpointed {
+            Err(sqlx::Error::PoolClosed) => Ok(()),
+            checkpointed => checkpointed,
+        }
+    }
+
+    async fn checkpoint(&self) -> sqlx::Result<()> {
+        let mut writer = self.writer.acquire().await?;
+        let checkpoint = sqlx::query(self.sql.close.clone());
+        checkpoint.execute(&mut *writer).await.map(drop)
     }
 
     /// The pinned time, or SQLite's.

@@ -142,13 +142,9 @@ impl Shared {
         let wanted: Vec<_> = wanted.into_iter().collect();
         let bind = |query: Bound, id: &Uuid| query.bind(*id);
         let batch = &self.database.sql.events_by_id;
-        let mut events = HashMap::with_capacity(wanted.len());
-        for row in batch.run(connection, &wanted, bind, |query| query).await? {
-            match rows::event(&row) {
-                Ok(event) => drop(events.insert(event.id, Arc::new(event))),
-                Err(error) => tracing::error!(%error, "an event cannot be read"),
-            }
-        }
+        let events = batch.run(connection, &wanted, bind, |query| query).await?;
+        let events = rows::readable(&events, "event", rows::event).into_iter();
+        let events = events.map(|event| (event.id, Arc::new(event))).collect();
         Ok(Needs { events, endpoints })
     }
 
@@ -159,20 +155,31 @@ impl Shared {
         let rows = batch
             .run(&mut reader, deliveries, bind, |query| query)
             .await?;
-        rows.iter().map(rows::job).collect()
+        Ok(rows::readable(&rows, "job", rows::job))
     }
 
+    /// Reads on past what cannot be read: a page that is not full is the last.
     pub(crate) async fn unqueued(
         &self,
         after: Option<Uuid>,
         limit: usize,
     ) -> sqlx::Result<Vec<Job>> {
-        let rows = sqlx::query(self.database.sql.unqueued.clone())
-            .bind(after.unwrap_or_default())
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(&mut *self.database.read().await?)
-            .await?;
-        rows.iter().map(rows::job).collect()
+        let mut reader = self.database.read().await?;
+        let (mut jobs, mut after) = (Vec::new(), Some(after.unwrap_or_default()));
+        while let Some(last) = after
+            && jobs.len() < limit
+        {
+            let wanted = limit - jobs.len();
+            let rows = sqlx::query(self.database.sql.unqueued.clone())
+                .bind(last)
+                .bind(i64::try_from(wanted).unwrap_or(i64::MAX))
+                .fetch_all(&mut *reader)
+                .await?;
+            jobs.extend(rows::readable(&rows, "job", rows::job));
+            let last = rows.last().filter(|_| rows.len() == wanted);
+            after = last.map(|row| row.try_get("id")).transpose()?;
+        }
+        Ok(jobs)
     }
 }
 

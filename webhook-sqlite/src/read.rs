@@ -43,7 +43,7 @@ impl Shared {
     ) -> sqlx::Result<Page<Endpoint>> {
         let mut reader = self.database.read().await?;
         Select::new(&self.database.sql.endpoints, scope)
-            .page(&mut reader, page, rows::endpoint)
+            .page(&mut reader, page, "endpoint", rows::endpoint)
             .await
     }
 
@@ -78,7 +78,7 @@ impl Shared {
             .and("created_at >=", filter.since.map(Timestamp::as_micros))
             .and("created_at <", filter.until.map(Timestamp::as_micros))
             .and("0 < instr(body,", filter.text.as_deref().map(str::as_bytes))
-            .page(&mut reader, page, rows::event)
+            .page(&mut reader, page, "event", rows::event)
             .await
     }
 
@@ -116,7 +116,7 @@ impl Shared {
             .and("created_at >=", filter.since.map(Timestamp::as_micros))
             .and("created_at <", filter.until.map(Timestamp::as_micros))
             .status(filter.status)
-            .page(&mut reader, page, rows::delivery)
+            .page(&mut reader, page, "delivery", rows::delivery)
             .await
     }
 
@@ -126,12 +126,8 @@ impl Shared {
             return Ok(Vec::new());
         }
         let attempts = sqlx::query(self.database.sql.attempts.clone()).bind(id);
-        attempts
-            .fetch_all(&mut *reader)
-            .await?
-            .iter()
-            .map(rows::attempt)
-            .collect()
+        let attempts = attempts.fetch_all(&mut *reader).await?;
+        Ok(rows::readable(&attempts, "attempt", rows::attempt))
     }
 }
 
@@ -196,11 +192,12 @@ impl Select {
         Ok(())
     }
 
-    /// Newest first.
+    /// Newest first. Rows that cannot be read are missing in it, and the next page begins where it would.
     async fn page<T>(
         self,
         connection: &mut SqliteConnection,
         page: PageRequest,
+        what: &'static str,
         decode: impl Fn(&SqliteRow) -> sqlx::Result<T>,
     ) -> sqlx::Result<Page<T>> {
         let one_more = i64::try_from(page.limit)
@@ -216,7 +213,9 @@ impl Select {
         rows.truncate(page.limit);
         let last = rows.last().filter(|_| has_more);
         let next = last.map(|row| row.try_get("id")).transpose()?;
-        let items = rows.iter().map(decode).collect::<Result<_, _>>()?;
-        Ok(Page { items, next })
+        Ok(Page {
+            items: rows::readable(&rows, what, decode),
+            next,
+        })
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
 use webhook_core::backend::{AttemptRow, EndpointRow};
 use webhook_core::{
     Attempt, DEFAULT_MAX_IN_FLIGHT, Delivery, Endpoint, Event, EventType, Idempotency, Job,
@@ -15,6 +16,22 @@ use webhook_core::{
 };
 
 use crate::error::corrupt;
+
+/// Those of these rows that can be read: one that cannot must not keep the others back.
+pub(crate) fn readable<T>(
+    rows: &[SqliteRow],
+    what: &'static str,
+    decode: impl Fn(&SqliteRow) -> sqlx::Result<T>,
+) -> Vec<T> {
+    let decode = |row: &SqliteRow| {
+        let log = |error| {
+            let id: Option<Uuid> = row.try_get("id").ok();
+            tracing::error!(what, ?id, %error, "a row cannot be read, and is left out");
+        };
+        decode(row).map_err(log).ok()
+    };
+    rows.iter().filter_map(decode).collect()
+}
 
 pub(crate) fn time(row: &SqliteRow, column: &str) -> sqlx::Result<Timestamp> {
     row.try_get(column).map(Timestamp::from_micros)

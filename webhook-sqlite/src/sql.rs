@@ -1,4 +1,6 @@
 //! The statements, one file each.
+//!
+//! A limit is `+?`: SQLite parses a statement anew at each run if its limit is a parameter and nothing else.
 
 use std::sync::Arc;
 
@@ -19,19 +21,29 @@ pub(crate) fn with_prefix(text: &str, prefix: &str) -> SqlStr {
 
 /// A statement over many rows: its file has one tuple after `VALUES`, which is repeated for each row.
 ///
-/// There is a text for 1, 2, 4, … rows, and a list is cut into these sizes. So each is prepared once on a
-/// connection, and a list costs few statements: sqlx takes longer to start one than SQLite for a row.
-pub(crate) struct Batch([SqlStr; SIZES]);
+/// There is a text for 1, 2, 4, … rows, and a list that is between two sizes is filled up with tuples of NULL,
+/// which every such statement passes over. So each text is prepared once on a connection, and a list is one
+/// statement, or few: sqlx takes longer to start one than SQLite for a row.
+pub(crate) struct Batch {
+    sizes: [SqlStr; SIZES],
+    columns: usize,
+}
 
-const SIZES: usize = 7;
+const SIZES: usize = 8;
 
 impl Batch {
+    /// The most rows of one statement.
+    const MOST: usize = 1 << (SIZES - 1);
+
     fn new(text: &str, prefix: &str) -> Self {
         let (start, end) = tuple(text).unwrap_or_default();
-        Self(std::array::from_fn(|size| {
-            let tuples = vec![&text[start..end]; 1 << size].join(", ");
+        let tuple = &text[start..end];
+        let sizes = std::array::from_fn(|size| {
+            let tuples = vec![tuple; 1 << size].join(", ");
             with_prefix(&[&text[..start], &tuples, &text[end..]].concat(), prefix)
-        }))
+        });
+        let columns = tuple.matches('?').count();
+        Self { sizes, columns }
     }
 
     /// Runs it over `rows`. `bind` binds a row's tuple, `bind_rest` what stands after the tuples. Returns
@@ -44,13 +56,13 @@ impl Batch {
         bind_rest: impl Fn(Bound) -> Bound,
     ) -> sqlx::Result<Vec<SqliteRow>> {
         let mut results = Vec::new();
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let size = (rest.len().ilog2() as usize).min(SIZES - 1);
-            let (chunk, after) = rest.split_at(1 << size);
-            let query = chunk.iter().fold(sqlx::query(self.0[size].clone()), &bind);
+        for chunk in rows.chunks(Self::MOST) {
+            let size = chunk.len().next_power_of_two();
+            let text = self.sizes[size.ilog2() as usize].clone();
+            let query = chunk.iter().fold(sqlx::query(text), &bind);
+            let missing = (size - chunk.len()) * self.columns;
+            let query = (0..missing).fold(query, |query, _| query.bind(None::<i64>));
             results.extend(bind_rest(query).fetch_all(&mut *connection).await?);
-            rest = after;
         }
         Ok(results)
     }
@@ -82,7 +94,7 @@ macro_rules! statements {
             #[cfg(test)]
             fn all(&self) -> Vec<(&'static str, SqlStr)> {
                 let one = [$(($one_file, self.$one.clone()),)*];
-                let many = [$(($many_file, &self.$many.0),)*];
+                let many = [$(($many_file, &self.$many.sizes),)*];
                 let many = many.iter().flat_map(|(file, sizes)| sizes.iter().map(|it| (*file, it.clone())));
                 one.into_iter().chain(many).collect()
             }
@@ -100,6 +112,7 @@ statements! {
         last_sequence: "../sql/last_sequence.sql",
         unqueued: "../sql/unqueued.sql",
         ping: "../sql/ping.sql",
+        close: "../sql/close.sql",
         insert_endpoint: "../sql/insert_endpoint.sql",
         insert_lane: "../sql/insert_lane.sql",
         update_endpoint: "../sql/update_endpoint.sql",
@@ -164,9 +177,13 @@ mod tests {
     #[test]
     fn each_row_gets_a_tuple() {
         let batch = Batch::new("WITH a (b) AS (VALUES (?, ?)) SELECT max(b, ?)", "x_");
-        assert_eq!(batch.0[0], "WITH a (b) AS (VALUES (?, ?)) SELECT max(b, ?)");
+        assert_eq!(batch.columns, 2);
         assert_eq!(
-            batch.0[1],
+            batch.sizes[0],
+            "WITH a (b) AS (VALUES (?, ?)) SELECT max(b, ?)"
+        );
+        assert_eq!(
+            batch.sizes[1],
             "WITH a (b) AS (VALUES (?, ?), (?, ?)) SELECT max(b, ?)"
         );
     }
@@ -184,6 +201,7 @@ mod tests {
                     .unwrap();
                 for (file, sql) in Sql::new(prefix).all() {
                     assert!(prefix == PLACEHOLDER || !sql.as_str().contains(PLACEHOLDER));
+                    assert!(!sql.as_str().contains("LIMIT ?"), "{file}");
                     if let Err(error) = connection.prepare(sql).await {
                         panic!("{file}: {error}");
                     }

@@ -82,6 +82,31 @@ impl SqliteStore {
         }))
     }
 
+    /// Closes the file: waits for the calls that are under way, moves what the log holds into the file, and
+    /// closes the connections. Unless another process has it open, the file is then alone and complete, to be
+    /// copied, moved or deleted.
+    ///
+    /// End [`Dispatcher::run`](webhook_core::Dispatcher::run) before. Later calls, also of clones, fail as
+    /// unavailable. Closing twice is no error. In a host's own database
+    /// ([`open_in`](SqliteStoreBuilder::open_in)) this does nothing: that pool is the host's to close.
+    ///
+    /// A store that is only dropped loses nothing either: what was accepted is in the file or in the log beside
+    /// it, where whoever opens the file next finds it.
+    ///
+    /// ```
+    /// # async fn host(store: webhook_sqlite::SqliteStore) -> Result<(), Box<dyn std::error::Error>> {
+    /// store.close().await?;
+    /// std::fs::rename("webhooks.db", "webhooks-old.db")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the log cannot be moved into the file. The connections are closed, and the log stays.
+    pub async fn close(&self) -> Result<()> {
+        self.0.database.close().await.map_err(failed("close"))
+    }
+
     /// Deletes the events that were accepted before `older_than`, with their deliveries and attempts, unless
     /// one of the deliveries is unfinished or ended later. Returns how many events it deleted.
     ///

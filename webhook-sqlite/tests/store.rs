@@ -4,17 +4,22 @@
 mod support;
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 use sqlx::{Connection as _, Row as _};
+use uuid::Uuid;
 use webhook_core::testing::{ScriptedTransport, endpoint_for, event_for, run};
 use webhook_core::{
-    ClaimOptions, DeliveryStatus, Dispatcher, EndReason, Endpoint, EndpointSettings, ErrorKind,
-    Event, Job, Lease, NewEvent, Next, OnConflict, Record, Scope, Store, Timestamp, TxStore,
-    Verdict,
+    Attempt, ClaimOptions, DeliveryFilter, DeliveryStatus, Dispatcher, EndReason, Endpoint,
+    EndpointSettings, ErrorKind, Event, EventFilter, HeaderLog, Job, Lease, NewEvent, Next,
+    OnConflict, Outcome, Page, PageRequest, Record, Recorded, Scope, Store, Timestamp,
+    TransportErrorKind, TxStore, Verdict,
 };
 use webhook_sqlite::{OpenError, SqliteStore};
 
@@ -347,6 +352,232 @@ fn what_cannot_be_read_ends_as_a_dead_letter_and_keeps_nothing_back() {
             };
             assert_eq!(end, expected);
         }
+    });
+}
+
+#[test]
+fn a_job_that_cannot_be_read_does_not_end_the_queues_refill() {
+    run(async {
+        let folder = Folder::new();
+        let store = SqliteStore::open(folder.file()).await.unwrap();
+        endpoint(&store, "default", EndpointSettings::default()).await;
+        let mut jobs = enqueue(&store, "default", 7).await;
+        jobs.sort_by_key(|job| job.delivery);
+        let mut connection = connect(&folder).await;
+        for spoilt in [1, 2, 6] {
+            let spoil = sqlx::query("UPDATE webhook_deliveries SET tenant = ' ' WHERE id = ?");
+            let spoil = spoil.bind(jobs[spoilt].delivery);
+            spoil.execute(&mut connection).await.unwrap();
+        }
+        let ids = |jobs: &[Job]| jobs.iter().map(|job| job.delivery).collect::<Vec<_>>();
+        let all = ids(&jobs);
+        let good = [all[0], all[3], all[4], all[5]];
+        let first = ids(&store.unqueued(None, 2).await.unwrap());
+        assert_eq!(
+            first,
+            good[..2],
+            "a page that is not full would be the last"
+        );
+        let second = ids(&store.unqueued(Some(first[1]), 2).await.unwrap());
+        assert_eq!(second, good[2..]);
+        let last = store.unqueued(Some(second[1]), 2).await.unwrap();
+        assert!(last.is_empty(), "{last:?}");
+        assert_eq!(ids(&store.jobs(&all).await.unwrap()), good);
+    });
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_missing_in_its_list_and_takes_no_other_along() {
+    const SPOIL: [&str; 5] = [
+        "UPDATE webhook_endpoints SET settings = '{\"filter\": 8}' WHERE id = ?1",
+        "UPDATE webhook_endpoints SET secrets = x'00' WHERE id = ?1",
+        "UPDATE webhook_events SET event_type = ' ' WHERE id = ?1",
+        "UPDATE webhook_deliveries SET last_error = 'of a later version' WHERE id = ?1",
+        "UPDATE webhook_attempts SET request_headers = x'ff' WHERE delivery_id = ?1 AND number = 1",
+    ];
+    run(async {
+        let folder = Folder::new();
+        let store = SqliteStore::open(folder.file()).await.unwrap();
+        for _ in 0..3 {
+            endpoint(&store, "default", EndpointSettings::default()).await;
+        }
+        enqueue(&store, "default", 2).await;
+        let tried = fail_twice(&store).await;
+        let before = Lists::of(&store, tried).await;
+        let [newest, newer, oldest] = before.endpoints[..] else {
+            panic!("{before:?}")
+        };
+        let other = before.deliveries.iter().copied().find(|it| *it != tried);
+        let other = other.unwrap();
+        let ids = [newest, newer, before.events[0], other, tried];
+        let mut connection = connect(&folder).await;
+        for (spoil, id) in SPOIL.into_iter().zip(ids) {
+            let spoilt = sqlx::query(spoil).bind(id).execute(&mut connection).await;
+            assert_eq!(spoilt.unwrap().rows_affected(), 1, "{spoil}");
+        }
+
+        let after = Lists::of(&store, tried).await;
+        assert_eq!(after.endpoints, [oldest]);
+        assert_eq!(after.events, before.events[1..]);
+        assert!(!after.deliveries.contains(&other));
+        assert_eq!(after.deliveries.len(), before.deliveries.len() - 1);
+        assert_eq!((before.attempts, after.attempts), (2, 1));
+        let error = store.endpoint(&Scope::All, newest).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        let deleted = store.delete_endpoint(&Scope::All, newest, Some(T0)).await;
+        assert!(deleted.unwrap());
+    });
+}
+
+/// Attempts a delivery twice, which stays live.
+async fn fail_twice(store: &SqliteStore) -> Uuid {
+    let attempt = Arc::new(Attempt {
+        started_at: T0,
+        duration: Duration::ZERO,
+        first_byte: None,
+        request_headers: HeaderLog::default(),
+        outcome: Outcome::Failed(TransportErrorKind::Timeout),
+    });
+    let mut tried = Uuid::nil();
+    for _ in 0..2 {
+        // The others are leased from the first time on.
+        let lease = claim(store, 10).await[0];
+        let record = Record {
+            lease,
+            attempt: Some(Arc::clone(&attempt)),
+            next: Next::RetryAfter(Duration::ZERO),
+            disable: None,
+        };
+        store.record(&[record], Some(T0)).await.unwrap();
+        tried = lease.delivery;
+    }
+    tried
+}
+
+/// What the lists show, by id.
+#[derive(Debug)]
+struct Lists {
+    endpoints: Vec<Uuid>,
+    events: Vec<Uuid>,
+    deliveries: Vec<Uuid>,
+    /// Of one delivery.
+    attempts: usize,
+}
+
+impl Lists {
+    async fn of(store: &SqliteStore, tried: Uuid) -> Self {
+        let all = Scope::All;
+        let (events, deliveries) = (EventFilter::default(), DeliveryFilter::default());
+        Self {
+            endpoints: walk(|page| store.endpoints(&all, page), |it| it.id).await,
+            events: walk(|page| store.events(&all, &events, page), |it| it.id).await,
+            deliveries: walk(|page| store.deliveries(&all, &deliveries, page), |it| it.id).await,
+            attempts: store.attempts(&all, tried).await.unwrap().len(),
+        }
+    }
+}
+
+/// Reads a list to its end, one row a page.
+async fn walk<T, F>(list: impl Fn(PageRequest) -> F, id: impl Fn(&T) -> Uuid) -> Vec<Uuid>
+where
+    F: Future<Output = webhook_core::Result<Page<T>>>,
+{
+    let (mut ids, mut next) = (Vec::new(), Some(PageRequest::first(1)));
+    while let Some(request) = next {
+        let page = list(request).await.unwrap();
+        ids.extend(page.items.iter().map(&id));
+        next = page.next.map(|before| PageRequest {
+            before: Some(before),
+            limit: 1,
+        });
+    }
+    ids
+}
+
+#[test]
+fn a_list_of_any_length_is_stored_in_order_and_once() {
+    run(async {
+        let folder = Folder::new();
+        let store = SqliteStore::open(folder.file()).await.unwrap();
+        let wide = EndpointSettings {
+            max_in_flight: Some(1_000),
+            ..Default::default()
+        };
+        endpoint(&store, "default", wide).await;
+        // Sizes that there is a statement for, and those between.
+        for count in [1, 2, 3, 5, 63, 64, 65, 127, 128, 129, 300] {
+            let jobs = enqueue(&store, "default", count).await;
+            assert!(jobs.is_sorted_by_key(|job| job.sequence));
+            let jobs: Vec<_> = jobs.iter().map(|job| job.delivery).collect();
+            let leases = claim(&store, 1_000).await;
+            let claimed: Vec<_> = leases.iter().map(|lease| lease.delivery).collect();
+            assert_eq!(claimed, jobs);
+            let ended = |lease: &Lease| Record {
+                lease: *lease,
+                attempt: None,
+                next: Next::Succeeded,
+                disable: None,
+            };
+            let records: Vec<_> = leases.iter().map(ended).collect();
+            let recorded = store.record(&records, Some(T0)).await.unwrap();
+            assert!(recorded.iter().all(|one| *one == Recorded::Written));
+        }
+        assert!(store.unqueued(None, 10).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_closed_store_is_one_file_with_all_in_it() {
+    run(async {
+        let folder = Folder::new();
+        let store = SqliteStore::open(folder.file()).await.unwrap();
+        endpoint(&store, "default", EndpointSettings::default()).await;
+        store.ping().await.unwrap();
+        let clone = store.clone();
+        let under_way = tokio::spawn(async move { enqueue(&clone, "default", 3).await });
+        tokio::task::yield_now().await;
+        store.close().await.unwrap();
+        assert_eq!(under_way.await.unwrap().len(), 3);
+
+        let files = std::fs::read_dir(folder.file().parent().unwrap()).unwrap();
+        let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        assert_eq!(files, [folder.file()], "the log is in the file");
+        store.close().await.unwrap();
+        let error = store.ping().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let again = SqliteStore::open(folder.file()).await.unwrap();
+        assert_eq!(again.unqueued(None, 10).await.unwrap().len(), 3);
+    });
+}
+
+#[test]
+fn a_hosts_pool_stays_open_and_says_what_it_lacks() {
+    run(async {
+        let folder = Folder::new();
+        let options = SqliteConnectOptions::new()
+            .filename(folder.file())
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Delete)
+            .synchronous(SqliteSynchronous::Full);
+        let pool = SqlitePool::connect_with(options).await.unwrap();
+        let log = folder.file().with_extension("log");
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(File::create(&log).map(Arc::new).unwrap());
+        let guard = tracing::subscriber::set_default(subscriber.finish());
+        let store = SqliteStore::builder().open_in(pool.clone()).await.unwrap();
+        drop(guard);
+        let log = std::fs::read_to_string(log).unwrap();
+        assert!(
+            log.contains("WARN") && log.contains("journal_mode=WAL"),
+            "{log}"
+        );
+        assert!(
+            !log.contains("synchronous") && !log.contains("timeout"),
+            "{log}"
+        );
+        store.close().await.unwrap();
+        store.ping().await.unwrap();
+        assert!(!pool.is_closed());
     });
 }
 
