@@ -7,8 +7,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use http::HeaderMap;
 use webhook_delivery::testing::{endpoint_for, event_for, run};
 use webhook_delivery::{
-    ClaimOptions, EndpointSettings, MemoryStore, OnConflict, Queue, Secret, Settle, SignRequest,
-    Signer, StandardWebhooks, Store, Timestamp,
+    ClaimOptions, EndpointSettings, InsertOptions, MemoryStore, OnConflict, Queue, Secret, Settle,
+    SignRequest, Signer, StandardWebhooks, Store, Timestamp,
 };
 
 const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
@@ -105,7 +105,7 @@ async fn insert(store: &MemoryStore, tenant: &str, count: usize) -> webhook_deli
         .map(|_| event_for(tenant, "load.test", "1", NOW))
         .collect();
     store
-        .insert_events(&events, OnConflict::Skip, Some(NOW))
+        .insert_events(&events, &InsertOptions::new(OnConflict::Skip), Some(NOW))
         .await
         .map(drop)
 }

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use webhook_delivery::{
-    Builder, Dispatcher, EndpointSettings, NetworkPolicy, NewEndpoint, NewEvent, Notice,
-    RetryPolicy, Store,
+    Builder, Dispatcher, NetworkPolicy, NewEndpoint, NewEvent, Notice, RetryPolicy, Store,
 };
 
 use crate::report::{Latency, Round, Spent};
@@ -107,14 +106,8 @@ impl Engine {
             in_flight: usize::try_from(options.in_flight())?,
         };
         let (dispatcher, kept) = store::build(options, settings).await?;
-        let settings = EndpointSettings {
-            max_in_flight: Some(u32::try_from(options.in_flight())?),
-            ..Default::default()
-        };
-        dispatcher
-            .endpoints()
-            .create(NewEndpoint::new(sink.url().parse()?).settings(settings))
-            .await?;
+        let endpoint = NewEndpoint::new(sink.url().parse()?);
+        dispatcher.endpoints().create(endpoint).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         let worker = dispatcher.clone();
         let worker =
@@ -186,6 +179,7 @@ impl Configure for Settings {
         let dispatcher = builder
             .network_policy(policy)
             .max_in_flight(self.in_flight)
+            .max_in_flight_per_endpoint(u32::try_from(self.in_flight)?)
             .retry_policy(RetryPolicy::default())
             .observer(move |notice: &Notice<'_>| self.count.hear(notice))
             .build()?;

@@ -166,7 +166,7 @@ impl FromStr for StateReason {
 /// learns it anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneLimits {
-    /// At most so many jobs leased at once, over all processes.
+    /// At most so many jobs leased at once, over all processes; [`u32::MAX`] where the endpoint sets no cap.
     pub max_in_flight: u32,
     /// At most so many jobs claimed in a time, over all processes.
     pub rate: Option<RateLimit>,
@@ -174,13 +174,10 @@ pub struct LaneLimits {
     pub ordered: bool,
 }
 
-/// The cap of a lane whose endpoint sets none.
-pub const DEFAULT_MAX_IN_FLIGHT: u32 = 32;
-
 impl Default for LaneLimits {
     fn default() -> Self {
         Self {
-            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            max_in_flight: u32::MAX,
             rate: None,
             ordered: false,
         }
@@ -228,7 +225,7 @@ impl Endpoint {
             max_in_flight: if ordered {
                 1
             } else {
-                self.settings.max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT)
+                self.settings.max_in_flight.unwrap_or(u32::MAX)
             },
             rate: self.settings.rate_limit,
             ordered,

@@ -13,8 +13,8 @@ use crate::event::Event;
 use crate::queue::{Job, Lease, Queue};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
-    Changed, DeliveryFilter, EventFilter, Insertion, Loaded, OnConflict, Record, Recorded, Store,
-    TxStore,
+    Changed, DeliveryFilter, EventFilter, InsertOptions, Insertion, Loaded, Record, Recorded,
+    Store, TxStore,
 };
 use crate::tenant::{Page, PageRequest, Scope};
 use crate::time::Now;
@@ -29,9 +29,9 @@ macro_rules! forward_store {
                 <$inner as Store>::queue(self)
             }
 
-            async fn insert_events(&self, events: &[Event], on_conflict: OnConflict, now: Now) -> Result<Insertion> {
+            async fn insert_events(&self, events: &[Event], options: &InsertOptions, now: Now) -> Result<Insertion> {
                 $(self.$before("insert_events").await?;)?
-                <$inner as Store>::insert_events(self, events, on_conflict, now).await
+                <$inner as Store>::insert_events(self, events, options, now).await
             }
 
             async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {

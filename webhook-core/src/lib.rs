@@ -38,8 +38,8 @@ pub use dispatcher::{
     EnqueueError, Events, MAX_BATCH, ManageError, Step,
 };
 pub use endpoint::{
-    DEFAULT_MAX_IN_FLIGHT, Endpoint, EndpointSecret, EndpointSettings, EndpointState,
-    InvalidSetting, InvalidState, LaneLimits, NewEndpoint, RateLimit, StateReason,
+    Endpoint, EndpointSecret, EndpointSettings, EndpointState, InvalidSetting, InvalidState,
+    LaneLimits, NewEndpoint, RateLimit, StateReason,
 };
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use event::{Event, EventType, Idempotency, InvalidEvent, NewEvent};
@@ -70,8 +70,8 @@ pub use stats::{
     StatsRow, StatsTier,
 };
 pub use store::{
-    Changed, DeliveryFilter, EventFilter, Inserted, Insertion, Loaded, OnConflict, Record,
-    Recorded, Store, TxStore, Verdict, Work,
+    Changed, ClaimNew, DeliveryFilter, EventFilter, InsertOptions, Inserted, Insertion, Loaded,
+    NewClaim, OnConflict, Record, Recorded, Store, TxStore, Verdict, Work,
 };
 pub use tenant::{InvalidTenant, Page, PageRequest, Scope, Tenant};
 pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};

@@ -42,21 +42,37 @@ pub struct Lease {
     pub until: Timestamp,
 }
 
-/// How many jobs a claim may take, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How many jobs a claim may take, of which lanes, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClaimOptions {
     /// The most jobs.
     pub limit: usize,
     /// How long the leases last.
     pub lease: Duration,
+    /// The most jobs of a lane that is not among `rooms`.
+    pub room: u32,
+    /// The most jobs of each of these lanes: what this process has to do with them already, or knows of them.
+    pub rooms: Vec<(Uuid, u32)>,
 }
 
 impl ClaimOptions {
-    /// At most `limit` jobs, owned for `lease`.
+    /// At most `limit` jobs, owned for `lease`, of any lanes.
     #[must_use]
     pub fn new(limit: usize, lease: Duration) -> Self {
-        Self { limit, lease }
+        Self {
+            limit,
+            lease,
+            room: u32::MAX,
+            rooms: Vec::new(),
+        }
+    }
+
+    /// At most `room` jobs of each lane, but of those in `rooms` as many as they say.
+    #[must_use]
+    pub fn rooms(mut self, room: u32, rooms: Vec<(Uuid, u32)>) -> Self {
+        (self.room, self.rooms) = (room, rooms);
+        self
     }
 }
 
@@ -66,7 +82,7 @@ pub struct Claimed {
     /// The jobs that are now owned, at most the limit.
     pub leases: Vec<Lease>,
     /// If there were none: when the next may be, as far as the queue can tell without effort. Due times,
-    /// ends of holds and of leases count; a lane at its cap does not. Fewer than the limit does not mean
+    /// ends of holds and of leases count; a lane at its cap, or without room, does not. Fewer than the limit does not mean
     /// that nothing more is due.
     pub next_due: Option<Timestamp>,
 }
@@ -99,7 +115,8 @@ pub struct Depth {
 ///
 /// The contract, which `queue_conformance!` checks:
 /// - **A lane has a time before which it is not eligible, and a cap on what is in flight.** A claim never
-///   takes a job before its due time, nor from a lane that is held, over its rate, or at its cap.
+///   takes a job before its due time, nor from a lane that is held, over its rate, or at its cap, nor more
+///   of a lane than the [claimer has room for](ClaimOptions::rooms).
 /// - **Fair.** A claim goes round the tenants, then round a tenant's eligible lanes, one job at a time.
 /// - **Exclusive.** Of concurrent claims, one gets a job; the fence of a lease is greater than that of
 ///   every earlier lease of the delivery, and than the job's own.

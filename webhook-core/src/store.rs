@@ -25,6 +25,48 @@ pub enum OnConflict {
     Abort,
 }
 
+/// How events are inserted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InsertOptions {
+    /// What a conflict of one means for the others.
+    pub on_conflict: OnConflict,
+    /// Deliveries that the caller would attempt at once.
+    pub claim: Vec<ClaimNew>,
+    /// How long their leases last.
+    pub lease: Duration,
+}
+
+impl InsertOptions {
+    /// Claims nothing.
+    #[must_use]
+    pub fn new(on_conflict: OnConflict) -> Self {
+        Self {
+            on_conflict,
+            claim: Vec::new(),
+            lease: Duration::ZERO,
+        }
+    }
+
+    /// Claims new deliveries in the same transaction, for `lease`.
+    #[must_use]
+    pub fn claim(mut self, claim: Vec<ClaimNew>, lease: Duration) -> Self {
+        (self.claim, self.lease) = (claim, lease);
+        self
+    }
+}
+
+/// New deliveries of one endpoint to claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimNew {
+    /// The endpoint.
+    pub endpoint: Uuid,
+    /// Its version that the claimer knows. If it is another by now, nothing is claimed.
+    pub version: i64,
+    /// The most deliveries, the first ones.
+    pub room: u32,
+}
+
 /// What an insert did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Insertion {
@@ -32,6 +74,19 @@ pub struct Insertion {
     pub events: Vec<Inserted>,
     /// The deliveries that were made, in any order.
     pub jobs: Vec<Job>,
+    /// Those of them that were claimed, in any order.
+    pub claimed: Vec<NewClaim>,
+}
+
+/// A new delivery that was claimed as it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewClaim {
+    /// The place of its event in the insert.
+    pub event: usize,
+    /// The place of its job in [`Insertion::jobs`].
+    pub job: usize,
+    /// The claim.
+    pub lease: Lease,
 }
 
 /// What became of one event of an insert.
@@ -89,6 +144,9 @@ pub struct Record {
     pub next: Next,
     /// Disables the endpoint, in the same transaction.
     pub disable: Option<StateReason>,
+    /// Holds the lane for so long, in the same transaction, as [`Queue::hold`] does. An index queue is told
+    /// afterwards.
+    pub hold: Option<Duration>,
 }
 
 /// Whether a record was accepted.
@@ -163,12 +221,16 @@ pub trait Store: Send + Sync {
     /// Stores events and one delivery for each of the tenant's enabled or paused endpoints that accepts
     /// the event's type, in one transaction.
     ///
+    /// Of the deliveries that are due at once, it claims what [`InsertOptions::claim`] asks for, as
+    /// [`Queue::claim`] and `load` would: with a fence, a lease, and `in_progress`. But only of enabled
+    /// endpoints whose lane is neither limited, ordered nor held. It may claim fewer, or none.
+    ///
     /// # Errors
     /// When nothing was stored, or it is unknown whether it was; the same call may be repeated.
     async fn insert_events(
         &self,
         events: &[Event],
-        on_conflict: OnConflict,
+        options: &InsertOptions,
         now: Now,
     ) -> Result<Insertion>;
 

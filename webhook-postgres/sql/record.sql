@@ -3,7 +3,7 @@
 -- $1 now or null, then arrays of one element an outcome: $2 delivery, $3 fence, $4 status, $5 end reason,
 -- $6 µs until the retry, $7 last error, $8 reason to disable the endpoint; of the attempt, if there was
 -- one: $9 started_at, $10 duration, $11 first_byte, $12 request_headers, $13 status, $14 error_kind,
--- $15 response_headers, $16 response_body, $17 truncated.
+-- $15 response_headers, $16 response_body, $17 truncated; $18 how long the lane is held, in µs, or null.
 WITH clock AS MATERIALIZED (
     SELECT coalesce($1::timestamptz, now()) AS now
 ),
@@ -12,11 +12,11 @@ input AS MATERIALIZED (
     FROM unnest(
         $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
         $9::timestamptz[], $10::bigint[], $11::bigint[], $12::bytea[], $13::smallint[],
-        $14::text[], $15::bytea[], $16::bytea[], $17::boolean[]
+        $14::text[], $15::bytea[], $16::bytea[], $17::boolean[], $18::bigint[]
     ) AS input (
         id, fence, status, end_reason, retry_after, last_error, disable, started_at, duration,
         first_byte, request_headers, response_status, error_kind, response_headers, response_body,
-        truncated
+        truncated, hold
     )
 ),
 retried AS (
@@ -68,6 +68,18 @@ logged AS (
     FROM written
     JOIN input ON input.id = written.id AND input.fence = written.fence
     WHERE input.started_at IS NOT NULL
+),
+held AS (
+    INSERT INTO webhook.lane_state AS state (endpoint_id, held_until)
+    SELECT written.endpoint_id, max(clock.now + input.hold * interval '1 microsecond')
+    FROM written
+    JOIN input ON input.id = written.id AND input.fence = written.fence
+    CROSS JOIN clock
+    WHERE input.hold IS NOT NULL
+    GROUP BY written.endpoint_id
+    ORDER BY written.endpoint_id
+    ON CONFLICT (endpoint_id) DO UPDATE SET
+        held_until = greatest(state.held_until, excluded.held_until), version = state.version + 1
 ),
 disabled AS (
     UPDATE webhook.endpoints AS endpoint

@@ -7,7 +7,9 @@ use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row};
 use tokio::time::timeout;
 use uuid::Uuid;
-use webhook_core::{Event, Inserted, Insertion, Now, OnConflict};
+use webhook_core::{
+    Event, InsertOptions, Inserted, Insertion, Job, Lease, NewClaim, Now, OnConflict,
+};
 
 use crate::column::{At, at, id_prefix, micros};
 use crate::job::job;
@@ -18,20 +20,24 @@ pub(crate) const KEY_WINDOW: Duration = Duration::from_secs(24 * 3_600);
 
 /// Where the columns of a job begin in what `insert_events_keyed` answers.
 const FIRST_OF_JOB: usize = 3;
+/// How many columns a job has.
+const AFTER_JOB: usize = 10;
 
 impl Shared {
     pub(crate) async fn insert_events(
         &self,
         events: &[Event],
-        on_conflict: OnConflict,
+        options: &InsertOptions,
         now: Now,
     ) -> sqlx::Result<Insertion> {
-        match on_conflict {
-            OnConflict::Abort if has_keys(events) => self.insert_together(events, now).await,
+        match options.on_conflict {
+            OnConflict::Abort if has_keys(events) => {
+                self.insert_together(events, options, now).await
+            }
             // One statement is its own transaction, without the round trips of another.
             OnConflict::Abort | OnConflict::Skip => {
                 let mut connection = self.pool.acquire().await?;
-                let insert = self.insert_events_in(&mut connection, events, now);
+                let insert = self.insert_events_in(&mut connection, events, options, now);
                 let inserted = timeout(PATIENCE, insert).await;
                 answered(inserted, connection)
             }
@@ -39,9 +45,14 @@ impl Shared {
     }
 
     /// All of the events, or none if the key of one stands for something else.
-    async fn insert_together(&self, events: &[Event], now: Now) -> sqlx::Result<Insertion> {
+    async fn insert_together(
+        &self,
+        events: &[Event],
+        options: &InsertOptions,
+        now: Now,
+    ) -> sqlx::Result<Insertion> {
         let mut tx = self.pool.begin().await?;
-        let mut insertion = self.insert_events_in(&mut tx, events, now).await?;
+        let mut insertion = self.insert_events_in(&mut tx, events, options, now).await?;
         let is_conflict = |one: &Inserted| matches!(one, Inserted::Conflict(_));
         if insertion.events.iter().any(is_conflict) {
             insertion.jobs.clear();
@@ -56,20 +67,36 @@ impl Shared {
         &self,
         connection: &mut PgConnection,
         events: &[Event],
+        options: &InsertOptions,
         now: Now,
     ) -> sqlx::Result<Insertion> {
         if has_keys(events) {
             return self.insert_keyed(connection, events, now).await;
         }
-        let query = bind(self.sql.insert_events.query(), events, now);
+        let claim = &options.claim;
+        let query = bind(self.sql.insert_events.query(), events, now)
+            .bind(claim.iter().map(|new| new.endpoint).collect::<Vec<_>>())
+            .bind(claim.iter().map(|new| new.version).collect::<Vec<_>>())
+            .bind(
+                claim
+                    .iter()
+                    .map(|new| i64::from(new.room))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(micros(options.lease));
         let rows = query.fetch_all(connection).await?;
-        Ok(Insertion {
+        let mut insertion = Insertion {
             events: vec![Inserted::New; events.len()],
-            jobs: rows
-                .iter()
-                .map(|row| job(row, 0))
-                .collect::<sqlx::Result<_>>()?,
-        })
+            jobs: Vec::with_capacity(rows.len()),
+            claimed: Vec::new(),
+        };
+        for (place, row) in rows.iter().enumerate() {
+            let job = job(row, 0)?;
+            let claimed = claimed(row, place, &job)?;
+            insertion.claimed.extend(claimed);
+            insertion.jobs.push(job);
+        }
+        Ok(insertion)
     }
 
     async fn insert_keyed(
@@ -90,7 +117,7 @@ impl Shared {
         let rows = query.fetch_all(connection).await?;
         let mut insertion = Insertion {
             events: vec![Inserted::New; events.len()],
-            jobs: Vec::new(),
+            ..Insertion::default()
         };
         for row in &rows {
             let place = usize::try_from(row.try_get::<i64, _>(0)? - 1).unwrap_or(usize::MAX);
@@ -103,6 +130,25 @@ impl Shared {
         }
         Ok(insertion)
     }
+}
+
+/// The claim that the row of a job is, if it is one.
+fn claimed(row: &PgRow, place: usize, job: &Job) -> sqlx::Result<Option<NewClaim>> {
+    let Some(event) = row.try_get::<Option<i64>, _>(AFTER_JOB)? else {
+        return Ok(None);
+    };
+    let At(until) = row.try_get(AFTER_JOB + 1)?;
+    let lease = Lease {
+        delivery: job.delivery,
+        lane: job.lane,
+        fence: 1,
+        until,
+    };
+    Ok(Some(NewClaim {
+        event: usize::try_from(event - 1).unwrap_or(usize::MAX),
+        job: place,
+        lease,
+    }))
 }
 
 /// What an event's key stands for.

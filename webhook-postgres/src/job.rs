@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
-use webhook_core::{DEFAULT_MAX_IN_FLIGHT, Job, LaneLimits, RateLimit, Tenant};
+use webhook_core::{Job, LaneLimits, RateLimit, Tenant};
 
 use crate::column::At;
 
@@ -24,7 +24,7 @@ pub(crate) fn job(row: &PgRow, first: usize) -> sqlx::Result<Job> {
         limits: LaneLimits {
             max_in_flight: max_in_flight
                 .and_then(|cap| u32::try_from(cap).ok())
-                .unwrap_or(DEFAULT_MAX_IN_FLIGHT),
+                .unwrap_or(u32::MAX),
             rate,
             ordered: row.try_get(first + 9)?,
         },

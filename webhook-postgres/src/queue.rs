@@ -13,10 +13,8 @@ use sqlx::postgres::PgRow;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
-use webhook_core::backend::InFlight;
 use webhook_core::{
-    ClaimOptions, Claimed, DEFAULT_MAX_IN_FLIGHT, Depth, Job, Lease, Now, Queue, Result, Settle,
-    Timestamp,
+    ClaimOptions, Claimed, Depth, Job, Lease, Now, Queue, Result, Settle, Timestamp,
 };
 
 use crate::column::{At, at, micros};
@@ -46,8 +44,6 @@ pub(crate) struct PgQueue(Arc<Shared>);
 /// Where a process's claims stand.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
-    /// Jobs under way in this process, for the cap of lanes that have none of their own.
-    in_flight: InFlight,
     /// The tenant after which the round goes on; the first if empty.
     tenant: String,
     /// Where it goes on in tenants with many lanes; in the order of the round.
@@ -103,7 +99,7 @@ impl PgQueue {
         self.0.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn claim_or_wake(&self, options: ClaimOptions, now: Now) -> sqlx::Result<Claimed> {
+    async fn claim_or_wake(&self, options: &ClaimOptions, now: Now) -> sqlx::Result<Claimed> {
         // Two at a time would only be in each other's way.
         let _turn = self.0.claiming.lock().await;
         if let Some(next_due) = self.still_dry(now) {
@@ -162,7 +158,7 @@ impl PgQueue {
     }
 
     /// Claims, and if that brings nothing, sees what has become due. Answers also whether something is ready.
-    async fn look(&self, options: ClaimOptions, now: Now) -> sqlx::Result<(Claimed, bool)> {
+    async fn look(&self, options: &ClaimOptions, now: Now) -> sqlx::Result<(Claimed, bool)> {
         let mut woken = None;
         if self.round().dry.is_some() {
             // One statement tells that there is still nothing.
@@ -197,7 +193,7 @@ impl PgQueue {
     /// Claims part after part of the round, until there is something or it is complete.
     async fn claim_round(
         &self,
-        options: ClaimOptions,
+        options: &ClaimOptions,
         now: Now,
     ) -> sqlx::Result<(Vec<Lease>, Option<Timestamp>)> {
         let starts_at_first = self.round().is_at_first();
@@ -220,18 +216,19 @@ impl PgQueue {
         Ok((Vec::new(), next_eligible))
     }
 
-    async fn claim_part(&self, options: ClaimOptions, now: Now) -> sqlx::Result<Part> {
+    async fn claim_part(&self, options: &ClaimOptions, now: Now) -> sqlx::Result<Part> {
         let shared = &self.0;
         let query = {
-            let mut round = self.round();
-            let (busy, room) = round.busy(now);
+            let round = self.round();
+            let rooms = options.rooms.iter();
+            let (busy, rooms): (Vec<_>, Vec<_>) =
+                rooms.map(|(lane, room)| (*lane, integer(*room))).unzip();
             let (tenants, lanes) = round.cursors();
             let limit = i32::try_from(options.limit).unwrap_or(i32::MAX);
-            let cap = i32::try_from(DEFAULT_MAX_IN_FLIGHT).unwrap_or(i32::MAX);
             let query = shared.sql.claim.query();
             let query = query.bind(at(now)).bind(limit).bind(micros(options.lease));
             let query = query.bind(round.tenant.clone()).bind(tenants).bind(lanes);
-            query.bind(busy).bind(room).bind(cap)
+            query.bind(busy).bind(rooms).bind(integer(options.room))
         };
         let row = only(shared.rows(query).await?)?;
         let mut round = self.round();
@@ -239,7 +236,6 @@ impl PgQueue {
         let leases = leases(&row)?;
         let At(now) = row.try_get("now")?;
         round.last_claim = Some(now);
-        round.in_flight.begin(&leases, options.lease, now);
         let next_eligible: Option<At> = row.try_get("next_eligible")?;
         Ok(Part {
             leases,
@@ -333,15 +329,6 @@ impl Round {
         cursors.map(|(name, lane)| (name.clone(), *lane)).unzip()
     }
 
-    /// The lanes with jobs under way here, and how many more of each are wanted.
-    fn busy(&mut self, now: Now) -> (Vec<Uuid>, Vec<i32>) {
-        let now = now.or(self.last_claim).unwrap_or(Timestamp::EPOCH);
-        let cap = usize::try_from(DEFAULT_MAX_IN_FLIGHT).unwrap_or(usize::MAX);
-        let room = self.in_flight.room(cap, now).into_iter();
-        room.map(|(lane, room)| (lane, i32::try_from(room).unwrap_or(i32::MAX)))
-            .unzip()
-    }
-
     /// Moves on to the next part; answers whether this was the last.
     fn go_on(&mut self, row: &PgRow) -> sqlx::Result<bool> {
         let tenant: Option<String> = row.try_get("tenant_cursor")?;
@@ -356,6 +343,10 @@ impl Round {
         self.tenant = until;
         Ok(self.is_at_first())
     }
+}
+
+fn integer(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 /// The row of a statement that always answers one.
@@ -390,7 +381,7 @@ impl Queue for PgQueue {
     }
 
     async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed> {
-        self.claim_or_wake(options, now)
+        self.claim_or_wake(&options, now)
             .await
             .map_err(failed("claim"))
     }
@@ -431,7 +422,6 @@ impl Queue for PgQueue {
             // Each makes a place.
             round.dry = round.dry.filter(|dry| !dry.is_blocked);
             for (lease, settle) in settled {
-                round.in_flight.end(lease);
                 if let Settle::Unused(by) = settle {
                     unused.push((*lease, *by));
                 }

@@ -50,7 +50,8 @@ impl Shared {
             .bind(of(&attempts, |it| {
                 bytes(it, |it| it.response_body.as_ref())
             }))
-            .bind(of(&attempts, |it| it.as_ref().map(|it| it.truncated)));
+            .bind(of(&attempts, |it| it.as_ref().map(|it| it.truncated)))
+            .bind(of(records, |it| it.hold.map(micros)));
         let rows = self.rows(query).await?;
         let written = rows
             .iter()

@@ -14,9 +14,9 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use uuid::Uuid;
 use webhook_core::{
-    Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Insertion, Job,
-    Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded, Result, Rollup,
-    Scope, StatsQuery, StatsRow, Store, TxStore,
+    Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, InsertOptions,
+    Insertion, Job, Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded,
+    Result, Rollup, Scope, StatsQuery, StatsRow, Store, TxStore,
 };
 
 use crate::connect::{ConnectError, PgStoreBuilder};
@@ -133,16 +133,18 @@ impl Store for PgStore {
     async fn insert_events(
         &self,
         events: &[Event],
-        on_conflict: OnConflict,
+        options: &InsertOptions,
         now: Now,
     ) -> Result<Insertion> {
-        let mut inserted = self.0.insert_events(events, on_conflict, now).await;
+        let mut inserted = self.0.insert_events(events, options, now).await;
         if inserted.as_ref().is_err_and(is_misplaced) {
-            inserted = self.0.insert_events(events, on_conflict, now).await;
+            inserted = self.0.insert_events(events, options, now).await;
         }
         let inserted = inserted.map_err(failed("insert_events"))?;
-        self.0.news.tell();
-        self.0.announce();
+        if inserted.claimed.len() < inserted.jobs.len() {
+            self.0.news.tell();
+            self.0.announce();
+        }
         Ok(inserted)
     }
 
@@ -288,7 +290,8 @@ impl TxStore for PgStore {
         events: &[Event],
         now: Now,
     ) -> Result<Insertion> {
-        let inserted = self.0.insert_events_in(tx, events, now).await;
+        let options = InsertOptions::new(OnConflict::Skip);
+        let inserted = self.0.insert_events_in(tx, events, &options, now).await;
         self.0.news.expect_commit();
         self.0.announce_commit();
         inserted.map_err(failed("insert_events_in"))

@@ -10,8 +10,8 @@ use common::{Schema, new_name, pool};
 use sqlx::postgres::PgListener;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
-    ClaimOptions, EndpointSettings, ErrorKind, Lease, NewEvent, OnConflict, RateLimit, Scope,
-    Settle, Store, Timestamp, TxStore,
+    ClaimOptions, EndpointSettings, ErrorKind, InsertOptions, Lease, NewEvent, OnConflict,
+    RateLimit, Scope, Settle, Store, Timestamp, TxStore,
 };
 use webhook_postgres::PgStore;
 
@@ -30,7 +30,7 @@ async fn enqueue(store: &PgStore, count: usize) {
     let event = |n: usize| event_for("default", "a", &n.to_string(), T0);
     let events: Vec<_> = (0..count).map(event).collect();
     let stored = store
-        .insert_events(&events, OnConflict::Skip, Some(T0))
+        .insert_events(&events, &InsertOptions::new(OnConflict::Skip), Some(T0))
         .await;
     stored.expect("events are stored");
 }
@@ -333,7 +333,7 @@ fn a_check_of_a_table_is_not_tried_again() {
         let events = [event_for("default", "a", "1", T0)];
         let refused = schema
             .store
-            .insert_events(&events, OnConflict::Skip, Some(T0))
+            .insert_events(&events, &InsertOptions::new(OnConflict::Skip), Some(T0))
             .await;
         let refused = refused.expect_err("the host's rule holds");
         assert_eq!(refused.kind(), ErrorKind::Rejected);

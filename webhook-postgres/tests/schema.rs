@@ -11,8 +11,8 @@ use webhook_core::testing::{
 };
 use webhook_core::{
     ClaimOptions, Delivery, DeliveryFilter, DeliveryStatus, Dispatcher, EndReason,
-    EndpointSettings, NewEndpoint, NewEvent, OnConflict, PageRequest, RetryPolicy, Scope, Store,
-    Timestamp,
+    EndpointSettings, InsertOptions, NewEndpoint, NewEvent, OnConflict, PageRequest, RetryPolicy,
+    Scope, Store, Timestamp,
 };
 use webhook_postgres::{ConnectError, PgStore};
 
@@ -173,7 +173,7 @@ fn partitions_are_made_ahead_and_dropped_by_retention() {
         let event = event_for("default", "a", "1", now);
         let events = std::slice::from_ref(&event);
         store
-            .insert_events(events, OnConflict::Skip, Some(now))
+            .insert_events(events, &InsertOptions::new(OnConflict::Skip), Some(now))
             .await
             .expect("stored");
         let in_default: i64 = schema

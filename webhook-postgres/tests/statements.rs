@@ -88,7 +88,7 @@ const HOT: [(&str, &str); 6] = [
          array_fill(1::bigint, ARRAY[128]), array_fill(''::bytea, ARRAY[128]), \
          array_fill(200::smallint, ARRAY[128]), array_fill(NULL::text, ARRAY[128]), \
          array_fill(''::bytea, ARRAY[128]), array_fill(''::bytea, ARRAY[128]), \
-         array_fill(false, ARRAY[128])",
+         array_fill(false, ARRAY[128]), array_fill(NULL::bigint, ARRAY[128])",
     ),
     (
         "settle",

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
     Changed, Delivery, DeliveryFilter, Endpoint, EndpointSettings, ErrorKind, Event, EventFilter,
-    OnConflict, Page, PageRequest, Result, Scope, Store, Timestamp,
+    InsertOptions, OnConflict, Page, PageRequest, Result, Scope, Store, Timestamp,
 };
 
 const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
@@ -22,7 +22,7 @@ async fn with_events(count: usize) -> Schema {
     let events: Vec<_> = (0..count).map(event).collect();
     let stored = schema
         .store
-        .insert_events(&events, OnConflict::Skip, Some(T0))
+        .insert_events(&events, &InsertOptions::new(OnConflict::Skip), Some(T0))
         .await;
     stored.expect("stored");
     schema

@@ -121,19 +121,38 @@ impl RedisQueue {
         &self,
         asked: Asked,
         limit: usize,
-        lease: Duration,
+        options: &ClaimOptions,
+        rooms: &[(Uuid, u32)],
         now: Now,
     ) -> Result<Part> {
         let mut args = self.args(asked.shard, now);
         args.int(limit.min(MAX_BATCH));
-        args.span(lease);
-        let answer = self.ask(&script::CLAIM, asked.shard, args).await?;
-        self.0.shards.claimed(asked, &answer);
+        args.span(options.lease);
+        args.int(options.room);
+        args.rooms(rooms);
+        let mut answer = self.ask(&script::CLAIM, asked.shard, args).await?;
+        let (leases, is_short) =
+            granted(std::mem::take(&mut answer.result)).map_err(|error| broken("claim", error))?;
+        if is_short {
+            self.0.shards.passed_over(asked, &answer, rooms);
+        } else {
+            self.0.shards.claimed(asked, &answer);
+        }
+        let next_due = answer.next_due.filter(|_| !is_short);
         Ok(Part {
-            next_due: answer.next_due,
-            has_more: answer.next_due.is_some_and(|due| due <= answer.now),
-            leases: granted(answer.result).map_err(|error| broken("claim", error))?,
+            next_due,
+            has_more: next_due.is_some_and(|due| due <= answer.now),
+            leases,
         })
+    }
+
+    /// The rooms of each shard's lanes. After what was claimed in one go, fewer.
+    fn rooms_by_shard(&self, rooms: &HashMap<Uuid, u32>) -> Vec<Vec<(Uuid, u32)>> {
+        let mut by_shard = vec![Vec::new(); self.0.shards.count()];
+        for (lane, room) in rooms {
+            by_shard[self.0.shards.of(*lane)].push((*lane, *room));
+        }
+        by_shard
     }
 
     /// Has a look at the shards that fail, without anybody who waits for it.
@@ -199,19 +218,28 @@ impl Queue for RedisQueue {
     async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed> {
         let mut leases = Vec::new();
         let (mut failure, mut next_due, mut barren) = (None, None, 0);
+        let mut rooms: HashMap<Uuid, u32> = options.rooms.iter().copied().collect();
         self.try_failing();
+        self.0
+            .shards
+            .unblock(|lane| rooms.get(&lane).is_none_or(|room| *room > 0));
         // Pinned times say nothing of when to ask: then it is every shard, now.
         let mut waiting = self.0.shards.worth_asking(now.is_some());
         while !waiting.is_empty() && leases.len() < options.limit && barren < MAX_BARREN_ROUNDS {
             let before = leases.len();
             let shares = shares(options.limit - before, waiting.len());
             let asked: Vec<_> = waiting.drain(..shares.len()).collect();
-            let claims = asked.iter().zip(shares);
-            let claims =
-                claims.map(|(asked, share)| self.claim_from(*asked, share, options.lease, now));
+            let by_shard = self.rooms_by_shard(&rooms);
+            let claims = asked.iter().zip(shares).map(|(asked, share)| {
+                self.claim_from(*asked, share, &options, &by_shard[asked.shard], now)
+            });
             for (asked, claimed) in asked.iter().zip(join_all(claims).await) {
                 match claimed {
                     Ok(part) => {
+                        for lease in &part.leases {
+                            let room = rooms.entry(lease.lane).or_insert(options.room);
+                            *room = room.saturating_sub(1);
+                        }
                         leases.extend(part.leases);
                         if part.has_more {
                             waiting.push(*asked);
@@ -338,9 +366,10 @@ fn shares(limit: usize, count: usize) -> Vec<usize> {
     (0..count).map(|n| each + usize::from(n < rest)).collect()
 }
 
-/// The leases that a claim answers.
-fn granted(result: Vec<Reply>) -> Result<Vec<Lease>, UnexpectedReply> {
-    let [ends, fence, granted]: [Reply; 3] = result.try_into().map_err(|_| UnexpectedReply)?;
+/// The leases that a claim answers, and whether there are fewer because lanes were passed over.
+fn granted(result: Vec<Reply>) -> Result<(Vec<Lease>, bool), UnexpectedReply> {
+    let [ends, fence, granted, is_short]: [Reply; 4] =
+        result.try_into().map_err(|_| UnexpectedReply)?;
     let until = ends.time()?.ok_or(UnexpectedReply)?;
     let (granted, rest) = granted.bytes()?.as_chunks::<32>();
     if !rest.is_empty() {
@@ -355,7 +384,8 @@ fn granted(result: Vec<Reply>) -> Result<Vec<Lease>, UnexpectedReply> {
             until,
         })
     };
-    (fence.int()?..).zip(granted).map(lease).collect()
+    let leases = (fence.int()?..).zip(granted).map(lease);
+    Ok((leases.collect::<Result<_, _>>()?, is_short.int()? > 0))
 }
 
 /// Those of the leases that still stood, with their new end.
@@ -438,6 +468,19 @@ impl Args {
         self.uuid(lease.lane);
         self.uuid(lease.delivery);
         self.int(lease.fence);
+    }
+
+    /// Lanes, and how many jobs of each.
+    fn rooms(&mut self, rooms: &[(Uuid, u32)]) {
+        let room = |(lane, room): &(Uuid, u32)| {
+            let room = u16::try_from(*room).unwrap_or(u16::MAX).to_be_bytes();
+            lane.as_bytes()
+                .iter()
+                .copied()
+                .chain(room)
+                .collect::<Vec<_>>()
+        };
+        self.0.push(rooms.iter().flat_map(room).collect());
     }
 
     /// Leases and how they end, lane by lane.

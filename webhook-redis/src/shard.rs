@@ -17,6 +17,9 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(86_400);
 /// How soon a shard that failed a claim is tried again, and how seldom at last.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a shard is left alone that holds only lanes of which this process has no room for more, unless it hears of
+/// others or room comes free.
+const BLOCKED_PAUSE: Duration = Duration::from_secs(1);
 
 /// The shards of a queue.
 ///
@@ -50,6 +53,8 @@ struct Known {
     next_due: Option<Timestamp>,
     /// When to ask again.
     ask_at: Instant,
+    /// The lanes that the last claim may have passed over.
+    blocked: Vec<Uuid>,
     /// How often it failed since it answered. While it fails, and others do not, claims go without it.
     failures: u32,
     /// When to try whether it still does.
@@ -72,6 +77,7 @@ impl Shards {
             confirmed: false,
             next_due: None,
             ask_at: Instant::now(),
+            blocked: Vec::new(),
             failures: 0,
             try_at: Instant::now(),
             version: 0,
@@ -151,9 +157,35 @@ impl Shards {
             known.next_due = None;
             known.ask_at = Instant::now() + self.longest_silence;
         }
+        known.blocked.clear();
         known.failures = 0;
         known.is_of(answer.generation);
         known.learn(answer.now, answer.next_due);
+    }
+
+    /// Takes in that a claim left only lanes of which there is no room here for more: asking again is of use when
+    /// there is, or when something else is announced.
+    pub(crate) fn passed_over(&self, asked: Asked, answer: &Answer, rooms: &[(Uuid, u32)]) {
+        let mut state = self.state();
+        let known = &mut state.known[asked.shard];
+        if known.version == asked.version {
+            known.next_due = None;
+            known.ask_at = Instant::now() + BLOCKED_PAUSE.min(self.longest_silence);
+        }
+        let full = rooms.iter().filter(|(_, room)| *room == 0);
+        known.blocked = full.map(|(lane, _)| *lane).collect();
+        known.failures = 0;
+        known.is_of(answer.generation);
+    }
+
+    /// Has those shards asked again that hold lanes of which there is room for more now.
+    pub(crate) fn unblock(&self, has_room: impl Fn(Uuid) -> bool) {
+        for known in &mut self.state().known {
+            if known.blocked.iter().any(|lane| has_room(*lane)) {
+                known.blocked.clear();
+                known.ask_at = Instant::now();
+            }
+        }
     }
 
     /// Takes in that a claim failed: then claims do not wait for this shard again until something else succeeds.

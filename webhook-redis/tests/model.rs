@@ -135,7 +135,11 @@ impl Both {
 
     async fn claim(&mut self) {
         let (options, now) = (ClaimOptions::new(1_000, LEASE), Some(self.now));
-        let mut memory = self.memory.claim(options, now).await.expect("claims");
+        let mut memory = self
+            .memory
+            .claim(options.clone(), now)
+            .await
+            .expect("claims");
         let mut redis = self.redis.claim(options, now).await.expect("claims");
         assert_eq!(redis.next_due, memory.next_due);
         memory.leases.sort_by_key(|lease| lease.delivery);

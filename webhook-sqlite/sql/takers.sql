@@ -1,6 +1,7 @@
 -- The endpoints of these tenants that may accept an event.
 WITH wanted (tenant) AS (VALUES (?))
-SELECT endpoint.tenant, endpoint.id, endpoint.version
+SELECT endpoint.tenant, endpoint.id, endpoint.version, lane.held_until
 FROM wanted
 CROSS JOIN webhook_endpoints AS endpoint ON endpoint.tenant = wanted.tenant
+CROSS JOIN webhook_lanes AS lane ON lane.endpoint_id = endpoint.id
 WHERE endpoint.state <> 'disabled'

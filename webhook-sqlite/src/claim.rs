@@ -29,6 +29,7 @@ impl Shared {
         let now = self.database.now(&mut tx, now).await?;
         self.expire(&mut tx, now).await?;
         let mut leases = Vec::new();
+        let mut rooms = Rooms::new(&options);
         let (mut look, mut seen) = (options.limit.clamp(*LOOK.start(), *LOOK.end()), 0);
         let mut next_due = None;
         while leases.len() < options.limit {
@@ -37,7 +38,7 @@ impl Shared {
                 break;
             }
             self.wake_due(&mut tx, look, now).await?;
-            let lanes = self.ready_lanes(&mut tx, look).await?;
+            let lanes = self.ready_lanes(&mut tx, look, &rooms).await?;
             if lanes.is_empty() {
                 let next = sqlx::query(self.database.sql.next_due.clone());
                 next_due = optional_time(&next.fetch_one(&mut *tx).await?, "at")?;
@@ -47,7 +48,10 @@ impl Shared {
             look = (look * 2).min(*LOOK.end());
             let limit = options.limit - leases.len();
             let until = now + options.lease;
-            leases.extend(self.claim_from(&mut tx, lanes, limit, until, now).await?);
+            let claimed = self.claim_from(&mut tx, lanes, &rooms, limit, until, now);
+            let claimed = claimed.await?;
+            rooms.take(&claimed);
+            leases.extend(claimed);
         }
         let next_due = next_due.filter(|_| leases.is_empty());
         tx.commit().await?;
@@ -79,12 +83,20 @@ impl Shared {
         Ok(())
     }
 
-    /// The lanes whose turn it is, tenant by tenant.
-    async fn ready_lanes(&self, tx: &mut SqliteConnection, most: usize) -> sqlx::Result<Vec<Lane>> {
+    /// The lanes whose turn it is and of which there is room for more, tenant by tenant.
+    async fn ready_lanes(
+        &self,
+        tx: &mut SqliteConnection,
+        most: usize,
+        rooms: &Rooms,
+    ) -> sqlx::Result<Vec<Lane>> {
         let last = self.last_tenant().clone();
+        let full = rooms.full();
         let rows = sqlx::query(self.database.sql.claim_lanes.clone())
             .bind(&last)
             .bind(most as i64)
+            .bind((most + full.len()) as i64)
+            .bind(as_json(&full))
             .fetch_all(tx)
             .await?;
         let mut lanes: Vec<_> = rows.iter().map(lane).collect::<Result<_, _>>()?;
@@ -99,6 +111,7 @@ impl Shared {
         &self,
         tx: &mut SqliteConnection,
         lanes: Vec<Lane>,
+        rooms: &Rooms,
         limit: usize,
         until: Timestamp,
         now: Timestamp,
@@ -106,15 +119,18 @@ impl Shared {
         let (mut eligible, mut turns) = (Vec::new(), Vec::new());
         for lane in lanes {
             match lane.standing(now) {
-                Standing::Ready(room) => eligible.push((lane, room)),
+                Standing::Ready(room) => {
+                    let room = room.min(rooms.of(lane.endpoint_id));
+                    eligible.push((lane, room));
+                }
                 standing => turns.push((lane, standing)),
             }
         }
-        let rooms: Vec<_> = eligible
+        let shared: Vec<_> = eligible
             .iter()
             .map(|(lane, room)| (&*lane.tenant, *room))
             .collect();
-        let (shares, last) = share(&rooms, limit);
+        let (shares, last) = share(&shared, limit);
         if let Some(last) = last {
             *self.last_tenant() = last.to_owned();
         }
@@ -198,6 +214,47 @@ impl Shared {
             .await?;
         Ok(())
     }
+}
+
+/// How many more jobs of each lane a claim takes.
+struct Rooms {
+    known: HashMap<Uuid, usize>,
+    other: usize,
+}
+
+impl Rooms {
+    fn new(options: &ClaimOptions) -> Self {
+        let known = options.rooms.iter();
+        Self {
+            known: known.map(|(lane, room)| (*lane, *room as usize)).collect(),
+            other: options.room as usize,
+        }
+    }
+
+    fn of(&self, lane: Uuid) -> usize {
+        self.known.get(&lane).copied().unwrap_or(self.other)
+    }
+
+    fn take(&mut self, leases: &[Lease]) {
+        for lease in leases {
+            let room = self.known.entry(lease.lane).or_insert(self.other);
+            *room = room.saturating_sub(1);
+        }
+    }
+
+    fn full(&self) -> Vec<Uuid> {
+        let full = self.known.iter().filter(|(_, room)| **room == 0);
+        full.map(|(lane, _)| *lane).collect()
+    }
+}
+
+/// A list as one argument: of each, 32 digits.
+fn as_json(lanes: &[Uuid]) -> String {
+    let quoted: Vec<_> = lanes
+        .iter()
+        .map(|lane| format!("\"{}\"", lane.simple()))
+        .collect();
+    format!("[{}]", quoted.join(","))
 }
 
 fn lane(row: &SqliteRow) -> sqlx::Result<Lane> {

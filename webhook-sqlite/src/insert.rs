@@ -8,8 +8,8 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row, SqlStr};
 use uuid::Uuid;
 use webhook_core::{
-    Endpoint, Event, Idempotency, Inserted, Insertion, Job, LaneLimits, Now, OnConflict, Timestamp,
-    delivery_id,
+    DeliveryStatus, Endpoint, EndpointState, Event, Idempotency, InsertOptions, Inserted,
+    Insertion, Job, LaneLimits, Lease, NewClaim, Now, OnConflict, Timestamp, delivery_id,
 };
 
 use crate::error::corrupt;
@@ -20,12 +20,16 @@ use crate::store::Shared;
 /// How long an idempotency key stands for its event.
 pub(crate) const KEY_WINDOW: Duration = Duration::from_secs(24 * 3_600);
 
+/// The fence of a delivery that is claimed as it is made.
+const FIRST_FENCE: i64 = 1;
+
 /// An endpoint that may accept an event.
 pub(crate) struct Taker {
     id: Uuid,
     /// `None` if it cannot be read: what it accepts is unknown, so it gets every event. Each becomes a dead
     /// letter that can be replayed; events that were never fanned out could not.
     pub(crate) endpoint: Option<Arc<Endpoint>>,
+    held_until: Timestamp,
 }
 
 /// A delivery to be stored.
@@ -33,6 +37,14 @@ pub(crate) struct NewDelivery<'a> {
     pub(crate) event: &'a Event,
     pub(crate) replay_no: u32,
     pub(crate) job: Job,
+    /// The end of the lease under which it begins.
+    pub(crate) leased_until: Option<Timestamp>,
+}
+
+/// What an insert may still claim of each endpoint, by its version.
+struct Rooms {
+    rooms: HashMap<(Uuid, i64), u32>,
+    until: Timestamp,
 }
 
 /// What an idempotency key stands for.
@@ -46,11 +58,11 @@ impl Shared {
     pub(crate) async fn insert_events(
         &self,
         events: &[Event],
-        on_conflict: OnConflict,
+        options: &InsertOptions,
         now: Now,
     ) -> sqlx::Result<Insertion> {
         let mut tx = self.database.write().await?;
-        let insertion = self.insert(&mut tx, events, on_conflict, now).await?;
+        let insertion = self.insert(&mut tx, events, options, now).await?;
         tx.commit().await?;
         Ok(insertion)
     }
@@ -62,16 +74,17 @@ impl Shared {
         events: &[Event],
         now: Now,
     ) -> sqlx::Result<Insertion> {
+        let options = InsertOptions::new(OnConflict::Skip);
         if host.is_in_transaction() {
             // Unlike our own, sqlx's savepoint also ends when this future is dropped.
             let mut tx = host.begin().await?;
-            let insertion = self.insert(&mut tx, events, OnConflict::Skip, now).await?;
+            let insertion = self.insert(&mut tx, events, &options, now).await?;
             tx.commit().await?;
             return Ok(insertion);
         }
         // A transaction that sqlx did not begin.
         run(host, "SAVEPOINT webhook_insert").await?;
-        let inserted = self.insert(host, events, OnConflict::Skip, now).await;
+        let inserted = self.insert(host, events, &options, now).await;
         if inserted.is_err() {
             run(host, "ROLLBACK TO webhook_insert").await?;
         }
@@ -83,16 +96,16 @@ impl Shared {
         &self,
         tx: &mut SqliteConnection,
         events: &[Event],
-        on_conflict: OnConflict,
+        options: &InsertOptions,
         now: Now,
     ) -> sqlx::Result<Insertion> {
         let now = self.database.now(tx, now).await?;
         let inserted = self.judge(tx, events, now).await?;
         let is_conflict = |one: &Inserted| matches!(one, Inserted::Conflict(_));
-        if on_conflict == OnConflict::Abort && inserted.iter().any(is_conflict) {
+        if options.on_conflict == OnConflict::Abort && inserted.iter().any(is_conflict) {
             return Ok(Insertion {
                 events: inserted,
-                jobs: Vec::new(),
+                ..Insertion::default()
             });
         }
         let accepted = events
@@ -101,11 +114,13 @@ impl Shared {
             .filter(|(_, one)| **one == Inserted::New);
         let accepted: Vec<_> = accepted.map(|(event, _)| event).collect();
         let new = self.insert_new(tx, &accepted, now).await?;
-        let deliveries = self.fan_out(tx, &new, now).await?;
+        let deliveries = self.fan_out(tx, &new, options, now).await?;
+        let claimed = claims(events, &deliveries);
         let jobs = self.insert_deliveries(tx, deliveries, now).await?;
         Ok(Insertion {
             events: inserted,
             jobs,
+            claimed,
         })
     }
 
@@ -208,9 +223,11 @@ impl Shared {
         &self,
         tx: &mut SqliteConnection,
         events: &[&'a Event],
+        options: &InsertOptions,
         now: Timestamp,
     ) -> sqlx::Result<Vec<NewDelivery<'a>>> {
         let takers = self.takers(tx, events).await?;
+        let mut rooms = Rooms::new(options, now);
         let mut deliveries = Vec::new();
         for event in events {
             let due = event.deliver_at.map_or(now, |at| at.max(now));
@@ -225,6 +242,7 @@ impl Shared {
                     deliveries.push(NewDelivery {
                         event,
                         replay_no: 0,
+                        leased_until: rooms.take(taker, due, now),
                         job,
                     });
                 }
@@ -253,25 +271,31 @@ impl Shared {
         let mut takers = Vec::with_capacity(rows.len());
         for row in &rows {
             let id_and_version: (Uuid, i64) = (row.try_get("id")?, row.try_get("version")?);
-            takers.push((row.try_get::<String, _>("tenant")?, id_and_version));
+            let held_until = time(row, "held_until")?;
+            takers.push((
+                row.try_get::<String, _>("tenant")?,
+                id_and_version,
+                held_until,
+            ));
         }
         let wanted: Vec<_> = takers
             .iter()
-            .map(|(_, id_and_version)| *id_and_version)
+            .map(|(_, id_and_version, _)| *id_and_version)
             .collect();
         let endpoints = self.endpoints_by_id(tx, &wanted).await?;
         let mut by_tenant: HashMap<_, Vec<_>> = HashMap::new();
-        for (tenant, (id, _)) in takers {
+        for (tenant, (id, _), held_until) in takers {
             let endpoint = endpoints.get(&id).cloned().flatten();
-            by_tenant
-                .entry(tenant)
-                .or_default()
-                .push(Taker { id, endpoint });
+            by_tenant.entry(tenant).or_default().push(Taker {
+                id,
+                endpoint,
+                held_until,
+            });
         }
         Ok(by_tenant)
     }
 
-    /// Stores deliveries, wakes their lanes, and answers their jobs.
+    /// Stores deliveries, wakes the lanes of those that wait, and answers their jobs.
     pub(crate) async fn insert_deliveries(
         &self,
         tx: &mut SqliteConnection,
@@ -291,7 +315,8 @@ impl Shared {
             .fetch_one(&mut *tx)
             .await?;
         let first = last + 1 - i64::try_from(deliveries.len()).unwrap_or(i64::MAX);
-        let lanes = deliveries.iter().map(|new| new.job.lane).collect();
+        let waiting = deliveries.iter().filter(|new| new.leased_until.is_none());
+        let lanes: Vec<_> = waiting.map(|new| new.job.lane).collect();
         self.wake(tx, lanes, now).await?;
         let jobs = (first..).zip(deliveries).map(|(sequence, new)| Job {
             sequence,
@@ -299,6 +324,58 @@ impl Shared {
         });
         Ok(jobs.collect())
     }
+}
+
+impl Rooms {
+    fn new(options: &InsertOptions, now: Timestamp) -> Self {
+        let rooms = options.claim.iter();
+        Self {
+            rooms: rooms
+                .map(|new| ((new.endpoint, new.version), new.room))
+                .collect(),
+            until: now + options.lease,
+        }
+    }
+
+    /// The end of the lease, if a new delivery is to be claimed at once.
+    fn take(&mut self, taker: &Taker, due: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let endpoint = taker.endpoint.as_ref()?;
+        let room = self.rooms.get_mut(&(endpoint.id, endpoint.version))?;
+        let is_free = endpoint.state == EndpointState::Enabled
+            && endpoint.lane_limits() == LaneLimits::default()
+            && taker.held_until <= now;
+        if *room == 0 || due > now || !is_free {
+            return None;
+        }
+        *room -= 1;
+        Some(self.until)
+    }
+}
+
+/// The claims among new deliveries.
+fn claims(events: &[Event], deliveries: &[NewDelivery<'_>]) -> Vec<NewClaim> {
+    let mut event = 0;
+    let mut claims = Vec::new();
+    for (place, new) in deliveries.iter().enumerate() {
+        // They come in the order of their events.
+        while events.get(event).is_some_and(|one| one.id != new.event.id) {
+            event += 1;
+        }
+        if let Some(until) = new.leased_until {
+            let lease = Lease {
+                delivery: new.job.delivery,
+                lane: new.job.lane,
+                fence: FIRST_FENCE,
+                until,
+            };
+            claims.push(NewClaim {
+                event,
+                job: place,
+                lease,
+            });
+        }
+    }
+    claims
 }
 
 impl Taker {
@@ -337,7 +414,12 @@ fn bind_delivery(query: Bound, new: &NewDelivery<'_>, now: Timestamp) -> Bound {
         event,
         replay_no,
         job,
+        leased_until,
     } = new;
+    let status = match leased_until {
+        Some(_) => DeliveryStatus::InProgress,
+        None => DeliveryStatus::Pending,
+    };
     let due = job.due.as_micros();
     let place = if job.limits.ordered { 0 } else { due };
     query
@@ -347,9 +429,13 @@ fn bind_delivery(query: Bound, new: &NewDelivery<'_>, now: Timestamp) -> Bound {
         .bind(i64::from(*replay_no))
         .bind(event.tenant.as_str())
         .bind(event.event_type.as_str())
+        .bind(status.as_str())
         .bind(due)
         .bind(due)
         .bind(place)
+        .bind(leased_until.is_some())
+        .bind(leased_until.map(Timestamp::as_micros))
+        .bind(leased_until.map_or(0, |_| FIRST_FENCE))
         .bind(now.as_micros())
         .bind(now.as_micros())
 }

@@ -141,7 +141,10 @@ mod tests {
 
     #[test]
     fn a_lane_is_ready_up_to_its_cap() {
-        let mut lane = lane(LaneLimits::default());
+        let mut lane = lane(LaneLimits {
+            max_in_flight: 32,
+            ..LaneLimits::default()
+        });
         lane.in_flight = 30;
         assert_eq!(lane.standing(NOW), Standing::Ready(2));
         lane.in_flight = 33;

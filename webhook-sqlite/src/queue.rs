@@ -12,6 +12,7 @@ use webhook_core::{ClaimOptions, Claimed, Depth, Job, Lease, Now, Queue, Result,
 
 use crate::error::failed;
 use crate::rows::{count, optional_time};
+use crate::sql::Bound;
 use crate::store::Shared;
 
 pub(crate) struct OwnQueue(pub(crate) Arc<Shared>);
@@ -135,11 +136,9 @@ impl Shared {
     async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> sqlx::Result<()> {
         let mut tx = self.database.write().await?;
         let until = self.database.now(&mut tx, now).await? + by;
-        let hold = sqlx::query(self.database.sql.hold.clone());
-        hold.bind(lane)
-            .bind(until.as_micros())
-            .execute(&mut *tx)
-            .await?;
+        let bind = |query: Bound, lane: &Uuid| query.bind(*lane).bind(until.as_micros());
+        let hold = &self.database.sql.hold;
+        hold.run(&mut tx, &[lane], bind, |query| query).await?;
         tx.commit().await
     }
 

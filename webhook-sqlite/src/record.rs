@@ -23,6 +23,7 @@ struct Changes {
     retried: Vec<(Change, Timestamp)>,
     ended: Vec<(Change, DeliveryStatus, Option<EndReason>)>,
     disabled: Vec<(Uuid, StateReason)>,
+    held: Vec<(Uuid, Timestamp)>,
 }
 
 /// What changes of a live delivery, whatever it becomes.
@@ -67,6 +68,7 @@ impl Shared {
             attempt: None,
             next: Next::Failed(EndReason::Corrupt),
             disable: None,
+            hold: None,
         };
         let records: Vec<_> = leases.iter().map(end).collect();
         self.record(&records, now).await?;
@@ -158,6 +160,10 @@ impl Shared {
         sql.disable_endpoints
             .run(tx, &changes.disabled, bind, at)
             .await?;
+        let bind = |query: Bound, (lane, until): &(Uuid, Timestamp)| {
+            query.bind(*lane).bind(until.as_micros())
+        };
+        sql.hold.run(tx, &changes.held, bind, |query| query).await?;
         let lanes = changes
             .retried
             .iter()
@@ -191,6 +197,9 @@ impl Changes {
         }
         if let Some(reason) = record.disable {
             self.disabled.push((record.lease.lane, reason));
+        }
+        if let Some(by) = record.hold {
+            self.held.push((record.lease.lane, now + by));
         }
         match record.next {
             Next::RetryAfter(by) => self.retried.push((change, now + by)),

@@ -116,5 +116,6 @@ fn replay<'a>(
         event,
         replay_no,
         job: Job::new(id, endpoint, now, 0),
+        leased_until: None,
     }
 }

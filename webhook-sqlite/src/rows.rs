@@ -11,8 +11,8 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 use webhook_core::backend::{AttemptRow, EndpointRow};
 use webhook_core::{
-    Attempt, DEFAULT_MAX_IN_FLIGHT, Delivery, Endpoint, Event, EventType, Idempotency, Job,
-    LaneLimits, RateLimit, Tenant, Timestamp,
+    Attempt, Delivery, Endpoint, Event, EventType, Idempotency, Job, LaneLimits, RateLimit, Tenant,
+    Timestamp,
 };
 
 use crate::error::corrupt;
@@ -146,7 +146,7 @@ pub(crate) fn limits(row: &SqliteRow) -> sqlx::Result<LaneLimits> {
     });
     let max_in_flight: i64 = row.try_get("max_in_flight")?;
     Ok(LaneLimits {
-        max_in_flight: u32::try_from(max_in_flight).unwrap_or(DEFAULT_MAX_IN_FLIGHT),
+        max_in_flight: u32::try_from(max_in_flight).unwrap_or(u32::MAX),
         rate,
         ordered: row.try_get("ordered")?,
     })

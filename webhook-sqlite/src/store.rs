@@ -10,8 +10,8 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Notify;
 use uuid::Uuid;
 use webhook_core::{
-    Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Insertion, Job,
-    Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded, Result, Rollup,
+    Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, InsertOptions,
+    Insertion, Job, Lease, Loaded, Now, Page, PageRequest, Queue, Record, Recorded, Result, Rollup,
     Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
@@ -131,12 +131,14 @@ impl Store for SqliteStore {
     async fn insert_events(
         &self,
         events: &[Event],
-        on_conflict: OnConflict,
+        options: &InsertOptions,
         now: Now,
     ) -> Result<Insertion> {
-        let insertion = self.0.insert_events(events, on_conflict, now).await;
+        let insertion = self.0.insert_events(events, options, now).await;
         let insertion = insertion.map_err(failed("insert_events"))?;
-        self.0.notify();
+        if insertion.claimed.len() < insertion.jobs.len() {
+            self.0.notify();
+        }
         Ok(insertion)
     }
 

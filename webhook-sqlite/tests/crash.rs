@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 use uuid::Uuid;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
-    ClaimOptions, EndpointSettings, EventFilter, OnConflict, PageRequest, Scope, Store, Timestamp,
+    ClaimOptions, EndpointSettings, EventFilter, InsertOptions, OnConflict, PageRequest, Scope,
+    Store, Timestamp,
 };
 use webhook_sqlite::SqliteStore;
 
@@ -60,7 +61,7 @@ async fn accept_for_ever(file: &Path) {
     loop {
         let events: Vec<_> = (0..5).map(|_| event_for("default", "a", "1", T0)).collect();
         store
-            .insert_events(&events, OnConflict::Skip, Some(T0))
+            .insert_events(&events, &InsertOptions::new(OnConflict::Skip), Some(T0))
             .await
             .unwrap();
         for event in events {

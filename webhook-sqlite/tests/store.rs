@@ -17,9 +17,9 @@ use uuid::Uuid;
 use webhook_core::testing::{ScriptedTransport, endpoint_for, event_for, run};
 use webhook_core::{
     Attempt, ClaimOptions, DeliveryFilter, DeliveryStatus, Dispatcher, EndReason, Endpoint,
-    EndpointSettings, ErrorKind, Event, EventFilter, HeaderLog, Job, Lease, NewEvent, Next,
-    OnConflict, Outcome, Page, PageRequest, Record, Recorded, Scope, Store, Timestamp,
-    TransportErrorKind, TxStore, Verdict,
+    EndpointSettings, ErrorKind, Event, EventFilter, HeaderLog, InsertOptions, Job, Lease,
+    NewEvent, Next, OnConflict, Outcome, Page, PageRequest, Record, Recorded, Scope, Store,
+    Timestamp, TransportErrorKind, TxStore, Verdict,
 };
 use webhook_sqlite::{OpenError, SqliteStore};
 
@@ -39,7 +39,7 @@ async fn enqueue(store: &SqliteStore, tenant: &str, count: usize) -> Vec<Job> {
         .map(|_| event_for(tenant, "a", "1", T0))
         .collect();
     store
-        .insert_events(&events, OnConflict::Skip, Some(T0))
+        .insert_events(&events, &InsertOptions::new(OnConflict::Skip), Some(T0))
         .await
         .unwrap()
         .jobs
@@ -290,12 +290,12 @@ fn a_full_disk_is_unavailable_and_heals() {
         let data = format!("\"{}\"", "x".repeat(100_000));
         let event = [event_for("default", "a", &data, T0)];
         let error = store
-            .insert_events(&event, OnConflict::Skip, None)
+            .insert_events(&event, &InsertOptions::new(OnConflict::Skip), None)
             .await
             .unwrap_err();
         assert!(error.is_retryable(), "{error:?}");
         store
-            .insert_events(&event, OnConflict::Skip, None)
+            .insert_events(&event, &InsertOptions::new(OnConflict::Skip), None)
             .await
             .unwrap();
         assert!(
@@ -447,6 +447,7 @@ async fn fail_twice(store: &SqliteStore) -> Uuid {
             attempt: Some(Arc::clone(&attempt)),
             next: Next::RetryAfter(Duration::ZERO),
             disable: None,
+            hold: None,
         };
         store.record(&[record], Some(T0)).await.unwrap();
         tried = lease.delivery;
@@ -517,6 +518,7 @@ fn a_list_of_any_length_is_stored_in_order_and_once() {
                 attempt: None,
                 next: Next::Succeeded,
                 disable: None,
+                hold: None,
             };
             let records: Vec<_> = leases.iter().map(ended).collect();
             let recorded = store.record(&records, Some(T0)).await.unwrap();
@@ -594,6 +596,7 @@ fn prune_deletes_what_has_ended_and_nothing_that_is_needed() {
             attempt: None,
             next: Next::Succeeded,
             disable: None,
+            hold: None,
         };
         for (lease, at) in leases.iter().zip([T0, T0 + MINUTE]) {
             store.record(&[ended(lease)], Some(at)).await.unwrap();
@@ -629,6 +632,7 @@ fn whoever_waits_hears_of_an_insert() {
     run(async {
         let folder = Folder::new();
         let store = SqliteStore::open(folder.file()).await.unwrap();
+        endpoint(&store, "default", EndpointSettings::default()).await;
         let queue = store.queue().unwrap();
         let waiting = tokio::spawn(async move { queue.ready().await });
         enqueue(&store, "default", 1).await;

@@ -12,8 +12,8 @@ use webhook_axum::{Auth, AuthRejection, Authorizer, Identity};
 use webhook_core::testing::ScriptedTransport;
 use webhook_core::{
     Attempt, Changed, ClaimOptions, Claimed, Delivery, DeliveryFilter, Depth, Dispatcher, Endpoint,
-    Error, ErrorKind, Event, EventFilter, Insertion, Job, Lease, Loaded, MemoryStore, Now,
-    OnConflict, Page, PageRequest, Queue, Record, Recorded, Result, Rollup, Scope, Settle,
+    Error, ErrorKind, Event, EventFilter, InsertOptions, Insertion, Job, Lease, Loaded,
+    MemoryStore, Now, Page, PageRequest, Queue, Record, Recorded, Result, Rollup, Scope, Settle,
     StatsQuery, StatsRow, Store,
 };
 
@@ -28,7 +28,7 @@ fn failure<T>(kind: ErrorKind) -> Result<T> {
 
 #[async_trait]
 impl Store for Broken {
-    async fn insert_events(&self, _: &[Event], _: OnConflict, _: Now) -> Result<Insertion> {
+    async fn insert_events(&self, _: &[Event], _: &InsertOptions, _: Now) -> Result<Insertion> {
         failure(self.0)
     }
 

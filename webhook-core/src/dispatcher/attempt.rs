@@ -11,10 +11,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use uuid::fmt::Hyphenated;
 
 use super::Engine;
+use super::lanes::{Place, Sign};
 use crate::delivery::{Attempt, EndReason, Outcome};
 use crate::endpoint::{Endpoint, EndpointState, StateReason};
 use crate::header_log::HeaderLog;
-use crate::queue::{Lease, Settle};
+use crate::queue::{Job, Lease, Settle};
 use crate::retry::{Decision, Next, decide};
 use crate::signing::SignRequest;
 use crate::store::{Record, Work};
@@ -26,38 +27,46 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Headers that we set, and one of the transport's: a map of six is the largest of its size.
 const OWN_HEADERS: usize = 6;
 
-/// A claimed delivery, and until when it is ours by our own clock.
-pub(super) struct Task {
+/// A delivery that is ours for a time.
+pub(super) struct Claim {
     pub(super) lease: Lease,
+    pub(super) place: Place,
+    /// Its job, where an index queue has not heard of it.
+    pub(super) unqueued: Option<Box<Job>>,
+}
+
+/// A claimed delivery to attempt, and until when it is ours by our own clock.
+pub(super) struct Task {
+    pub(super) claim: Claim,
     pub(super) work: Work,
     pub(super) lease_ends: Timestamp,
 }
 
 /// How a claim ends.
 pub(super) enum Finished {
-    /// With something to write, and what that means for the lane.
+    /// With something to write.
     Recorded {
+        claim: Claim,
         record: Record,
         work: Work,
-        hold_lane: Option<Duration>,
         lease_ends: Timestamp,
     },
     /// With nothing to write.
-    Settled(Lease, Settle),
+    Settled(Claim, Settle),
     /// With nothing to write, because the endpoint takes nothing now: its lane is held.
-    Paused(Lease),
+    Paused(Claim),
 }
 
 impl Engine {
     pub(super) async fn attempt(&self, task: Task) -> Finished {
-        if let Some(finished) = self.without_attempt(&task) {
-            return finished;
-        }
         let Task {
-            lease,
+            claim,
             work,
             lease_ends,
-        } = task;
+        } = match self.without_attempt(task) {
+            Ok(task) => task,
+            Err(finished) => return *finished,
+        };
         let started_at = self.clock.now();
         let timeout = self.timeout_of(&work.endpoint);
         let (request_headers, sent) = match self.request(&work, started_at, timeout) {
@@ -73,6 +82,10 @@ impl Engine {
             Err(error) => (Outcome::Failed(error.kind()), None),
         };
         let decision = self.decide(&outcome, &work, now);
+        let sign = sign_of(&decision, now.since(started_at), timeout);
+        let may_lead = self.may_lead(&work.endpoint);
+        let place = &claim.place;
+        place.learn(sign, &work.endpoint, may_lead, started_at, now);
         let attempt = Attempt {
             started_at,
             duration: now.since(started_at),
@@ -81,15 +94,16 @@ impl Engine {
             outcome,
         };
         let record = Record {
-            lease,
+            lease: claim.lease,
             attempt: Some(Arc::new(attempt)),
             next: decision.next,
             disable: decision.disable_endpoint.then_some(StateReason::Gone),
+            hold: decision.hold_lane,
         };
         Finished::Recorded {
+            claim,
             record,
             work,
-            hold_lane: decision.hold_lane,
             lease_ends,
         }
     }
@@ -103,37 +117,33 @@ impl Engine {
 
     /// What ends a claim before anything is sent: a lease that might not last, a delivery that is too old,
     /// an endpoint that takes nothing now, an event that its filter does not want.
-    fn without_attempt(
-        &self,
-        Task {
-            lease,
-            work,
-            lease_ends,
-        }: &Task,
-    ) -> Option<Finished> {
+    fn without_attempt(&self, task: Task) -> Result<Task, Box<Finished>> {
         let now = self.clock.now();
-        let cancel = |next| Finished::Recorded {
-            record: Record {
-                lease: *lease,
-                attempt: None,
-                next,
-                disable: None,
-            },
-            work: work.clone(),
-            hold_lane: None,
-            lease_ends: *lease_ends,
-        };
-        if now + self.timeout_of(&work.endpoint) > *lease_ends {
-            Some(Finished::Settled(*lease, Settle::Unused(Duration::ZERO)))
+        let work = &task.work;
+        let end = if now + self.timeout_of(&work.endpoint) > task.lease_ends {
+            return Err(Box::new(task.unused()));
         } else if now.since(work.first_due) > self.config.max_age {
-            Some(cancel(Next::Failed(EndReason::Expired)))
+            Next::Failed(EndReason::Expired)
         } else if work.endpoint.state != EndpointState::Enabled {
-            Some(Finished::Paused(*lease))
+            return Err(Box::new(Finished::Paused(task.claim)));
         } else if !work.endpoint.lets_through(&work.event) {
-            Some(cancel(Next::Cancelled(EndReason::Filtered)))
+            Next::Cancelled(EndReason::Filtered)
         } else {
-            None
-        }
+            return Ok(task);
+        };
+        let record = Record {
+            lease: task.claim.lease,
+            attempt: None,
+            next: end,
+            disable: None,
+            hold: None,
+        };
+        Err(Box::new(Finished::Recorded {
+            claim: task.claim,
+            record,
+            work: task.work,
+            lease_ends: task.lease_ends,
+        }))
     }
 
     /// The signed request. The endpoint's headers come first and ours last, so that ours stand.
@@ -237,6 +247,26 @@ impl Engine {
     pub(super) const LANE_PAUSE: Duration = Duration::from_secs(60);
     /// When its delivery is due again: soon, once the lane is free.
     pub(super) const RECHECK: Duration = Duration::from_secs(1);
+}
+
+impl Task {
+    /// Gives the claim back as it was.
+    pub(super) fn unused(self) -> Finished {
+        Finished::Settled(self.claim, Settle::Unused(Duration::ZERO))
+    }
+}
+
+/// What an attempt says of its lane. One that took more than half of its time holds a slot as one that timed out does.
+fn sign_of(decision: &Decision, took: Duration, timeout: Duration) -> Sign {
+    if took > timeout / 2 {
+        Sign::Hung
+    } else if decision.slow_lane {
+        Sign::Busy
+    } else if decision.next == Next::Succeeded {
+        Sign::Good
+    } else {
+        Sign::Bad
+    }
 }
 
 /// What is kept of a response: of its headers as much as of its body.

@@ -8,6 +8,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::enqueue::Intake;
+use super::lanes::Lanes;
 use super::{Dispatcher, Engine};
 use crate::id::IdGenerator;
 use crate::network::NetworkPolicy;
@@ -36,6 +37,7 @@ pub struct Builder<S> {
 #[derive(Clone, Debug)]
 pub(super) struct Config {
     pub(super) max_in_flight: usize,
+    pub(super) max_in_flight_per_endpoint: u32,
     pub(super) request_timeout: Duration,
     pub(super) lease_margin: Duration,
     pub(super) max_payload: usize,
@@ -64,6 +66,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_in_flight: 256,
+            max_in_flight_per_endpoint: 32,
             request_timeout: Duration::from_secs(15),
             lease_margin: Duration::from_secs(15),
             max_payload: 256 * 1024,
@@ -172,6 +175,14 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
+    /// The most attempts at once in this process to an endpoint that sets no cap of its own; 32 unless said.
+    /// It begins with one, and gets there by succeeding.
+    #[must_use]
+    pub fn max_in_flight_per_endpoint(mut self, attempts: u32) -> Self {
+        self.config.max_in_flight_per_endpoint = attempts.max(1);
+        self
+    }
+
     /// The total deadline of an attempt, the response's body included; 15 s unless said. An endpoint may
     /// set its own.
     #[must_use]
@@ -243,6 +254,10 @@ impl<S: Store + 'static> Builder<S> {
             Some(transport) => transport,
             None => default_transport(&self.policy, &self.config)?,
         };
+        let lanes = Lanes::new(
+            self.config.max_in_flight_per_endpoint,
+            self.config.max_in_flight,
+        );
         let engine = Engine {
             store: Arc::clone(&store) as Arc<dyn Store>,
             queue,
@@ -256,6 +271,8 @@ impl<S: Store + 'static> Builder<S> {
             ids: IdGenerator::new(),
             rng: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),
             intake: Intake::new(),
+            lanes: Arc::new(lanes),
+            running: Mutex::default(),
             sweeper: Arc::default(),
             gathered: Arc::default(),
             nudge: tokio::sync::Notify::new(),

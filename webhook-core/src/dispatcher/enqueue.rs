@@ -76,7 +76,7 @@ impl Engine {
     }
 
     pub(super) async fn enqueue_batch(
-        &self,
+        self: Arc<Self>,
         events: Vec<NewEvent>,
     ) -> Result<Vec<Uuid>, BatchError> {
         if events.len() > MAX_BATCH {
@@ -92,15 +92,10 @@ impl Engine {
             .enumerate()
             .map(stamp)
             .collect::<Result<Vec<_>, _>>()?;
-        let now = self.clock.pinned();
-        let mut insertion = self
-            .store
-            .insert_events(&events, OnConflict::Abort, now)
-            .await?;
-        self.count_accepted(&events, &insertion.events);
-        self.push(std::mem::take(&mut insertion.jobs));
-        let ids = events.iter().zip(&insertion.events).enumerate();
-        ids.map(|(index, (event, inserted))| accept(event.id, *inserted).map_err(at(index)))
+        let ids: Vec<_> = events.iter().map(|event| event.id).collect();
+        let inserted = self.insert_for_caller(events, OnConflict::Abort).await?;
+        let ids = ids.into_iter().zip(inserted).enumerate();
+        ids.map(|(index, (id, inserted))| accept(id, inserted).map_err(at(index)))
             .collect()
     }
 
@@ -124,9 +119,10 @@ impl Engine {
             Turn::Now(event) => {
                 let mut turn = HandOver::new(&self, event.idempotency.is_some());
                 turn.begun = true;
-                let insertion = self.insert(&[event]).await?;
-                insertion
-                    .events
+                let inserted = self
+                    .insert_for_caller(vec![event], OnConflict::Skip)
+                    .await?;
+                inserted
                     .first()
                     .copied()
                     .ok_or_else(short_answer)
@@ -151,13 +147,12 @@ impl Engine {
 
     /// Inserts a batch; if it fails for another reason than the store being away, one by one, so that one
     /// bad event fails only its caller.
-    async fn insert_batch(&self, batch: Vec<Waiting>) {
+    async fn insert_batch(self: &Arc<Self>, batch: Vec<Waiting>) {
         let (events, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|one| (one.event, one.answer)).unzip();
-        let insertion = self.insert(&events).await;
-        match insertion {
-            Ok(insertion) if insertion.events.len() == events.len() => {
-                for (answer, inserted) in answers.into_iter().zip(insertion.events) {
+        match self.insert(&events, OnConflict::Skip).await {
+            Ok(inserted) if inserted.len() == events.len() => {
+                for (answer, inserted) in answers.into_iter().zip(inserted) {
                     answer.send(Ok(inserted)).ok();
                 }
             }
@@ -168,32 +163,18 @@ impl Engine {
             }
             Ok(_) | Err(_) => {
                 for (event, answer) in events.iter().zip(answers) {
-                    let one = self.insert(std::slice::from_ref(event)).await;
-                    answer
-                        .send(
-                            one.and_then(|one| {
-                                one.events.first().copied().ok_or_else(short_answer)
-                            }),
-                        )
-                        .ok();
+                    let event = std::slice::from_ref(event);
+                    let one = self.insert(event, OnConflict::Skip).await;
+                    let one = one.and_then(|one| one.first().copied().ok_or_else(short_answer));
+                    answer.send(one).ok();
                 }
             }
         }
     }
 
-    async fn insert(&self, events: &[Event]) -> Result<Insertion, Error> {
-        let mut insertion = self
-            .store
-            .insert_events(events, OnConflict::Skip, self.clock.pinned())
-            .await?;
-        self.count_accepted(events, &insertion.events);
-        self.push(std::mem::take(&mut insertion.jobs));
-        Ok(insertion)
-    }
-
     /// Tells a queue beside the store, without letting the caller wait for it. A push that fails is only a
     /// late one: the sweeper repeats it.
-    fn push(&self, jobs: Vec<Job>) {
+    pub(super) fn push(&self, jobs: Vec<Job>) {
         if self.has_index && !jobs.is_empty() {
             let (queue, now) = (Arc::clone(&self.queue), self.clock.pinned());
             let sweeper = Arc::clone(&self.sweeper);

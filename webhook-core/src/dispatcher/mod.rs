@@ -2,6 +2,7 @@
 //!
 //! - `builder.rs`: how it is put together.
 //! - `enqueue.rs`: the way in; concurrent calls share an insert.
+//! - `head_start.rs`: what goes out at once; `lanes.rs`: how much of each endpoint this process takes on.
 //! - `worker.rs`: claims, and keeps the slots full; `attempt.rs`: one HTTP try; `recorder.rs`: writes what came out.
 //! - `sweep.rs`: repairs an index queue from the store.
 //! - `maintain.rs`: the store's housekeeping.
@@ -11,6 +12,8 @@
 mod attempt;
 mod builder;
 mod enqueue;
+mod head_start;
+mod lanes;
 mod maintain;
 mod manage;
 mod recorder;
@@ -18,7 +21,7 @@ mod stats;
 mod sweep;
 mod worker;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -44,8 +47,10 @@ use crate::time::{Clock, Timestamp};
 use crate::transport::Transport;
 use builder::Config;
 use enqueue::Intake;
+use lanes::Lanes;
 use stats::Gathered;
 use sweep::Sweeper;
+use worker::Pool;
 
 /// Accepts events, and delivers them while [`run`](Self::run) is running. Cheap to clone; clones are the same.
 ///
@@ -93,6 +98,9 @@ pub(crate) struct Engine {
     ids: IdGenerator,
     rng: Mutex<StdRng>,
     intake: Intake,
+    lanes: Arc<Lanes>,
+    /// Where new deliveries may be attempted at once, while this process delivers.
+    running: Mutex<Weak<Pool>>,
     sweeper: Arc<Sweeper>,
     gathered: Arc<Gathered>,
     /// Wakes the worker when something may have been committed that the queue cannot tell of.
@@ -158,7 +166,7 @@ impl<S: ?Sized> Dispatcher<S> {
     /// # Errors
     /// When none was accepted; the error names the event at fault.
     pub async fn enqueue_batch(&self, events: Vec<NewEvent>) -> Result<Vec<Uuid>, BatchError> {
-        self.engine.enqueue_batch(events).await
+        Arc::clone(&self.engine).enqueue_batch(events).await
     }
 
     /// Delivers, until `shutdown` is ready; then claims nothing more, lets the attempts under way finish

@@ -11,10 +11,10 @@ use futures_util::future::{join, join_all};
 use uuid::Uuid;
 
 use super::Engine;
-use super::attempt::Finished;
+use super::attempt::{Claim, Finished};
 use crate::error::{Error, Result};
 use crate::observer::{Notice, Report};
-use crate::queue::{Lease, Settle};
+use crate::queue::{Job, Settle};
 use crate::retry::Next;
 use crate::store::{Record, Recorded, Work};
 use crate::time::Timestamp;
@@ -31,24 +31,25 @@ impl Engine {
     pub(super) async fn record(&self, finished: Vec<Finished>) -> Result<()> {
         let mut records = Vec::with_capacity(finished.len());
         let mut context = Vec::with_capacity(finished.len());
+        let mut claims = Vec::with_capacity(finished.len());
         let mut settled = Vec::with_capacity(finished.len());
         let mut holds = Vec::new();
         let mut keep_until = Timestamp::EPOCH;
         for finished in finished {
             match finished {
-                Finished::Settled(lease, settle) => settled.push((lease, settle)),
-                Finished::Paused(lease) => {
-                    holds.push((lease.lane, Self::LANE_PAUSE));
-                    settled.push((lease, Settle::Unused(Self::RECHECK)));
+                Finished::Settled(claim, settle) => settled.push((claim, settle)),
+                Finished::Paused(claim) => {
+                    holds.push((claim.lease.lane, Self::LANE_PAUSE));
+                    settled.push((claim, Settle::Unused(Self::RECHECK)));
                 }
                 Finished::Recorded {
+                    claim,
                     record,
                     work,
-                    hold_lane,
                     lease_ends,
                 } => {
                     keep_until = keep_until.max(lease_ends + BEYOND_LEASE);
-                    holds.extend(hold_lane.map(|by| (record.lease.lane, by)));
+                    claims.push(claim);
                     records.push(record);
                     context.push(work);
                 }
@@ -58,14 +59,17 @@ impl Engine {
             Ok(recorded) => (recorded, Ok(())),
             Err(error) => (vec![None; records.len()], Err(error)),
         };
-        for (record, recorded) in records.iter().zip(&recorded) {
-            settled.extend(recorded.map(|it| (record.lease, settle_for(record.next, it))));
+        for ((record, recorded), claim) in records.iter().zip(&recorded).zip(claims) {
+            settled.extend(recorded.map(|it| (claim, settle_for(record.next, it))));
             let disabled = record
                 .disable
                 .filter(|_| *recorded == Some(Recorded::Written));
             holds.extend(disabled.map(|_| (record.lease.lane, Self::LANE_PAUSE)));
+            if self.has_index {
+                holds.extend(record.hold.map(|by| (record.lease.lane, by)));
+            }
         }
-        join(self.hold_lanes(holds), self.settle(&settled)).await;
+        join(self.hold_lanes(holds), self.settle(settled)).await;
         self.count_recorded(&records, &recorded, &context);
         self.tell(&records, &recorded, &context);
         given_up
@@ -144,11 +148,26 @@ impl Engine {
         join_all(holds.into_iter().map(hold)).await;
     }
 
-    pub(super) async fn settle(&self, settled: &[(Lease, Settle)]) {
-        if settled.is_empty() {
+    /// Ends claims. Those that an index queue has not heard of are pushed, unless they have ended.
+    pub(super) async fn settle(&self, settled: Vec<(Claim, Settle)>) {
+        let mut leases = Vec::with_capacity(settled.len());
+        let mut jobs = Vec::new();
+        for (claim, settle) in settled {
+            match (claim.unqueued, settle) {
+                (None, settle) => leases.push((claim.lease, settle)),
+                (Some(_), Settle::Done) => {}
+                (Some(job), Settle::After(by) | Settle::Unused(by)) => jobs.push(Job {
+                    due: self.clock.now() + by,
+                    fence: claim.lease.fence,
+                    ..*job
+                }),
+            }
+        }
+        self.push(jobs);
+        if leases.is_empty() {
             return;
         }
-        if let Err(error) = self.queue.settle(settled, self.clock.pinned()).await {
+        if let Err(error) = self.queue.settle(&leases, self.clock.pinned()).await {
             tracing::warn!(%error, "leases could not be settled; they will end");
         }
     }

@@ -12,9 +12,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Engine;
-use super::attempt::{Finished, Task};
+use super::attempt::{Claim, Finished, Task};
+use super::lanes::{Lanes, Rooms};
 use crate::error::{Error, Result};
 use crate::queue::{ClaimOptions, Lease, Settle};
 use crate::store::{Loaded, Verdict};
@@ -30,6 +32,9 @@ const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
 const CLOCK_SKEW_PAUSE: Duration = Duration::from_millis(20);
 /// The re-polls after an `enqueue_in`, whose commit nobody tells of: 2, 4, … 128 ms.
 const NUDGE_POLLS: u32 = 7;
+
+/// How often a claim that found nothing is repeated for hung lanes whose turn it was not.
+const HUNG_ROUNDS: u32 = 8;
 
 /// How much longer than the request timeout a shutdown waits for outcomes to be recorded.
 const RECORDING_TIME: Duration = Duration::from_secs(2);
@@ -75,6 +80,7 @@ impl Engine {
         for _ in 0..self.config.max_in_flight {
             pool.tasks.spawn(Arc::clone(&self).work(Arc::clone(&pool)));
         }
+        *self.running() = Arc::downgrade(&pool);
         tokio::pin!(shutdown);
         self.keep_busy(&pool, shutdown).await;
 
@@ -114,7 +120,9 @@ impl Engine {
         if self.has_index {
             self.sweep().await?;
         }
-        let batch = self.claim(self.config.max_in_flight).await?;
+        let options = self.claim_options(self.config.max_in_flight);
+        let options = options.rooms(self.config.max_in_flight_per_endpoint, Vec::new());
+        let batch = self.claim(options).await?;
         let attempts = batch.tasks.into_iter().map(|task| self.attempt(task));
         let finished = join_all(attempts).await.into_iter().chain(batch.ended);
         self.record(finished.collect()).await?;
@@ -137,10 +145,10 @@ impl Engine {
             let slots = tokio::select! {
                 biased;
                 () = &mut shutdown => return,
-                slots = pool.free_slots() => slots,
+                slots = pool.all_free_slots() => slots,
             };
             let claimed = {
-                let claim = surviving(self.claim(slots.num_permits()));
+                let claim = surviving(self.claim_for(&slots));
                 tokio::pin!(claim);
                 tokio::select! {
                     biased;
@@ -240,7 +248,7 @@ impl Engine {
             let Some(mut slots) = slots.filter(|_| !pool.is_stopping()) else {
                 continue;
             };
-            match self.claim(slots.num_permits()).await {
+            match self.claim_for(&slots).await {
                 Ok(mut batch) => {
                     own = batch.tasks.pop().map(|task| (task, slots.split(1)));
                     self.start(pool, batch, slots);
@@ -269,14 +277,29 @@ impl Engine {
         due_in.max(shortest).min(nudged).min(IDLE_POLL)
     }
 
-    async fn claim(&self, limit: usize) -> Result<Batch> {
-        let lease = self.config.lease(self.config.request_timeout);
+    fn claim_options(&self, limit: usize) -> ClaimOptions {
+        ClaimOptions::new(limit, self.config.lease(self.config.request_timeout))
+    }
+
+    /// Claims as much as there are slots for, of each lane no more than there is room for.
+    async fn claim_for(&self, slots: &OwnedSemaphorePermit) -> Result<Batch> {
+        let mut rounds = 1;
+        loop {
+            let Rooms { rooms, others_wait } = self.lanes.rooms();
+            let options = self.claim_options(slots.num_permits());
+            let batch = self.claim(options.rooms(Lanes::FIRST_ROOM, rooms)).await?;
+            if batch.claimed > 0 || !others_wait || rounds == HUNG_ROUNDS {
+                return Ok(batch);
+            }
+            rounds += 1;
+        }
+    }
+
+    async fn claim(&self, options: ClaimOptions) -> Result<Batch> {
+        let lease = options.lease;
         let now = self.clock.pinned();
         let claimed_at = self.clock.now();
-        let claimed = self
-            .queue
-            .claim(ClaimOptions::new(limit, lease), now)
-            .await?;
+        let claimed = self.queue.claim(options, now).await?;
         if claimed.leases.is_empty() {
             return Ok(Batch {
                 claimed: 0,
@@ -297,11 +320,14 @@ impl Engine {
             verdict,
         } in loaded
         {
+            let claim = self.own(own);
             match verdict {
-                Verdict::Ended => batch.ended.push(Finished::Settled(own, Settle::Done)),
-                Verdict::Early(by) => batch.ended.push(Finished::Settled(own, Settle::Unused(by))),
+                Verdict::Ended => batch.ended.push(Finished::Settled(claim, Settle::Done)),
+                Verdict::Early(by) => batch
+                    .ended
+                    .push(Finished::Settled(claim, Settle::Unused(by))),
                 Verdict::Run(work) => batch.tasks.push(Task {
-                    lease: own,
+                    claim,
                     work,
                     lease_ends: claimed_at + lease,
                 }),
@@ -337,13 +363,20 @@ impl Engine {
         Ok(loaded)
     }
 
+    fn own(&self, lease: Lease) -> Claim {
+        Claim {
+            lease,
+            place: self.lanes.enter(lease.lane),
+            unqueued: None,
+        }
+    }
+
     /// Gives back what cannot be loaded now, so that it need not wait for its leases to end.
     async fn unclaim(&self, leases: &[Lease], by: Duration) {
-        let unused: Vec<_> = leases
+        let unused = leases
             .iter()
-            .map(|lease| (*lease, Settle::Unused(by)))
-            .collect();
-        self.settle(&unused).await;
+            .map(|lease| (self.own(*lease), Settle::Unused(by)));
+        self.settle(unused.collect()).await;
     }
 
     /// Lets the leases of endpoints with a longer deadline than ours last for it, and gives back
@@ -362,7 +395,7 @@ impl Engine {
         let slow: Vec<Lease> = tasks
             .iter()
             .filter(|task| is_slow(task))
-            .map(|task| task.lease)
+            .map(|task| task.claim.lease)
             .collect();
         let by = self.config.lease(longest);
         let extended_at = self.clock.now();
@@ -377,20 +410,16 @@ impl Engine {
         tasks.retain_mut(|task| {
             match kept
                 .iter()
-                .find(|lease| lease.delivery == task.lease.delivery)
+                .find(|lease| lease.delivery == task.claim.lease.delivery)
             {
                 Some(lease) => {
-                    (task.lease, task.lease_ends) = (*lease, extended_at + by);
+                    (task.claim.lease, task.lease_ends) = (*lease, extended_at + by);
                     true
                 }
-                None => !slow.contains(&task.lease),
+                None => !slow.contains(&task.claim.lease),
             }
         });
     }
-}
-
-fn unused(task: &Task) -> Finished {
-    Finished::Settled(task.lease, Settle::Unused(Duration::ZERO))
 }
 
 /// What a future makes, or `None` if it panics: a defect in a backend costs what it was at, and no more.
@@ -406,10 +435,10 @@ fn log_failed_claim(error: &Error) {
 }
 
 /// A delivery to attempt, and the slot that it occupies.
-type Job = (Task, Option<OwnedSemaphorePermit>);
+pub(super) type Job = (Task, Option<OwnedSemaphorePermit>);
 
 /// The slots of a running worker, the tasks in them, and what these have finished.
-struct Pool {
+pub(super) struct Pool {
     slots: Arc<Semaphore>,
     jobs: Mutex<VecDeque<Job>>,
     /// A permit for each job that waits for a task.
@@ -442,7 +471,7 @@ impl Pool {
     }
 
     /// Waits for a free slot and takes all that are free.
-    async fn free_slots(&self) -> OwnedSemaphorePermit {
+    async fn all_free_slots(&self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(mut slot) = Arc::clone(&self.slots).acquire_owned().await {
                 let more = u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX);
@@ -454,7 +483,12 @@ impl Pool {
         }
     }
 
-    fn hand_out(&self, jobs: impl IntoIterator<Item = Job>) {
+    /// Keeps the pool from ending until it is dropped.
+    pub(super) fn outstanding(&self) -> TaskTrackerToken {
+        self.tasks.token()
+    }
+
+    pub(super) fn hand_out(&self, jobs: impl IntoIterator<Item = Job>) {
         let mut waiting = self.jobs();
         let before = waiting.len();
         waiting.extend(jobs);
@@ -463,7 +497,7 @@ impl Pool {
 
     /// Ends the claims of a batch that comes too late to be attempted.
     fn give_back(&self, batch: Batch) {
-        let unused = batch.tasks.iter().map(unused);
+        let unused = batch.tasks.into_iter().map(Task::unused);
         self.finish(unused.chain(batch.ended).map(|finished| (finished, None)));
     }
 
@@ -473,7 +507,7 @@ impl Pool {
         let handed_out = self
             .jobs()
             .drain(..)
-            .map(|(task, _)| unused(&task))
+            .map(|(task, _)| task.unused())
             .collect::<Vec<_>>();
         waiting
             .into_iter()
@@ -502,6 +536,19 @@ impl Pool {
         self.stopping.store(true, Ordering::SeqCst);
         self.waiting_jobs.close();
         self.tasks.close();
+    }
+
+    pub(super) fn free_slots(&self) -> usize {
+        self.slots.available_permits()
+    }
+
+    /// So many slots, if they are free.
+    pub(super) fn take_slots(&self, count: u32) -> Option<OwnedSemaphorePermit> {
+        let slots = Arc::clone(&self.slots);
+        slots
+            .try_acquire_many_owned(count)
+            .ok()
+            .filter(|_| count > 0)
     }
 
     fn is_stopping(&self) -> bool {

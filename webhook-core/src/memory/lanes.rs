@@ -61,40 +61,81 @@ enum Scheduled {
 
 impl Lanes {
     pub(super) fn push(&mut self, job: &Job, now: Timestamp) {
-        let lane = self.lanes.entry(job.lane).or_insert_with(Lane::new);
-        lane.tenant = job.tenant.clone();
-        self.set_limits(job.lane, job.limits, now);
-        if !self.jobs.contains_key(&job.delivery) {
-            let entry = Entry {
-                lane: job.lane,
-                due: job.due,
-                sequence: job.sequence,
-                fence: job.fence,
-                leased_until: None,
-            };
-            self.jobs.insert(job.delivery, entry);
+        if self.enter(job, now) {
             self.wait(job.delivery);
         }
         self.schedule(job.lane, now);
     }
 
-    pub(super) fn claim(&mut self, options: ClaimOptions, now: Timestamp) -> Claimed {
+    /// Adds a new job that is leased from the beginning, if its lane is neither limited, ordered nor held.
+    /// Otherwise it waits.
+    pub(super) fn push_leased(
+        &mut self,
+        job: &Job,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Option<Lease> {
+        let is_new = self.enter(job, now);
+        let is_free = |lane: &Lane| lane.limits == LaneLimits::default() && lane.held_until <= now;
+        if is_new && job.due <= now && self.lanes.get(&job.lane).is_some_and(is_free) {
+            return self.grant(job.lane, job.delivery, now, until);
+        }
+        if is_new {
+            self.wait(job.delivery);
+        }
+        self.schedule(job.lane, now);
+        None
+    }
+
+    /// Adds a job that neither waits nor is leased yet. Answers whether it was not there.
+    fn enter(&mut self, job: &Job, now: Timestamp) -> bool {
+        let lane = self.lanes.entry(job.lane).or_insert_with(Lane::new);
+        lane.tenant = job.tenant.clone();
+        self.set_limits(job.lane, job.limits, now);
+        if self.jobs.contains_key(&job.delivery) {
+            return false;
+        }
+        let entry = Entry {
+            lane: job.lane,
+            due: job.due,
+            sequence: job.sequence,
+            fence: job.fence,
+            leased_until: None,
+        };
+        self.jobs.insert(job.delivery, entry);
+        true
+    }
+
+    pub(super) fn claim(&mut self, options: &ClaimOptions, now: Timestamp) -> Claimed {
         self.take_back_expired(now);
         self.wake_timers(now);
+        let mut rooms: HashMap<Uuid, u32> = options.rooms.iter().copied().collect();
+        let mut without_room = Vec::new();
         let mut leases = Vec::with_capacity(options.limit.min(self.jobs.len()));
         while leases.len() < options.limit {
             let Some(lane) = self.next_in_ring() else {
                 break;
             };
+            let room = rooms.entry(lane).or_insert(options.room);
             // Round robin, unless there is nobody to take turns with.
             while leases.len() < options.limit
+                && *room > 0
                 && let Some(lease) = self.claim_from(lane, now, now + options.lease)
             {
                 leases.push(lease);
+                *room -= 1;
                 if !self.ring.is_empty() {
                     break;
                 }
             }
+            if *room > 0 {
+                self.schedule(lane, now);
+            } else {
+                without_room.push(lane);
+            }
+        }
+        // Others may have room for them.
+        for lane in without_room {
             self.schedule(lane, now);
         }
         let next_due = if leases.is_empty() {
@@ -214,6 +255,18 @@ impl Lanes {
         let eligible = self.eligible_at(id).is_some_and(|at| at <= now);
         let lane = self.lanes.get_mut(&id).filter(|_| eligible)?;
         let Place(_, _, delivery) = lane.waiting.pop_first()?;
+        self.grant(id, delivery, now, until)
+    }
+
+    /// Leases a job that is not among its lane's waiting.
+    fn grant(
+        &mut self,
+        id: Uuid,
+        delivery: Uuid,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Option<Lease> {
+        let lane = self.lanes.get_mut(&id)?;
         lane.in_flight += 1;
         lane.spend(now);
         let entry = self.jobs.get_mut(&delivery)?;

@@ -58,7 +58,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed> {
-        Ok(self.state().lanes.claim(options, at(now)))
+        Ok(self.state().lanes.claim(&options, at(now)))
     }
 
     async fn extend(&self, leases: &[Lease], by: Duration, now: Now) -> Result<Vec<Lease>> {

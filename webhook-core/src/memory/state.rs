@@ -16,7 +16,8 @@ use crate::queue::{ClaimOptions, Claimed, Job, Lease, Settle};
 use crate::retry::Next;
 use crate::stats::{STATS_TIERS, StatsRow};
 use crate::store::{
-    Changed, Inserted, Insertion, Loaded, OnConflict, Record, Recorded, Verdict, Work,
+    Changed, InsertOptions, Inserted, Insertion, Loaded, NewClaim, OnConflict, Record, Recorded,
+    Verdict, Work,
 };
 use crate::tenant::{Scope, Tenant};
 use crate::time::Timestamp;
@@ -70,6 +71,20 @@ struct Key {
     since: Timestamp,
 }
 
+/// What an insert may claim of each endpoint, by its version.
+struct Rooms {
+    rooms: HashMap<(Uuid, i64), u32>,
+    until: Timestamp,
+}
+
+impl Rooms {
+    fn of(&mut self, endpoint: &Endpoint) -> Option<&mut u32> {
+        let is_enabled = endpoint.state == EndpointState::Enabled;
+        let room = self.rooms.get_mut(&(endpoint.id, endpoint.version));
+        room.filter(|room| is_enabled && **room > 0)
+    }
+}
+
 impl State {
     pub(super) fn new(history: usize) -> Self {
         Self {
@@ -92,7 +107,7 @@ impl State {
     pub(super) fn insert(
         &mut self,
         events: &[Event],
-        on_conflict: OnConflict,
+        options: &InsertOptions,
         now: Timestamp,
     ) -> Insertion {
         self.forget_old_keys(now);
@@ -100,20 +115,27 @@ impl State {
         let conflict = inserted
             .iter()
             .any(|one| matches!(one, Inserted::Conflict(_)));
-        let mut jobs = Vec::new();
-        if !(conflict && on_conflict == OnConflict::Abort) {
-            for (event, _) in events
+        let mut insertion = Insertion::default();
+        if !(conflict && options.on_conflict == OnConflict::Abort) {
+            let rooms = options
+                .claim
                 .iter()
-                .zip(&inserted)
-                .filter(|(_, one)| **one == Inserted::New)
-            {
-                self.insert_event(event, now, &mut jobs);
+                .map(|new| ((new.endpoint, new.version), new.room));
+            let mut rooms = Rooms {
+                rooms: rooms.collect(),
+                until: now + options.lease,
+            };
+            for (place, event) in events.iter().enumerate() {
+                if inserted[place] == Inserted::New {
+                    let first = insertion.claimed.len();
+                    self.insert_event(event, &mut rooms, now, &mut insertion);
+                    let own = &mut insertion.claimed[first..];
+                    own.iter_mut().for_each(|claim| claim.event = place);
+                }
             }
         }
-        Insertion {
-            events: inserted,
-            jobs,
-        }
+        insertion.events = inserted;
+        insertion
     }
 
     /// Drops statistics that are too old, and makes older ones coarser.
@@ -174,7 +196,7 @@ impl State {
     }
 
     /// Claims in the store's own queue: the claim itself raises the fence.
-    pub(super) fn claim(&mut self, options: ClaimOptions, now: Timestamp) -> Claimed {
+    pub(super) fn claim(&mut self, options: &ClaimOptions, now: Timestamp) -> Claimed {
         let claimed = self.lanes.claim(options, now);
         for lease in &claimed.leases {
             if let Some(row) = self.deliveries.get_mut(&lease.delivery) {
@@ -248,6 +270,9 @@ impl State {
         }
         if let Some(reason) = record.disable {
             self.disable(endpoint, reason, now);
+        }
+        if let Some(by) = record.hold {
+            self.lanes.hold(endpoint, now + by, now);
         }
         Recorded::Written
     }
@@ -399,7 +424,13 @@ impl State {
         }
     }
 
-    fn insert_event(&mut self, event: &Event, now: Timestamp, jobs: &mut Vec<Job>) {
+    fn insert_event(
+        &mut self,
+        event: &Event,
+        rooms: &mut Rooms,
+        now: Timestamp,
+        insertion: &mut Insertion,
+    ) {
         if self.events.contains_key(&event.id) {
             return;
         }
@@ -424,10 +455,27 @@ impl State {
             finished: 0,
         };
         self.events.insert(event.id, row);
+        let jobs = &mut insertion.jobs;
         let first = jobs.len();
         self.fan_out(event, now, jobs);
-        for job in &mut jobs[first..] {
-            self.insert_delivery(&shared, job, 0, now);
+        for (place, job) in jobs.iter_mut().enumerate().skip(first) {
+            self.insert_row(&shared, job, 0, now);
+            let until = rooms.until;
+            let Some(room) = self.endpoints.get(&job.lane).and_then(|it| rooms.of(it)) else {
+                self.lanes.push(job, now);
+                continue;
+            };
+            if let Some(lease) = self.lanes.push_leased(job, until, now) {
+                *room -= 1;
+                if let Some(row) = self.deliveries.get_mut(&lease.delivery) {
+                    row.begin(&lease, now);
+                }
+                insertion.claimed.push(NewClaim {
+                    event: 0,
+                    job: place,
+                    lease,
+                });
+            }
         }
         if jobs.len() == first
             && let Some(row) = self.events.get_mut(&event.id)
@@ -438,14 +486,8 @@ impl State {
         }
     }
 
-    /// Adds a delivery, and its job to the queue.
-    fn insert_delivery(
-        &mut self,
-        event: &Arc<Event>,
-        job: &mut Job,
-        replay_no: u32,
-        now: Timestamp,
-    ) {
+    /// Adds a delivery, whose job is not in the queue yet.
+    fn insert_row(&mut self, event: &Arc<Event>, job: &mut Job, replay_no: u32, now: Timestamp) {
         self.sequence += 1;
         job.sequence = self.sequence;
         let delivery = Delivery {
@@ -477,7 +519,6 @@ impl State {
             row.deliveries.push(job.delivery);
             row.live += 1;
         }
-        self.lanes.push(job, now);
     }
 
     fn replay(&mut self, event: &Arc<Event>, endpoint: &Endpoint, now: Timestamp) -> Job {
@@ -488,7 +529,8 @@ impl State {
             .unwrap_or(0);
         let id = delivery_id(now, event.id, endpoint.id, replay_no);
         let mut job = Job::new(id, endpoint, now, 0);
-        self.insert_delivery(event, &mut job, replay_no, now);
+        self.insert_row(event, &mut job, replay_no, now);
+        self.lanes.push(&job, now);
         job
     }
 

@@ -16,8 +16,8 @@ use crate::event::Event;
 use crate::queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, Settle};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
-    Changed, DeliveryFilter, EventFilter, Inserted, Insertion, Loaded, OnConflict, Record,
-    Recorded, Store, TxStore,
+    Changed, DeliveryFilter, EventFilter, InsertOptions, Inserted, Insertion, Loaded, OnConflict,
+    Record, Recorded, Store, TxStore,
 };
 use crate::tenant::{Page, PageRequest, Scope};
 use crate::time::Now;
@@ -94,10 +94,11 @@ impl MemoryTx {
     /// # Errors
     /// [`ErrorKind::Rejected`] when an idempotency key was used elsewhere since.
     pub fn commit(self) -> Result<()> {
-        let insertion = self
-            .store
-            .state()
-            .insert(&self.events, OnConflict::Abort, at(self.now));
+        let insertion = self.store.state().insert(
+            &self.events,
+            &InsertOptions::new(OnConflict::Abort),
+            at(self.now),
+        );
         self.store.wake();
         if insertion.events.iter().all(|one| *one == Inserted::New) {
             Ok(())
@@ -112,11 +113,13 @@ impl Store for MemoryStore {
     async fn insert_events(
         &self,
         events: &[Event],
-        on_conflict: OnConflict,
+        options: &InsertOptions,
         now: Now,
     ) -> Result<Insertion> {
-        let insertion = self.state().insert(events, on_conflict, at(now));
-        self.wake();
+        let insertion = self.state().insert(events, options, at(now));
+        if insertion.claimed.len() < insertion.jobs.len() {
+            self.wake();
+        }
         Ok(insertion)
     }
 
@@ -342,6 +345,7 @@ impl TxStore for MemoryStore {
         Ok(Insertion {
             events: inserted,
             jobs,
+            claimed: Vec::new(),
         })
     }
 }
@@ -358,7 +362,7 @@ impl Queue for OwnQueue {
     }
 
     async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed> {
-        Ok(self.0.state().claim(options, at(now)))
+        Ok(self.0.state().claim(&options, at(now)))
     }
 
     async fn extend(&self, leases: &[Lease], by: Duration, now: Now) -> Result<Vec<Lease>> {

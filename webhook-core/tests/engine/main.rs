@@ -4,6 +4,7 @@
 
 mod delivering;
 mod enqueueing;
+mod fairness;
 mod repairing;
 mod running;
 mod stats;

@@ -82,10 +82,10 @@ async fn shutdown_finishes_what_is_under_way_and_claims_nothing_more() {
             .transport(receiver.clone())
             .max_in_flight(3),
     );
-    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
     for _ in 0..5 {
-        running.dispatcher.enqueue(event()).await.unwrap();
+        create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
     }
+    running.dispatcher.enqueue(event()).await.unwrap();
     until(|| receiver.begun() == 3).await;
     let (gate, begun) = (Arc::clone(&receiver.gate), receiver.clone());
     let stopping = tokio::spawn(running.stop());
@@ -111,10 +111,10 @@ async fn slots_bound_what_is_under_way() {
             .transport(receiver.clone())
             .max_in_flight(4),
     );
-    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
     for _ in 0..20 {
-        running.dispatcher.enqueue(event()).await.unwrap();
+        create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
     }
+    running.dispatcher.enqueue(event()).await.unwrap();
     until(|| receiver.begun() == 4).await;
     for _ in 0..200 {
         tokio::task::yield_now().await;
@@ -241,10 +241,10 @@ async fn outcomes_that_finish_while_others_are_recorded_go_together() {
             .transport(slow.clone())
             .max_in_flight(8),
     );
-    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
     for _ in 0..8 {
-        running.dispatcher.enqueue(event()).await.unwrap();
+        create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
     }
+    running.dispatcher.enqueue(event()).await.unwrap();
     until(|| slow.begun() == 8).await;
     slow.gate.add_permits(1);
     until(|| records.load(Ordering::SeqCst) == 1).await;
@@ -550,10 +550,10 @@ async fn a_run_that_is_dropped_takes_nothing_more() {
             .transport(receiver.clone())
             .max_in_flight(2),
     );
-    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
     for _ in 0..10 {
-        running.dispatcher.enqueue(event()).await.unwrap();
+        create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
     }
+    running.dispatcher.enqueue(event()).await.unwrap();
     until(|| receiver.begun() == 2).await;
     running.worker.abort();
     running.worker.await.unwrap_err();

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use webhook_core::{
-    Changed, Delivery, DeliveryStatus, Event, Inserted, Insertion, Job, Lease, Loaded, Next,
-    OnConflict, PageRequest, Record, Recorded, Scope, Settle, Store as _, Timestamp, Verdict,
+    Changed, Delivery, DeliveryStatus, Event, Inserted, Insertion, Job, Lease, Loaded, NewClaim,
+    Next, OnConflict, PageRequest, Record, Recorded, Scope, Settle, Store as _, Timestamp, Verdict,
 };
 
 use crate::world::{State, World, at_once};
@@ -176,6 +176,22 @@ impl World {
                 job.delivery
             ));
         }
+        let mut state = self.state();
+        for job in jobs {
+            // One that was claimed as it was made, and given back.
+            let is_back = |lease: &Lease| lease.fence == job.fence && job.due < lease.until;
+            state.ledger.end_leases(job.delivery, is_back);
+        }
+    }
+
+    /// Claims that came with an insert, of which an index queue does not know.
+    pub(crate) fn led(&self, claims: &[NewClaim], incarnation: u32) {
+        let leases: Vec<Lease> = claims.iter().map(|claim| claim.lease).collect();
+        for lease in &leases {
+            self.state().claimed(lease, incarnation);
+        }
+        self.state().ledger.begin(&leases);
+        self.observe(leases.iter().map(|lease| lease.delivery));
     }
 
     pub(crate) fn claimed(&self, leases: &[Lease], incarnation: u32) {

@@ -10,9 +10,9 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Changed, ClaimOptions, Claimed, Clock, Delivery, DeliveryFilter, Depth, Endpoint,
-    Error, ErrorKind, Event, EventFilter, Insertion, Job, Lease, Loaded, MemoryStore, MemoryTx,
-    Now, OnConflict, Page, PageRequest, Queue, Record, Recorded, Result, Rollup, Scope, Settle,
-    StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Error, ErrorKind, Event, EventFilter, InsertOptions, Insertion, Job, Lease, Loaded,
+    MemoryStore, MemoryTx, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded, Result,
+    Rollup, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::process::{Gate, Turn};
@@ -123,10 +123,10 @@ impl Store for SimStore {
     async fn insert_events(
         &self,
         events: &[Event],
-        on_conflict: OnConflict,
+        options: &InsertOptions,
         _: Now,
     ) -> Result<Insertion> {
-        let operation = match on_conflict {
+        let operation = match options.on_conflict {
             OnConflict::Skip => "insert_events",
             OnConflict::Abort => "insert_events.batch",
         };
@@ -137,11 +137,13 @@ impl Store for SimStore {
             let endpoints = self.0.world.takers(events);
             let insertion = self
                 .inner()
-                .insert_events(events, on_conflict, self.0.now())
+                .insert_events(events, options, self.0.now())
                 .await?;
             self.0
                 .world
-                .inserted(events, &insertion, on_conflict, endpoints);
+                .inserted(events, &insertion, options.on_conflict, endpoints);
+            let claimed = &insertion.claimed;
+            self.0.world.led(claimed, self.0.incarnation);
             Ok(insertion)
         };
         self.0.call(operation, effect).await

@@ -1,10 +1,21 @@
--- Takes due jobs, fairly. ARGV: the limit, and how long the leases last. Answers the end of the leases, the first
--- one's fence, of which each next one's is greater by one, and for all of them lane and delivery, in one string.
+-- Takes due jobs, fairly. ARGV: the limit, how long the leases last, the most jobs of any lane, and for lanes of which
+-- that is another number their ids and these. Answers the end of the leases, the first one's fence, of which each next
+-- one's is greater by one, for all of them lane and delivery, in one string, and whether lanes were passed over.
 --
 -- Looks at the ring alone: what is parked or held costs nothing. Every step is bounded; what is left over makes the
 -- shard due at once, and the next call goes on.
 
 local limit, ends = tonumber(ARGV[4]), after(tonumber(ARGV[5]))
+local ROOM, ROOM_SIZE = '>c16H', 18
+local room, rooms, full = tonumber(ARGV[6]), {}, 0
+for i = 1, #ARGV[7], ROOM_SIZE do
+  local id, own = struct.unpack(ROOM, ARGV[7], i)
+  rooms[id] = own
+  full = full + (own == 0 and 1 or 0)
+end
+-- How many lanes are passed over at most, of each tenant.
+local MAX_PASSED = 512
+local passed = 0
 -- How many leases are taken back, timers woken, and lanes looked at in vain.
 local STEPS = 128
 -- How many jobs are lined up by one claim when their lane becomes ordered.
@@ -82,9 +93,14 @@ local function line_up(lane)
   end
 end
 
+local function room_of(id)
+  return rooms[id] or room
+end
+
 -- Owns the lane's head.
 local function grant(lane, job, due)
   local delivery = sub(job, 9)
+  rooms[lane.id] = room_of(lane.id) - 1
   local owned = lane.id .. delivery
   fence = max(fence + 1, clock)
   lane.next_head = lane.next_head + 2
@@ -120,13 +136,25 @@ local function visit(lane)
   lane.is_done = not at or at > now
   if not lane.is_done then
     grant(lane, job, due)
+    lane.is_done = room_of(lane.id) == 0
   end
 end
 
 -- Reads a tenant's ring. Its lanes begin with as many heads as are theirs if all take the same, and the next one.
 local function ring_of_turn(tenant, tenants)
-  local ids = shared('ZRANGE', ring_of(tenant), 0, limit - 1)
-  return { ids = ids, at = 1, heads = math.ceil(limit / (tenants * max(#ids, 1))) + 1 }
+  local most = limit + min(full, MAX_PASSED)
+  local found, ids, without_room = shared('ZRANGE', ring_of(tenant), 0, most - 1), {}, {}
+  for _, id in ipairs(found) do
+    local list = room_of(id) > 0 and ids or without_room
+    list[#list + 1] = id
+  end
+  passed = passed + #without_room
+  -- They keep their turns, unless nobody else would get one.
+  if #without_room < most then
+    without_room = {}
+  end
+  local heads = math.ceil(limit / (tenants * max(#ids, 1))) + 1
+  return { ids = ids, at = 1, heads = heads, skipped = without_room }
 end
 
 -- The first visit is the one that finds a key of a wrong type.
@@ -135,7 +163,7 @@ local function take_turn(id, tenant, heads)
   if not lane or not lane.turn then
     on_lane(id, function(lane)
       lane.found_in = tenant
-      lane.read_heads = max(min(heads, lane.cap - lane.in_flight + 1, MAX_HEADS), 1)
+      lane.read_heads = max(min(heads, lane.cap - lane.in_flight + 1, room_of(id) + 1, MAX_HEADS), 1)
       visit(lane)
     end)
   else
@@ -146,7 +174,7 @@ end
 
 -- Goes round the tenants and each one's lanes, in memory; what changed is written afterwards.
 local function go_round()
-  local tenants = shared('ZRANGE', turns, 0, limit - 1)
+  local tenants = shared('ZRANGE', turns, 0, limit + min(full, MAX_PASSED) - 1)
   local count = #tenants
   local at, steps = 1, 0
   while at <= #tenants and #granted < limit and steps < limit + STEPS do
@@ -208,6 +236,11 @@ go_round()
 for tenant, ring in pairs(rings) do
   ring.staying = batch('ZADD', ring_of(tenant))
   ring.leaving = batch('ZREM', ring_of(tenant))
+  for _, id in ipairs(ring.skipped) do
+    turn = turn + 1
+    local n = #ring.staying
+    ring.staying[n + 1], ring.staying[n + 2] = turn, id
+  end
 end
 for _, lane in ipairs(visited) do
   local ring = rings[lane.found_in]
@@ -224,4 +257,8 @@ for tenant, ring in pairs(rings) do
     call('ZREM', turns, tenant)
   end
 end
-return answer({ ends, first_fence, table.concat(granted) })
+local is_short = passed > 0 and #granted < limit
+if is_short then
+  call('HSET', shard, 'passed', 1)
+end
+return answer({ ends, first_fence, table.concat(granted), is_short and 1 or 0 })

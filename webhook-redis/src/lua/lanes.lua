@@ -3,7 +3,8 @@
 -- A script touches one shard. KEYS are the keys of the shard as a whole; those of its lanes and tenants are made
 -- from KEYS[1] and so carry the same hash tag, which is what a cluster asks for: they are in the same slot.
 --
---   {p:s}                 hash: generation, server, fence (the greatest so far), turn (the last one given)
+--   {p:s}                 hash: generation, server, fence (the greatest so far), turn (the last one given), passed
+--                         (set while somebody left lanes in the ring because it has no room for more of them)
 --   {p:s}:turns           tenants with lanes in the ring, by turn
 --   {p:s}:timers          lanes that become eligible later, by when
 --   {p:s}:leases          lane .. delivery, by the end of the lease
@@ -55,12 +56,14 @@ local function shared(command, key, ...)
   return call(command, key, ...)
 end
 
-local state = shared('HMGET', shard, 'generation', 'fence', 'turn')
+local state = shared('HMGET', shard, 'generation', 'fence', 'turn', 'passed')
 generation = generation or state[1] or string.format('%.0f', clock)
 local fence = tonumber(state[2]) or 0
 local turn = tonumber(state[3]) or 0
 
 local batches, last_batches = {}, {}
+-- How many lanes joined the ring.
+local joined = 0
 
 -- A command whose arguments are added until `flush` sends it, if there are any.
 local function batch_in(list, ...)
@@ -83,7 +86,8 @@ end
 local function send(commands)
   for _, command in ipairs(commands) do
     if #command > command.bare then
-      shared(unpack(command))
+      local reply = shared(unpack(command))
+      joined = joined + (command.joins and reply or 0)
       for i = #command, command.bare + 1, -1 do
         command[i] = nil
       end
@@ -122,14 +126,19 @@ end
 
 local due_before = next_due()
 
--- Every script's reply. Others hear of it only if there is something to claim sooner than they believe.
+-- Every script's reply. Others hear of it only if there is something to claim sooner than they believe. While the
+-- ring holds what somebody passed over, that is whatever else comes into it.
 local function answer(result)
   flush()
   if generation ~= state[1] or fence ~= tonumber(state[2]) or turn ~= tonumber(state[3]) then
     call('HSET', shard, 'generation', generation, 'fence', fence, 'turn', turn)
   end
   local due = next_due()
-  if due and (not due_before or due < due_before) then
+  local is_news = state[4] and joined > 0
+  if is_news then
+    call('HDEL', shard, 'passed')
+  end
+  if due and (is_news or not due_before or due < due_before) then
     redis.pcall('PUBLISH', ARGV[2], string.format('%s %.0f %.0f', ARGV[3], now, due))
   end
   return { generation, now, due or -1, result }
@@ -234,6 +243,7 @@ local function join_ring(lane)
   turn = turn + 1
   if not ring then
     ring = batch('ZADD', ring_of(tenant), 'NX')
+    ring.joins = true
     in_ring[tenant] = ring
     local n = #in_turn
     in_turn[n + 1], in_turn[n + 2] = turn, tenant

@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::header_log::HeaderLog;
 use crate::queue::{ClaimOptions, Job, Lease, Queue};
 use crate::retry::Next;
-use crate::store::{Loaded, OnConflict, Record, Recorded, Store, Verdict};
+use crate::store::{InsertOptions, Loaded, OnConflict, Record, Recorded, Store, Verdict};
 use crate::tenant::{PageRequest, Scope};
 use crate::time::{Now, Timestamp};
 
@@ -74,7 +74,7 @@ impl<H: Harness> Scene<H> {
     pub(super) async fn insert(&self, events: &[Event], now: Now) -> Vec<Job> {
         let insertion = self
             .store()
-            .insert_events(events, OnConflict::Skip, now)
+            .insert_events(events, &InsertOptions::new(OnConflict::Skip), now)
             .await;
         let jobs = insertion.expect("events are stored").jobs;
         self.queue.push(&jobs, now).await.expect("jobs are pushed");
@@ -201,5 +201,6 @@ pub(super) fn record(lease: Lease, status: u16, next: Next) -> Record {
         attempt: Some(Arc::new(attempt)),
         next,
         disable,
+        hold: None,
     }
 }

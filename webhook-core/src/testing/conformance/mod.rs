@@ -6,6 +6,7 @@
 
 mod checks;
 pub mod queue;
+mod rooms;
 mod stats;
 pub mod store;
 pub mod tx;

@@ -17,6 +17,9 @@ macro_rules! __queue_checks {
             claim_takes_the_earliest_due_of_a_lane_first,
             claim_tells_when_the_next_job_is_due,
             claim_stops_at_the_cap_of_a_lane,
+            claim_takes_no_more_of_a_lane_than_there_is_room_for,
+            lanes_without_room_hide_no_others,
+            lane_without_room_is_claimed_by_others,
             claim_keeps_to_the_rate_of_a_lane,
             claim_takes_an_ordered_lane_one_by_one_head_first,
             parked_jobs_do_not_hide_ready_ones,
@@ -37,6 +40,15 @@ macro_rules! __queue_checks {
             record_needs_the_exact_fence,
             late_outcome_of_a_job_nobody_took_counts_once,
             rate_that_is_raised_holds_at_once,
+            insert_claims_as_many_as_there_is_room_for,
+            claim_with_the_insert_is_a_claim,
+            claim_with_the_insert_ends_with_its_lease,
+            insert_claims_only_what_the_claimer_knows,
+            insert_claims_nothing_of_a_limited_lane,
+            insert_claims_nothing_before_its_time,
+            claim_of_a_new_delivery_is_loaded_as_any,
+            outcome_holds_its_lane,
+            stale_outcome_holds_nothing,
         }
     };
 }
@@ -56,6 +68,7 @@ mod checks {
 
     use super::super::Harness;
     use super::super::checks::*;
+    pub(super) use super::super::rooms::*;
     use crate::delivery::DeliveryStatus;
     use crate::endpoint::{EndpointSettings, RateLimit};
     use crate::event::NewEvent;

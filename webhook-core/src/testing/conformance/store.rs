@@ -77,7 +77,8 @@ mod checks {
     use crate::queue::Lease;
     use crate::retry::Next;
     use crate::store::{
-        Changed, DeliveryFilter, EventFilter, Inserted, OnConflict, Recorded, Store, Verdict,
+        Changed, DeliveryFilter, EventFilter, InsertOptions, Inserted, OnConflict, Recorded, Store,
+        Verdict,
     };
     use crate::tenant::{Page, PageRequest, Scope, Tenant};
     use crate::testing::event_for;
@@ -114,7 +115,7 @@ mod checks {
     async fn insert<H: Harness>(scene: &Scene<H>, events: &[Event], seconds: u64) -> Vec<Inserted> {
         let insertion = scene
             .store()
-            .insert_events(events, OnConflict::Skip, at(seconds))
+            .insert_events(events, &InsertOptions::new(OnConflict::Skip), at(seconds))
             .await;
         insertion.expect("events are stored").events
     }
@@ -350,7 +351,7 @@ mod checks {
         ];
         let insertion = scene
             .store()
-            .insert_events(&events, OnConflict::Abort, at(0))
+            .insert_events(&events, &InsertOptions::new(OnConflict::Abort), at(0))
             .await
             .expect("answers");
         assert_eq!(insertion.events[1], Inserted::Conflict(first.id));

@@ -33,7 +33,7 @@ mod checks {
     use super::super::checks::*;
     use crate::endpoint::EndpointSettings;
     use crate::event::{Event, NewEvent};
-    use crate::store::{Inserted, Insertion, OnConflict, Store, TxStore};
+    use crate::store::{InsertOptions, Inserted, Insertion, OnConflict, Store, TxStore};
     use crate::testing::event_for;
 
     async fn insert_in<H: TxHarness>(scene: &Scene<H>, tx: &mut H::Tx, event: &Event) -> Insertion {
@@ -100,7 +100,7 @@ mod checks {
         let first = [stamped(1)];
         scene
             .store()
-            .insert_events(&first, OnConflict::Skip, at(0))
+            .insert_events(&first, &InsertOptions::new(OnConflict::Skip), at(0))
             .await
             .expect("stores");
         let mut tx = scene.harness.begin().await;

@@ -3,8 +3,8 @@
 -- cost follows what is taken, and neither the backlog nor the history.
 -- $1 now or null, $2 the most jobs, $3 the length of the leases in µs, $4 the tenant after which the round
 -- goes on, $5 and $6 of tenants with many lanes: name, and the lane after which theirs goes on,
--- $7 and $8 lanes that this process has jobs of, and how many more it takes of each if they have no cap of
--- their own; $9 how many it takes of any other.
+-- $7 and $8 lanes of which this process knows something, and how many jobs it takes of each; $9 how many it takes
+-- of any other.
 WITH RECURSIVE clock AS MATERIALIZED (
     SELECT coalesce($1::timestamptz, now()) AS now
 ),
@@ -64,14 +64,14 @@ lane AS MATERIALIZED (
 limits AS MATERIALIZED (
     SELECT lane.tenant, lane.endpoint_id, state.version, coalesce(state.ordered, false) AS ordered,
         state.held_until > clock.now AS is_held,
-        CASE
-            WHEN state.max_in_flight IS NOT NULL THEN state.max_in_flight - (
+        least(
+            coalesce(busy.room, $9::integer),
+            CASE WHEN state.max_in_flight IS NOT NULL THEN state.max_in_flight - (
                 SELECT count(*) FROM "webhook".deliveries AS running
                 WHERE running.endpoint_id = lane.endpoint_id AND running.capped
                     AND running.status = 'in_progress' AND NOT running.ready
-            )
-            ELSE coalesce(busy.room, $9::integer)
-        END AS room,
+            ) END
+        ) AS room,
         CASE WHEN rate.spacing IS NULL THEN 1000000 ELSE floor(
             extract(epoch FROM clock.now - greatest(state.arrival, clock.now)) / rate.spacing
         ) + rate.burst END AS conforming,

@@ -1,6 +1,7 @@
 -- Stores events without idempotency keys, and a delivery for each endpoint that accepts them.
 -- $1 now or null, then arrays of one element an event: $2 id, $3 tenant, $4 event_type, $5 body,
--- $6 created_at, $7 deliver_at or null, $8 the first six bytes of its deliveries' ids.
+-- $6 created_at, $7 deliver_at or null, $8 the first six bytes of its deliveries' ids; then what is claimed at
+-- once: $9 endpoints, $10 their versions, $11 how many deliveries of each, $12 the length of the leases in µs.
 WITH clock AS MATERIALIZED (
     SELECT coalesce($1::timestamptz, now()) AS now
 ),
@@ -23,7 +24,8 @@ taken AS MATERIALIZED (
     SELECT input.place, input.id AS event_id, input.prefix, endpoint.id AS endpoint_id,
         input.tenant, input.event_type,
         greatest(input.deliver_at, (SELECT now FROM clock)) AS due_at,
-        lane.max_in_flight, lane.rate_limit, lane.rate_per, coalesce(lane.ordered, false) AS ordered
+        lane.max_in_flight, lane.rate_limit, lane.rate_per, coalesce(lane.ordered, false) AS ordered,
+        wanted.room
     FROM stored
     JOIN input ON input.id = stored.id
     JOIN "webhook".endpoints AS endpoint
@@ -38,10 +40,18 @@ taken AS MATERIALIZED (
             )
         )
     LEFT JOIN "webhook".lane_state AS lane ON lane.endpoint_id = endpoint.id
+    LEFT JOIN unnest($9::uuid[], $10::bigint[], $11::bigint[]) AS wanted (endpoint_id, version, room)
+        ON wanted.endpoint_id = endpoint.id AND wanted.version = endpoint.version
+        AND endpoint.state = 'enabled' AND coalesce(lane.held_until, '-infinity') <= (SELECT now FROM clock)
+        AND lane.max_in_flight IS NULL AND lane.rate_limit IS NULL AND lane.ordered IS NOT true
     ORDER BY input.place
 ),
 made AS MATERIALIZED (
     SELECT taken.*, nextval('"webhook".delivery_sequence') AS sequence,
+        taken.due_at <= (SELECT now FROM clock) AS is_due,
+        taken.due_at <= (SELECT now FROM clock)
+            AND row_number() OVER (PARTITION BY taken.endpoint_id ORDER BY taken.place) <= taken.room
+            IS true AS is_claimed,
         encode(
             taken.prefix || set_byte(
                 set_byte(hash.tail, 0, (get_byte(hash.tail, 0) & 15) | 112),
@@ -60,13 +70,17 @@ made AS MATERIALIZED (
 ),
 queued AS (
     INSERT INTO "webhook".deliveries (
-        id, event_id, endpoint_id, replay_no, tenant, event_type, ready, due_at, first_due,
-        sequence, capped, ordered, created_at, updated_at
+        id, event_id, endpoint_id, replay_no, tenant, event_type, status, ready, due_at, first_due,
+        fence, sequence, capped, ordered, created_at, updated_at
     )
-    SELECT id, event_id, endpoint_id, 0, tenant, event_type, due_at <= clock.now, due_at, due_at,
-        sequence, max_in_flight IS NOT NULL, ordered, clock.now, clock.now
+    SELECT id, event_id, endpoint_id, 0, tenant, event_type,
+        CASE WHEN is_claimed THEN 'in_progress' ELSE 'pending' END, is_due AND NOT is_claimed,
+        CASE WHEN is_claimed THEN clock.now + $12::bigint * interval '1 microsecond' ELSE due_at END, due_at,
+        is_claimed::integer, sequence, max_in_flight IS NOT NULL, ordered, clock.now, clock.now
     FROM made, clock
 )
 SELECT id, endpoint_id, tenant, due_at, 0::bigint AS fence, sequence, max_in_flight, rate_limit,
-    rate_per, ordered
-FROM made
+    rate_per, ordered,
+    CASE WHEN is_claimed THEN place END AS claimed,
+    clock.now + $12::bigint * interval '1 microsecond' AS until
+FROM made, clock

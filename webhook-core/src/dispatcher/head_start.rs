@@ -1,0 +1,160 @@
+//! Inserts, and what goes out with them at once.
+//!
+//! While this process delivers and has free slots, a new delivery need not go through the queue to come back to
+//! it: the insert claims it in the same transaction, and its attempt begins when that is committed. This is for
+//! lanes that are known to be well and have no limits, so that nothing is decided here that the queue must.
+
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::Engine;
+use super::attempt::{Claim, Task};
+use super::lanes::Lead;
+use super::worker::Pool;
+use crate::endpoint::{Endpoint, EndpointState, LaneLimits};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::queue::Job;
+use crate::store::{InsertOptions, Inserted, Insertion, OnConflict, Work};
+use crate::time::Timestamp;
+
+/// Deliveries to be, and the slots that are kept for them.
+struct HeadStart {
+    pool: Arc<Pool>,
+    slots: OwnedSemaphorePermit,
+    lead: Lead,
+    /// The pool does not end before they are handed out.
+    _outstanding: TaskTrackerToken,
+}
+
+impl Engine {
+    /// Inserts events in the caller's task, which does not give up: what is claimed with them is ours.
+    pub(super) async fn insert(
+        self: &Arc<Self>,
+        events: &[Event],
+        on_conflict: OnConflict,
+    ) -> Result<Vec<Inserted>> {
+        let head_start = self.head_start(events);
+        self.insert_with(events, on_conflict, head_start).await
+    }
+
+    /// The same for callers that may give up.
+    pub(super) async fn insert_for_caller(
+        self: &Arc<Self>,
+        events: Vec<Event>,
+        on_conflict: OnConflict,
+    ) -> Result<Vec<Inserted>> {
+        let Some(head_start) = self.head_start(&events) else {
+            return self.insert_with(&events, on_conflict, None).await;
+        };
+        let engine = Arc::clone(self);
+        let insert = async move {
+            engine
+                .insert_with(&events, on_conflict, Some(head_start))
+                .await
+        };
+        let inserted = tokio::spawn(insert).await;
+        inserted.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "insert_events")))
+    }
+
+    async fn insert_with(
+        &self,
+        events: &[Event],
+        on_conflict: OnConflict,
+        mut head_start: Option<HeadStart>,
+    ) -> Result<Vec<Inserted>> {
+        let mut options = InsertOptions::new(on_conflict);
+        if let Some(head_start) = &mut head_start {
+            let claim = std::mem::take(&mut head_start.lead.claim);
+            options = options.claim(claim, self.config.lease(self.config.request_timeout));
+        }
+        let claimed_at = self.clock.now();
+        let now = self.clock.pinned();
+        let mut insertion = self.store.insert_events(events, &options, now).await?;
+        self.count_accepted(events, &insertion.events);
+        let inserted = std::mem::take(&mut insertion.events);
+        let unclaimed = match head_start {
+            Some(head_start) => head_start.begin(
+                events,
+                insertion,
+                claimed_at + options.lease,
+                self.has_index,
+            ),
+            None => insertion.jobs,
+        };
+        self.push(unclaimed);
+        Ok(inserted)
+    }
+
+    /// What of these events can go out at once, if anything.
+    fn head_start(&self, events: &[Event]) -> Option<HeadStart> {
+        let pool = self.running().upgrade()?;
+        let lead = self.lanes.lead(events, pool.free_slots());
+        let slots = lead.claim.iter().map(|new| new.room).sum();
+        Some(HeadStart {
+            slots: pool.take_slots(slots)?,
+            lead,
+            _outstanding: pool.outstanding(),
+            pool,
+        })
+    }
+
+    /// Whether a delivery to this endpoint may be claimed without the queue.
+    pub(super) fn may_lead(&self, endpoint: &Endpoint) -> bool {
+        endpoint.state == EndpointState::Enabled
+            && endpoint.lane_limits() == LaneLimits::default()
+            && self.timeout_of(endpoint) <= self.config.request_timeout
+    }
+
+    pub(super) fn running(&self) -> MutexGuard<'_, Weak<Pool>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HeadStart {
+    /// Hands out what was claimed, and answers the jobs of the rest.
+    fn begin(
+        mut self,
+        events: &[Event],
+        insertion: Insertion,
+        lease_ends: Timestamp,
+        has_index: bool,
+    ) -> Vec<Job> {
+        let mut jobs: Vec<_> = insertion.jobs.into_iter().map(Some).collect();
+        let mut tasks = Vec::with_capacity(insertion.claimed.len());
+        for new in insertion.claimed {
+            let lane = new.lease.lane;
+            let place = self.lead.places.get_mut(&lane).and_then(Vec::pop);
+            let (Some(event), Some(endpoint), Some(place), Some(job)) = (
+                events.get(new.event),
+                self.lead.endpoints.get(&lane),
+                place,
+                jobs.get_mut(new.job).and_then(Option::take),
+            ) else {
+                tracing::error!(delivery = %new.lease.delivery, "more was claimed than asked for");
+                continue;
+            };
+            let work = Work {
+                attempts: 0,
+                first_due: job.due,
+                event: Arc::new(event.clone()),
+                endpoint: Arc::clone(endpoint),
+            };
+            let claim = Claim {
+                lease: new.lease,
+                place,
+                unqueued: has_index.then(|| Box::new(job)),
+            };
+            let task = Task {
+                claim,
+                work,
+                lease_ends,
+            };
+            tasks.push((task, self.slots.split(1)));
+        }
+        self.pool.hand_out(tasks);
+        jobs.into_iter().flatten().collect()
+    }
+}

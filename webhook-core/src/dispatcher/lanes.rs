@@ -1,0 +1,486 @@
+//! What this process knows of lanes: how many jobs of each it has under way, and how many it dares to.
+//!
+//! A lane begins with one job at a time. Each success makes room for one more, up to its cap; a timeout, or an
+//! answer that says "too much", halves it. Lanes that hang share a part of all slots, so that they leave the rest to
+//! the others, however many they are.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashMap;
+use uuid::Uuid;
+
+use crate::endpoint::Endpoint;
+use crate::event::Event;
+use crate::store::ClaimNew;
+use crate::tenant::Tenant;
+use crate::time::Timestamp;
+
+/// How many jobs of a lane of which nothing is known.
+const FIRST_CAP: u32 = 1;
+/// Hung lanes together have at most this part of all slots.
+const HUNG_PART: usize = 4;
+/// How many lanes are known. Of more, those without jobs are forgotten.
+const MAX_KNOWN: usize = 16_384;
+/// Of how many hung lanes a claim is told what it may take.
+const MAX_HUNG: usize = 1_024;
+/// At how many of a tenant's endpoints a new event is held to see whether it can be attempted at once.
+const MAX_TRIED: usize = 64;
+
+/// What an attempt says of its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// It succeeded.
+    Good,
+    /// It failed, for a reason that says nothing about load.
+    Bad,
+    /// It was told that there is too much.
+    Busy,
+    /// It timed out, or took most of the time that it had.
+    Hung,
+}
+
+/// The lanes of an engine.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    known: Mutex<Known>,
+    /// The most of a lane whose endpoint sets no cap.
+    cap: u32,
+    /// The most of all hung lanes together.
+    hung_slots: usize,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    lanes: HashMap<Uuid, Lane>,
+    /// Those with jobs under way.
+    busy: BTreeSet<Uuid>,
+    /// Those whose last attempt hung.
+    hung: BTreeSet<Uuid>,
+    hung_in_flight: usize,
+    /// The hung lane after which it is the next one's turn.
+    hung_turn: Uuid,
+    /// Those without limits whose last attempt succeeded.
+    good: HashMap<Tenant, BTreeSet<Uuid>>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    in_flight: u32,
+    cap: u32,
+    /// Up to here each success makes room for one more; beyond, each round of them.
+    steady: u32,
+    successes: u32,
+    is_hung: bool,
+    /// What began before it does not count against the lane again.
+    last_cut: Timestamp,
+    /// As it was when its last attempt succeeded.
+    endpoint: Option<Arc<Endpoint>>,
+}
+
+/// A job under way counts in its lane until this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    lanes: Arc<Lanes>,
+    lane: Uuid,
+}
+
+/// How many more jobs a claim takes of lanes of which something is known.
+#[derive(Debug, Default)]
+pub(super) struct Rooms {
+    pub(super) rooms: Vec<(Uuid, u32)>,
+    /// Whether hung lanes have room of which others take the turn: they get theirs if this claim finds nothing.
+    pub(super) others_wait: bool,
+}
+
+/// New deliveries that may be attempted at once.
+#[derive(Debug, Default)]
+pub(super) struct Lead {
+    pub(super) claim: Vec<ClaimNew>,
+    /// One for each of them.
+    pub(super) places: HashMap<Uuid, Vec<Place>>,
+    pub(super) endpoints: HashMap<Uuid, Arc<Endpoint>>,
+}
+
+impl Lanes {
+    pub(super) fn new(cap: u32, slots: usize) -> Self {
+        Self {
+            known: Mutex::default(),
+            cap,
+            hung_slots: (slots / HUNG_PART).max(1),
+        }
+    }
+
+    /// The most that a claim takes of a lane that is not among [`rooms`](Self::rooms).
+    pub(super) const FIRST_ROOM: u32 = FIRST_CAP;
+
+    /// What a claim takes of those lanes of which something is known. What is left for hung lanes goes round them.
+    pub(super) fn rooms(&self) -> Rooms {
+        let mut known = self.known();
+        let busy = known.busy.iter();
+        let busy = busy.filter_map(|id| Some((*id, known.lanes.get(id)?)));
+        let busy = busy.filter(|(_, lane)| !lane.is_hung);
+        let mut rooms: Vec<_> = busy.map(|(id, lane)| (id, lane.room())).collect();
+        let left = self.hung_slots.saturating_sub(known.hung_in_flight);
+        let mut left = u32::try_from(left).unwrap_or(u32::MAX);
+        let (mut turn, mut others_wait) = (known.hung_turn, false);
+        for (id, lane) in known.hung_lanes().take(MAX_HUNG) {
+            let room = lane.room().min(left);
+            others_wait |= left == 0 && lane.room() > 0;
+            left -= room;
+            if room > 0 {
+                turn = id;
+            }
+            rooms.push((id, room));
+        }
+        let moved = std::mem::replace(&mut known.hung_turn, turn) != turn;
+        Rooms {
+            rooms,
+            others_wait: others_wait && moved,
+        }
+    }
+
+    /// Counts a job of a lane.
+    pub(super) fn enter(self: &Arc<Self>, lane: Uuid) -> Place {
+        self.known().enter(lane);
+        Place {
+            lanes: Arc::clone(self),
+            lane,
+        }
+    }
+
+    /// Which deliveries of new events may be attempted at once, at most `slots`: of lanes whose last attempt
+    /// succeeded, which have room, and no limits that only the queue can keep.
+    pub(super) fn lead(self: &Arc<Self>, events: &[Event], slots: usize) -> Lead {
+        let mut lead = Lead::default();
+        let mut wanted: HashMap<Uuid, u32> = HashMap::new();
+        let mut known = self.known();
+        let mut left = slots;
+        for event in events.iter().filter(|event| event.deliver_at.is_none()) {
+            let lanes = known.good.get(&event.tenant).into_iter().flatten();
+            for id in lanes.take(MAX_TRIED) {
+                let Some(lane) = known.lanes.get(id).filter(|_| left > 0) else {
+                    continue;
+                };
+                let wanted = wanted.entry(*id).or_default();
+                let is_wanted = |it: &&Arc<Endpoint>| it.accepts(&event.event_type);
+                if let Some(endpoint) = lane.endpoint.as_ref().filter(is_wanted)
+                    && *wanted < lane.room()
+                {
+                    *wanted += 1;
+                    left -= 1;
+                    if *wanted == 1 {
+                        lead.endpoints.insert(*id, Arc::clone(endpoint));
+                    }
+                }
+            }
+        }
+        wanted.retain(|_, room| *room > 0);
+        for (id, room) in wanted {
+            let places = lead.places.entry(id).or_default();
+            for _ in 0..room {
+                known.enter(id);
+                places.push(Place {
+                    lanes: Arc::clone(self),
+                    lane: id,
+                });
+            }
+            if let Some(endpoint) = lead.endpoints.get(&id) {
+                lead.claim.push(ClaimNew {
+                    endpoint: id,
+                    version: endpoint.version,
+                    room,
+                });
+            }
+        }
+        lead
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Learns from an attempt that began at `began`.
+    pub(super) fn learn(
+        &self,
+        sign: Sign,
+        endpoint: &Arc<Endpoint>,
+        may_lead: bool,
+        began: Timestamp,
+        now: Timestamp,
+    ) {
+        let most = match endpoint.lane_limits().max_in_flight {
+            u32::MAX => self.lanes.cap,
+            own => own,
+        };
+        let mut known = self.lanes.known();
+        let known = &mut *known;
+        let Some(lane) = known.lanes.get_mut(&self.lane) else {
+            return;
+        };
+        let was_hung = std::mem::replace(&mut lane.is_hung, sign == Sign::Hung);
+        match sign {
+            Sign::Good => lane.grow(most),
+            Sign::Bad => {}
+            Sign::Busy | Sign::Hung => lane.cut(began, now),
+        }
+        match (was_hung, lane.is_hung) {
+            (false, true) => {
+                known.hung_in_flight += lane.in_flight as usize;
+                known.hung.insert(self.lane);
+            }
+            (true, false) => {
+                known.hung_in_flight -= lane.in_flight as usize;
+                known.hung.remove(&self.lane);
+            }
+            _ => {}
+        }
+        let leads = (may_lead && sign == Sign::Good).then_some(endpoint);
+        lane.set_endpoint(self.lane, leads, &mut known.good);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.lanes.known().leave(self.lane);
+    }
+}
+
+impl Known {
+    fn enter(&mut self, id: Uuid) {
+        if self.lanes.len() >= MAX_KNOWN && !self.lanes.contains_key(&id) {
+            self.forget_idle();
+        }
+        let lane = self.lanes.entry(id).or_insert_with(Lane::new);
+        lane.in_flight += 1;
+        self.hung_in_flight += usize::from(lane.is_hung);
+        if lane.in_flight == 1 {
+            self.busy.insert(id);
+        }
+    }
+
+    fn leave(&mut self, id: Uuid) {
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        lane.in_flight -= 1;
+        self.hung_in_flight -= usize::from(lane.is_hung);
+        if lane.in_flight == 0 {
+            self.busy.remove(&id);
+        }
+    }
+
+    /// Beginning with the one whose turn it is.
+    fn hung_lanes(&self) -> impl Iterator<Item = (Uuid, &Lane)> {
+        let later = (Bound::Excluded(self.hung_turn), Bound::Unbounded);
+        let later = self.hung.range(later);
+        let earlier = self.hung.range(..=self.hung_turn);
+        later
+            .chain(earlier)
+            .filter_map(|id| Some((*id, self.lanes.get(id)?)))
+    }
+
+    /// They begin anew, carefully.
+    fn forget_idle(&mut self) {
+        self.lanes.retain(|_, lane| lane.in_flight > 0);
+        let lanes = &self.lanes;
+        self.hung.retain(|id| lanes.contains_key(id));
+        self.good.retain(|_, good| {
+            good.retain(|id| lanes.contains_key(id));
+            !good.is_empty()
+        });
+    }
+}
+
+impl Lane {
+    fn new() -> Self {
+        Self {
+            in_flight: 0,
+            cap: FIRST_CAP,
+            steady: u32::MAX,
+            successes: 0,
+            is_hung: false,
+            last_cut: Timestamp::EPOCH,
+            endpoint: None,
+        }
+    }
+
+    fn room(&self) -> u32 {
+        self.cap.saturating_sub(self.in_flight)
+    }
+
+    fn grow(&mut self, most: u32) {
+        self.successes += 1;
+        if self.cap < self.steady || self.successes >= self.cap {
+            self.successes = 0;
+            self.cap += 1;
+        }
+        self.cap = self.cap.min(most);
+    }
+
+    /// Once for all that was under way.
+    fn cut(&mut self, began: Timestamp, now: Timestamp) {
+        if began >= self.last_cut {
+            self.cap = (self.cap / 2).max(FIRST_CAP);
+            self.steady = self.cap;
+            self.successes = 0;
+            self.last_cut = now;
+        }
+    }
+
+    fn set_endpoint(
+        &mut self,
+        id: Uuid,
+        endpoint: Option<&Arc<Endpoint>>,
+        good: &mut HashMap<Tenant, BTreeSet<Uuid>>,
+    ) {
+        match (&self.endpoint, endpoint) {
+            (None, Some(new)) => {
+                good.entry(new.tenant.clone()).or_default().insert(id);
+            }
+            (Some(old), None) => {
+                if let Some(lanes) = good.get_mut(&old.tenant) {
+                    lanes.remove(&id);
+                }
+            }
+            (Some(old), Some(new)) if Arc::ptr_eq(old, new) => return,
+            _ => {}
+        }
+        self.endpoint = endpoint.cloned();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::EndpointSettings;
+    use crate::testing::{endpoint_for, event_for};
+
+    const CAP: u32 = 4;
+    const SLOTS: usize = 8;
+    const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
+
+    fn lanes() -> Arc<Lanes> {
+        Arc::new(Lanes::new(CAP, SLOTS))
+    }
+
+    fn endpoint() -> Arc<Endpoint> {
+        Arc::new(endpoint_for("default", EndpointSettings::default()))
+    }
+
+    /// One attempt, a second after the one before.
+    fn attempt(lanes: &Arc<Lanes>, endpoint: &Arc<Endpoint>, sign: Sign, second: i64) {
+        let began = Timestamp::from_seconds(1_700_000_000 + second);
+        let place = lanes.enter(endpoint.id);
+        place.learn(sign, endpoint, true, began, began);
+    }
+
+    fn room(lanes: &Arc<Lanes>, lane: Uuid) -> u32 {
+        let _busy = lanes.enter(lane);
+        let rooms = lanes.rooms().rooms;
+        let own = rooms.iter().find(|(id, _)| *id == lane);
+        own.map_or(0, |(_, room)| *room)
+    }
+
+    #[test]
+    fn a_lane_grows_by_succeeding_up_to_its_cap() {
+        let (lanes, endpoint) = (lanes(), endpoint());
+        assert_eq!(room(&lanes, endpoint.id), 0, "it begins with one");
+        attempt(&lanes, &endpoint, Sign::Good, 0);
+        assert_eq!(room(&lanes, endpoint.id), 1);
+        for second in 1..10 {
+            attempt(&lanes, &endpoint, Sign::Good, second);
+        }
+        assert_eq!(room(&lanes, endpoint.id), CAP - 1);
+        attempt(&lanes, &endpoint, Sign::Bad, 10);
+        assert_eq!(
+            room(&lanes, endpoint.id),
+            CAP - 1,
+            "a plain failure says nothing"
+        );
+        attempt(&lanes, &endpoint, Sign::Busy, 11);
+        assert_eq!(room(&lanes, endpoint.id), CAP / 2 - 1);
+    }
+
+    #[test]
+    fn what_was_under_way_together_cuts_once() {
+        let (lanes, endpoint) = (lanes(), endpoint());
+        for second in 0..10 {
+            attempt(&lanes, &endpoint, Sign::Good, second);
+        }
+        let places = [(); 4].map(|()| lanes.enter(endpoint.id));
+        let ended = T0 + std::time::Duration::from_secs(60);
+        for place in &places {
+            place.learn(Sign::Busy, &endpoint, true, T0, ended);
+        }
+        drop(places);
+        assert_eq!(room(&lanes, endpoint.id), CAP / 2 - 1);
+    }
+
+    #[test]
+    fn an_endpoint_can_set_a_cap_of_its_own() {
+        let settings = EndpointSettings {
+            max_in_flight: Some(2),
+            ..EndpointSettings::default()
+        };
+        let (lanes, endpoint) = (lanes(), Arc::new(endpoint_for("default", settings)));
+        for second in 0..10 {
+            attempt(&lanes, &endpoint, Sign::Good, second);
+        }
+        assert_eq!(room(&lanes, endpoint.id), 1);
+    }
+
+    #[test]
+    fn hung_lanes_share_a_quarter_of_the_slots_in_turns() {
+        let lanes = lanes();
+        let endpoints = [(); 5].map(|()| endpoint());
+        for endpoint in &endpoints {
+            attempt(&lanes, endpoint, Sign::Hung, 0);
+        }
+        let mut turns: HashMap<Uuid, u32> = HashMap::new();
+        for _ in 0..5 {
+            let Rooms { rooms, others_wait } = lanes.rooms();
+            assert!(others_wait);
+            let total: u32 = rooms.iter().map(|(_, room)| room).sum();
+            assert_eq!(total, 2);
+            for (lane, room) in rooms {
+                *turns.entry(lane).or_default() += room;
+            }
+        }
+        assert!(turns.values().all(|turns| *turns == 2), "{turns:?}");
+        let _under_way = [lanes.enter(endpoints[0].id), lanes.enter(endpoints[1].id)];
+        let Rooms { rooms, others_wait } = lanes.rooms();
+        assert!(rooms.iter().all(|(_, room)| *room == 0));
+        assert!(!others_wait, "asking again would change nothing");
+        attempt(&lanes, &endpoints[2], Sign::Good, 1);
+        assert_eq!(lanes.known().hung.len(), 4);
+    }
+
+    #[test]
+    fn new_deliveries_begin_at_once_in_lanes_that_succeed() {
+        let (lanes, endpoint) = (lanes(), endpoint());
+        let events = [(); 3].map(|()| event_for("default", "order.paid", "1", T0));
+        assert!(
+            lanes.lead(&events, SLOTS).claim.is_empty(),
+            "nothing is known"
+        );
+        attempt(&lanes, &endpoint, Sign::Good, 0);
+        let lead = lanes.lead(&events, SLOTS);
+        assert_eq!(lead.claim.len(), 1);
+        assert_eq!(lead.claim[0].room, 2, "as many as there is room for");
+        assert!(lanes.lead(&events, SLOTS).claim.is_empty(), "it is taken");
+        drop(lead);
+        assert_eq!(
+            lanes.lead(&events, 1).claim[0].room,
+            1,
+            "as there are slots"
+        );
+        let foreign = [event_for("other", "order.paid", "1", T0)];
+        assert!(lanes.lead(&foreign, SLOTS).claim.is_empty());
+        attempt(&lanes, &endpoint, Sign::Bad, 1);
+        assert!(lanes.lead(&events, SLOTS).claim.is_empty(), "it failed");
+    }
+}

@@ -1,0 +1,110 @@
+//! One endpoint's trouble does not become another's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::sync::oneshot;
+use webhook_core::testing::ManualClock;
+use webhook_core::{
+    Dispatcher, MemoryStore, NewEndpoint, NewEvent, Tenant, Transport, TransportError,
+};
+
+use crate::until;
+
+const SLOTS: usize = 8;
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Some hosts answer at once, the others never.
+#[derive(Clone, Default)]
+struct Network {
+    answered: Arc<AtomicUsize>,
+    hanging: Arc<AtomicUsize>,
+    has_hung: Arc<AtomicUsize>,
+}
+
+/// Counts until its request is given up.
+struct Hanging(Arc<AtomicUsize>);
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Network {
+    fn hanging(&self) -> usize {
+        self.hanging.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Transport for Network {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+        if request.uri().host() == Some("well.example.com") {
+            self.answered.fetch_add(1, Ordering::SeqCst);
+            return Ok(Response::new(Bytes::new()));
+        }
+        self.has_hung.fetch_add(1, Ordering::SeqCst);
+        self.hanging.fetch_add(1, Ordering::SeqCst);
+        let _hanging = Hanging(Arc::clone(&self.hanging));
+        std::future::pending().await
+    }
+}
+
+fn event(tenant: &str) -> NewEvent {
+    let event = NewEvent::data("order.paid", "1").unwrap();
+    event.tenant(Tenant::new(tenant).unwrap())
+}
+
+async fn endpoint(dispatcher: &Dispatcher, tenant: &str, host: &str) {
+    let url = format!("https://{host}/in").parse().unwrap();
+    let new = NewEndpoint::new(url).tenant(Tenant::new(tenant).unwrap());
+    dispatcher.endpoints().create(new).await.unwrap();
+}
+
+#[tokio::test]
+async fn endpoints_that_hang_leave_most_slots_to_the_others() {
+    let (network, clock) = (Network::default(), ManualClock::default());
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(network.clone())
+        .clock(clock.clone())
+        .request_timeout(TIMEOUT)
+        .max_in_flight(SLOTS)
+        .seed(1)
+        .build()
+        .unwrap();
+    for _ in 0..12 {
+        endpoint(&dispatcher.erase(), "hung", "hung.example.com").await;
+    }
+    endpoint(&dispatcher.erase(), "well", "well.example.com").await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let worker = dispatcher.clone();
+    let worker =
+        tokio::spawn(async move { worker.run(async { stopped.await.unwrap_or(()) }).await });
+    for _ in 0..20 {
+        dispatcher.enqueue(event("hung")).await.unwrap();
+    }
+    // Until each of them is known to hang.
+    while network.has_hung.load(Ordering::SeqCst) < 4 * SLOTS {
+        clock.advance(TIMEOUT + Duration::from_secs(2));
+        for _ in 0..500 {
+            tokio::task::yield_now().await;
+        }
+    }
+    until(|| network.hanging() == SLOTS / 4).await;
+    for n in 1..=100 {
+        dispatcher.enqueue(event("well")).await.unwrap();
+        // The clock stands still: nothing else comes free.
+        until(|| network.answered.load(Ordering::SeqCst) == n).await;
+        assert!(network.hanging() <= SLOTS / 4);
+    }
+    stop.send(()).ok();
+    while !worker.is_finished() {
+        clock.advance(TIMEOUT);
+        tokio::task::yield_now().await;
+    }
+}
