@@ -292,12 +292,16 @@ DECLARE
     body bytea;
     fingerprint bytea;
     known record;
+    brackets text;
 BEGIN
     IF event_type IS NULL OR event_type !~ '^[A-Za-z0-9._-]{1,128}$' THEN
         RAISE invalid_parameter_value USING
             MESSAGE = 'event_type must be 1 to 128 of the characters A-Z a-z 0-9 . _ -';
     END IF;
-    IF tenant IS NULL OR octet_length(tenant) NOT BETWEEN 1 AND 128 OR tenant ~ '[[:space:][:cntrl:]]' THEN
+    -- White space and control characters as Unicode has them, whatever the locale.
+    IF tenant IS NULL OR octet_length(tenant) NOT BETWEEN 1 AND 128 OR tenant COLLATE "C"
+        ~ '[\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]'
+    THEN
         RAISE invalid_parameter_value USING MESSAGE =
             'a tenant is 1 to 128 characters, without white space and control characters';
     END IF;
@@ -305,13 +309,31 @@ BEGIN
         RAISE invalid_parameter_value USING
             MESSAGE = 'an idempotency key is 1 to 255 printable ASCII characters';
     END IF;
+    -- What has a text form in RFC 3339; infinity has none.
+    IF extract(epoch FROM deliver_at) * 1000000 NOT BETWEEN 0 AND 253402207200999999 THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'deliver_at must be in the years 1970 to 9999';
+    END IF;
+    IF data IS NULL THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'data must be JSON text';
+    END IF;
     PERFORM data::json;
+    IF length(translate(data, '[{', '')) < length(data) - 128 THEN
+        -- Outside of strings there are only brackets left then, in pairs; each round takes the innermost.
+        brackets := translate(regexp_replace(data, '"(?:[^"\\]|\\.)*"|[^][{}"]+', '', 'g'), '{}', '[]');
+        FOR depth IN 1 .. 128 LOOP
+            EXIT WHEN brackets = '';
+            brackets := replace(brackets, '[]', '');
+        END LOOP;
+        IF brackets <> '' THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'data: nested deeper than 128 levels';
+        END IF;
+    END IF;
     body := convert_to(
         '{"type":"' || event_type || '","timestamp":"'
             || to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '","data":' || data || '}',
         'UTF8'
     );
-    IF body IS NULL OR octet_length(body) > 262144 THEN
+    IF octet_length(body) > 262144 THEN
         RAISE invalid_parameter_value USING MESSAGE = 'the body must be at most 262144 bytes';
     END IF;
     id := webhook.delivery_id(at, encode(random, 'hex')::uuid, gen_random_uuid(), 0);
