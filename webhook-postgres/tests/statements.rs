@@ -40,20 +40,23 @@ fn every_statement_prepares() {
     });
 }
 
-/// 100,000 parked jobs in one lane and as many in 10,000 lanes, 1,000 ready ones, and 200,000 that ended.
-const BACKLOG: &str = "
+/// Live deliveries: each row of `job` is number, lane, and whether it is ready or waits for an hour.
+const JOBS: &str = "
     INSERT INTO webhook.deliveries (id, event_id, endpoint_id, replay_no, tenant, event_type, ready,
         due_at, first_due, sequence, capped, ordered, created_at, updated_at)
     SELECT webhook.first_id(now() - n * interval '1 ms'), gen_random_uuid(),
         ('00000000-0000-7000-8000-' || lpad(to_hex(lane), 12, '0'))::uuid, 0, 'default', 'a', ready,
         now() + CASE WHEN ready THEN -1 ELSE 3600 END * interval '1 s', now(), n, false, false, now(), now()
-    FROM (
-        SELECT n, 1 AS lane, false AS ready FROM generate_series(1, 100000) AS n
-        UNION ALL
-        SELECT n, n % 10000 + 2, false FROM generate_series(100001, 200000) AS n
-        UNION ALL
-        SELECT n, n % 100 + 20000, true FROM generate_series(200001, 201000) AS n
-    ) AS job;
+    FROM (ROWS) AS job (n, lane, ready)";
+/// 1,000 in 100 lanes.
+const READY: &str = "SELECT n, n % 100 + 20000, true FROM generate_series(200001, 201000) AS n";
+/// 100,000 in one lane, and as many in 10,000 lanes.
+const PARKED: &str = "
+    SELECT n, 1, false FROM generate_series(1, 100000) AS n
+    UNION ALL
+    SELECT n, n % 10000 + 2, false FROM generate_series(100001, 200000) AS n";
+/// What has ended, endpoints of other tenants, and keys.
+const HISTORY: &str = "
     INSERT INTO webhook.deliveries_history (id, event_id, endpoint_id, replay_no, tenant, event_type,
         status, attempts, created_at, updated_at)
     SELECT webhook.first_id(now() - n * interval '1 ms'), gen_random_uuid(), gen_random_uuid(), 0,
@@ -63,11 +66,37 @@ const BACKLOG: &str = "
     SELECT id, 'default', 'a', '{}', now() FROM webhook.deliveries_history;
     INSERT INTO webhook.attempts (delivery_id, number, started_at, duration, request_headers, truncated)
     SELECT id, 1, now(), 1, '', false FROM webhook.deliveries_history;
-    ANALYZE webhook.deliveries; ANALYZE webhook.deliveries_history; ANALYZE webhook.events;
-    ANALYZE webhook.attempts;";
+    INSERT INTO webhook.endpoints (id, tenant, url, settings, secrets, exact_types, type_prefixes, state,
+        version, created_at, updated_at)
+    SELECT gen_random_uuid(), 't' || n % 50000, '', '', '', '{}', '{}', 'enabled', 1, now(), now()
+    FROM generate_series(1, 200000) AS n;
+    INSERT INTO webhook.idempotency_keys (tenant, key, event_id, fingerprint, created_at)
+    SELECT 'default', n::text, gen_random_uuid(), '', now() FROM generate_series(1, 100000) AS n;";
+const TABLES: [&str; 8] = [
+    "deliveries",
+    "deliveries_history",
+    "events",
+    "attempts",
+    "endpoints",
+    "idempotency_keys",
+    "lane_state",
+    "stats",
+];
+
+/// Adds live deliveries.
+async fn fill(schema: &Schema, rows: &str) {
+    schema.run(&JOBS.replace("ROWS", rows)).await;
+}
+
+/// Lets the planner know what there is.
+async fn analyze(schema: &Schema) {
+    for table in TABLES {
+        schema.run(&format!("VACUUM ANALYZE webhook.{table}")).await;
+    }
+}
 
 /// The hot statements, and parameters for them.
-const HOT: [(&str, &str); 6] = [
+const HOT: [(&str, &str); 10] = [
     (
         "claim",
         "NULL, 128, 30000000, '', '{}', '{}', '{}', '{}', 32",
@@ -95,6 +124,25 @@ const HOT: [(&str, &str); 6] = [
         "NULL, IDS, \
          array_fill(1::bigint, ARRAY[128]), array_fill(0::bigint, ARRAY[128])",
     ),
+    (
+        "insert_events",
+        "NULL, NEW, array_fill('default'::text, ARRAY[128]), array_fill('a'::text, ARRAY[128]), \
+         array_fill(''::bytea, ARRAY[128]), array_fill(now(), ARRAY[128]), \
+         array_fill(NULL::timestamptz, ARRAY[128]), array_fill('123456'::bytea, ARRAY[128]), \
+         '{}', '{}', '{}', 30000000",
+    ),
+    (
+        "insert_events_keyed",
+        "NULL, NEW, array_fill('default'::text, ARRAY[128]), array_fill('a'::text, ARRAY[128]), \
+         array_fill(''::bytea, ARRAY[128]), array_fill(now(), ARRAY[128]), \
+         array_fill(NULL::timestamptz, ARRAY[128]), array_fill('123456'::bytea, ARRAY[128]), \
+         NEW::text[], array_fill(''::bytea, ARRAY[128]), 86400000000",
+    ),
+    ("jobs", "IDS"),
+    (
+        "extend",
+        "NULL, IDS, array_fill(1::bigint, ARRAY[128]), 30000000",
+    ),
     ("unqueued", "'00000000-0000-0000-0000-000000000000', 1000"),
 ];
 
@@ -105,23 +153,28 @@ const JIT_ABOVE: f64 = 100_000.0;
 fn hot_statements_keep_to_their_indexes() {
     run(async {
         let schema = Schema::new().await;
-        schema.run(BACKLOG).await;
-        let statements = statements();
+        fill(&schema, READY).await;
+        fill(&schema, PARKED).await;
+        schema.run(HISTORY).await;
+        analyze(&schema).await;
         let today: String = schema
             .value("SELECT to_char(now() AT TIME ZONE 'UTC', '_YYYYMMDD')")
             .await;
         let [history, events, attempts] =
             ["deliveries_history", "events", "attempts"].map(|table| format!("{table}{today}"));
+        // Of partitions that are empty nobody minds.
+        let large = [
+            "deliveries",
+            &history,
+            &events,
+            &attempts,
+            "endpoints",
+            "idempotency_keys",
+        ];
         for (name, arguments) in HOT {
-            let text = &statements
-                .iter()
-                .find(|(it, _)| it == name)
-                .expect("its file")
-                .1;
-            for mode in ["force_custom_plan", "force_generic_plan"] {
-                let plan = explain(&schema, text, arguments, mode).await;
-                // Of partitions that are empty nobody minds.
-                for table in ["deliveries", &history, &events, &attempts] {
+            for mode in MODES {
+                let plan = explain(&schema, name, arguments, mode, "EXPLAIN").await;
+                for table in large {
                     let scan = format!("Seq Scan on {table} ");
                     assert!(!plan.contains(&scan), "{name}, {mode}: {plan}");
                 }
@@ -131,34 +184,95 @@ fn hot_statements_keep_to_their_indexes() {
                     .expect("a cost");
                 assert!(cost < JIT_ABOVE, "{name}, {mode}: {plan}");
             }
-            if name == "claim" {
-                claim_reads_no_parked_job(&schema, text).await;
-            }
         }
     });
 }
 
-/// What a claim reads is what it takes, and a little for each lane that it hops to.
-async fn claim_reads_no_parked_job(schema: &Schema, text: &str) {
-    let mut connection = schema.pool.acquire().await.expect("a connection");
-    let mut tx = connection.begin().await.expect("a transaction");
-    prepare(schema, &mut tx, text).await;
-    let explain = format!(
-        "EXPLAIN (ANALYZE, TIMING off, BUFFERS) EXECUTE hot ({})",
-        HOT[0].1
-    );
-    let plan = lines(&mut tx, explain).await;
-    let buffers = plan
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Buffers: shared hit="));
-    let buffers: u64 = buffers
-        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-        .expect("buffers");
-    assert!(buffers < 10_000, "{plan}");
-    forget(&mut tx).await;
+#[test]
+fn parked_jobs_cost_a_claim_nothing() {
+    run(async {
+        let schema = Schema::new().await;
+        fill(&schema, READY).await;
+        let without = pages_of_a_claim(&schema).await;
+        fill(&schema, PARKED).await;
+        let with = pages_of_a_claim(&schema).await;
+        // Indexes have some more levels, for each of 128 jobs.
+        assert_no_dearer(without, with, 5 * 128);
+    });
 }
 
-async fn explain(schema: &Schema, text: &str, arguments: &str, mode: &str) -> String {
+#[test]
+fn what_held_lanes_keep_costs_a_claim_nothing() {
+    run(async {
+        let schema = Schema::new().await;
+        let held = async |lanes: usize, jobs: usize| {
+            schema
+                .run("TRUNCATE webhook.deliveries, webhook.lane_state")
+                .await;
+            fill(&schema, READY).await;
+            let jobs = lanes * jobs;
+            let rows =
+                format!("SELECT n, n % {lanes} + 1, true FROM generate_series(1, {jobs}) AS n");
+            fill(&schema, &rows).await;
+            let hold = "INSERT INTO webhook.lane_state (endpoint_id, held_until)
+                SELECT DISTINCT endpoint_id, now() + interval '1 hour' FROM webhook.deliveries
+                WHERE endpoint_id < '00000000-0000-7000-8000-000000004e20'";
+            schema.run(hold).await;
+            pages_of_a_claim(&schema).await
+        };
+        // More than a claim looks at: whatever it reads is of those that are held.
+        let few = held(600, 1).await;
+        // One level of an index more, for each lane that it looks at.
+        assert_no_dearer(few, held(3_000, 1).await, 512);
+        assert_no_dearer(few, held(3_000, 30).await, 512);
+    });
+}
+
+fn assert_no_dearer(before: [u64; 2], after: [u64; 2], more: u64) {
+    for (mode, (before, after)) in MODES.iter().zip(before.into_iter().zip(after)) {
+        assert!(
+            after <= before * 6 / 5 + more,
+            "{mode}: {before}, then {after}"
+        );
+    }
+}
+
+/// How many pages a claim reads, in each mode.
+async fn pages_of_a_claim(schema: &Schema) -> [u64; 2] {
+    analyze(schema).await;
+    let (name, arguments) = HOT[0];
+    let mut pages = [0; 2];
+    for (pages, mode) in pages.iter_mut().zip(MODES) {
+        let analyzed = "EXPLAIN (ANALYZE, TIMING off, BUFFERS)";
+        let plan = explain(schema, name, arguments, mode, analyzed).await;
+        let line = plan
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("Buffers: shared "));
+        let counts = line.into_iter().flat_map(str::split_whitespace);
+        let counts =
+            counts.filter_map(|count| count.strip_prefix("hit=").or(count.strip_prefix("read=")));
+        *pages = counts
+            .map(|count| count.parse::<u64>().expect("a number"))
+            .sum();
+        assert!(*pages > 0, "{plan}");
+    }
+    pages
+}
+
+const MODES: [&str; 2] = ["force_custom_plan", "force_generic_plan"];
+
+async fn explain(
+    schema: &Schema,
+    name: &str,
+    arguments: &str,
+    mode: &str,
+    explain: &str,
+) -> String {
+    let statements = statements();
+    let (_, text) = statements
+        .iter()
+        .find(|(it, _)| it == name)
+        .expect("its file");
     let mut connection = schema.pool.acquire().await.expect("a connection");
     let mut tx = connection.begin().await.expect("a transaction");
     let set = AssertSqlSafe(format!("SET LOCAL plan_cache_mode = {mode}"));
@@ -166,8 +280,17 @@ async fn explain(schema: &Schema, text: &str, arguments: &str, mode: &str) -> St
     prepare(schema, &mut tx, text).await;
     let ids = "SELECT quote_literal(array_agg(id)::text) FROM
         (SELECT id FROM webhook.deliveries ORDER BY id DESC LIMIT 128) AS newest";
-    let arguments = arguments.replace("IDS", &schema.value::<String>(ids).await);
-    let plan = lines(&mut tx, format!("EXPLAIN EXECUTE hot ({arguments})")).await;
+    let new =
+        "SELECT quote_literal(array_agg(gen_random_uuid())::text) FROM generate_series(1, 128)";
+    let arguments = arguments.replace(
+        "IDS",
+        &format!("{}::uuid[]", schema.value::<String>(ids).await),
+    );
+    let arguments = arguments.replace(
+        "NEW",
+        &format!("{}::uuid[]", schema.value::<String>(new).await),
+    );
+    let plan = lines(&mut tx, format!("{explain} EXECUTE hot ({arguments})")).await;
     forget(&mut tx).await;
     plan
 }
