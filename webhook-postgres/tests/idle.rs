@@ -1,0 +1,153 @@
+//! What a process asks of the server when there is nothing to do.
+
+mod common;
+
+use std::fmt::Debug;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use common::{Schema, database_url};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+use webhook_core::testing::{ScriptedTransport, endpoint_for, run};
+use webhook_core::{
+    Clock, Dispatcher, EndpointSettings, MemoryQueue, Now, Store, SystemClock, Timestamp,
+};
+use webhook_postgres::{PgStore, PgStoreBuilder};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What sqlx says that it sends.
+#[derive(Clone, Default)]
+struct Statements(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Statements {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::query"
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut summary = Summary(String::new());
+        event.record(&mut summary);
+        self.0.lock().expect("no panic").push(summary.0);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// How a statement begins.
+struct Summary(String);
+
+impl Visit for Summary {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "summary" {
+            value.clone_into(&mut self.0);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+}
+
+/// The system's clock, that tells how often something has idled for a second.
+#[derive(Clone)]
+struct Idling {
+    clock: SystemClock,
+    idled: watch::Sender<usize>,
+}
+
+#[async_trait]
+impl Clock for Idling {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn pinned(&self) -> Now {
+        None
+    }
+
+    async fn sleep(&self, by: Duration) {
+        self.clock.sleep(by).await;
+        if by >= SECOND {
+            self.idled.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+/// Lets a process idle, and looks at what it sends when it has settled down.
+async fn idles_quietly(builder: PgStoreBuilder, queue: Option<MemoryQueue>) {
+    let schema = Schema::new().await;
+    let endpoint = endpoint_for("default", EndpointSettings::default());
+    let stored = schema.store.insert_endpoint(&endpoint).await;
+    stored.expect("stored");
+    let options = PgConnectOptions::from_str(&database_url()).expect("a URL");
+    let pool = PgPoolOptions::new().connect_lazy_with(options);
+    let store = builder.schema(&schema.name).without_migrations();
+    let store: PgStore = store.open(pool).await.expect("the schema fits");
+    let idling = Idling {
+        clock: SystemClock,
+        idled: watch::Sender::new(0),
+    };
+    let mut idled = idling.idled.subscribe();
+    let builder = Dispatcher::builder(store)
+        .transport(ScriptedTransport::default())
+        .clock(idling);
+    let builder = match queue {
+        Some(queue) => builder.queue(queue),
+        None => builder,
+    };
+    let dispatcher = builder.build().expect("it builds");
+
+    let statements = Statements::default();
+    let _sent = tracing::subscriber::set_default(statements.clone());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = dispatcher.run(async { stopped.await.unwrap_or_default() });
+    let watched = async {
+        let mut wait_until = async |count: usize| {
+            let waited = idled.wait_for(|idled| *idled >= count).await;
+            *waited.expect("it runs")
+        };
+        let settled = wait_until(3).await;
+        statements.0.lock().expect("no panic").clear();
+        let begun = Instant::now();
+        wait_until(settled + 8).await;
+        let sent = statements.0.lock().expect("no panic").clone();
+        stop.send(()).expect("it runs");
+        (begun.elapsed(), sent)
+    };
+    let ((), (elapsed, sent)) = tokio::join!(running, watched);
+    // One that was under way, and one that comes every half a minute.
+    let allowed = elapsed.as_secs_f64() + 2.0;
+    assert!((sent.len() as f64) <= allowed, "{elapsed:?}: {sent:#?}");
+    assert!(!sent.is_empty(), "it is no longer told what is sent");
+}
+
+#[test]
+fn who_hears_of_others_idles_quietly() {
+    run(idles_quietly(PgStore::builder(), None));
+}
+
+#[test]
+fn who_hears_nobody_idles_quietly() {
+    run(idles_quietly(PgStore::builder().without_listening(), None));
+}
+
+#[test]
+fn who_claims_elsewhere_idles_quietly() {
+    run(idles_quietly(
+        PgStore::builder(),
+        Some(MemoryQueue::default()),
+    ));
+}
