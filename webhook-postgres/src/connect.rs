@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use tokio::time::timeout;
 use webhook_core::{BoxError, Store};
 
+use crate::lent::Patience;
 use crate::migrate;
 use crate::notify::Announcements;
 use crate::store::PgStore;
 
-/// How long a caller waits for a connection before it hears that the store is away.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_CONNECTIONS: u32 = 10;
 /// A connection that nobody used for so long is asked whether its server is still there.
 const TESTED_AFTER: Duration = Duration::from_millis(500);
@@ -24,6 +24,7 @@ pub struct PgStoreBuilder {
     max_connections: u32,
     migrate: bool,
     listen: Listen,
+    patience: Patience,
 }
 
 /// Where to listen for what other processes announce.
@@ -73,6 +74,7 @@ impl Default for PgStoreBuilder {
             max_connections: DEFAULT_CONNECTIONS,
             migrate: true,
             listen: Listen::AtServer,
+            patience: Patience::default(),
         }
     }
 }
@@ -89,6 +91,12 @@ impl PgStoreBuilder {
     #[must_use]
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections.max(1);
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -114,10 +122,13 @@ impl PgStoreBuilder {
     /// Another URL for LISTEN: a pooler in transaction mode does not pass notifications on, so name the
     /// server itself. Without it, events of other processes are found within a second.
     ///
+    /// Warns when what is sent to another machine is not encrypted.
+    ///
     /// # Errors
     /// When it is not a Postgres URL.
     pub fn listen_url(mut self, url: &str) -> Result<Self, ConnectError> {
         let options = PgConnectOptions::from_str(url).map_err(|it| ConnectError::Url(it.into()))?;
+        warn_of_plaintext(&options);
         self.listen = Listen::At(Box::new(options));
         Ok(self)
     }
@@ -129,7 +140,8 @@ impl PgStoreBuilder {
         self
     }
 
-    /// Opens the store with a pool of its own.
+    /// Opens the store with a pool of its own. Its server ends what takes longer than 25 seconds, unless the URL
+    /// sets a `statement_timeout`.
     ///
     /// Warns when what is sent to another machine is not encrypted.
     ///
@@ -138,20 +150,21 @@ impl PgStoreBuilder {
     pub async fn connect(self, url: &str) -> Result<PgStore, ConnectError> {
         let options = PgConnectOptions::from_str(url).map_err(|it| ConnectError::Url(it.into()))?;
         warn_of_plaintext(&options);
-        // Compiling a plan to machine code takes longer than any statement of ours.
-        let options = options
-            .application_name("webhook-delivery")
-            .options([("jit", "off")]);
+        let options = self.patience.session(options);
+        // Time is left then to open another.
+        let tested_within = self.patience.connection / 2;
         let pool = PgPoolOptions::new()
             .max_connections(self.max_connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_timeout(self.patience.connection)
             // Asked each time, a busy server would answer as often that it is there as it does work.
             .test_before_acquire(false)
-            .before_acquire(|connection, state| {
+            .before_acquire(move |connection, state| {
                 Box::pin(async move {
-                    if state.idle_for >= TESTED_AFTER {
-                        connection.ping().await?;
+                    if state.idle_for < TESTED_AFTER {
+                        return Ok(true);
                     }
+                    let answer = timeout(tested_within, connection.ping()).await;
+                    answer.unwrap_or_else(|elapsed| Err(sqlx::Error::Io(elapsed.into())))?;
                     Ok(true)
                 })
             })
@@ -161,7 +174,8 @@ impl PgStoreBuilder {
         self.open(pool).await
     }
 
-    /// Opens the store on a pool of the host. The engine needs a few connections at any time.
+    /// Opens the store on a pool of the host. The engine needs a few connections at any time. What it gives up
+    /// after 30 seconds, the server goes on with, unless the pool sets a `statement_timeout`.
     ///
     /// # Errors
     /// When the server does not answer, or the schema does not fit.
@@ -169,18 +183,21 @@ impl PgStoreBuilder {
         if !is_name(&self.schema) {
             return Err(ConnectError::Schema);
         }
-        if self.migrate {
-            migrate::run(&pool, &self.schema).await?;
-        } else {
-            migrate::check(&pool, &self.schema).await?;
+        let checked = migrate::check(&pool, &self.schema);
+        let checked = timeout(self.patience.statement, checked).await;
+        match checked.map_err(|it| ConnectError::Server(it.into()))? {
+            Err(ConnectError::TooOld { .. }) if self.migrate => {
+                migrate::run(&pool, &self.schema).await?;
+            }
+            checked => checked?,
         }
         let listen = match self.listen {
             Listen::AtServer => Some(pool.connect_options().as_ref().clone()),
             Listen::At(options) => Some(*options),
             Listen::Nowhere => None,
         };
-        let announcements = Announcements::new(&self.schema, listen);
-        let store = PgStore::new(pool, &self.schema, announcements);
+        let announcements = Announcements::new(&self.schema, listen, self.patience.statement);
+        let store = PgStore::new(pool, &self.schema, self.patience, announcements);
         if self.migrate {
             // Partitions for what comes now; nothing is dropped before the engine says how long to keep.
             let made = store.maintain(Duration::MAX, None).await;
@@ -199,28 +216,59 @@ fn is_name(schema: &str) -> bool {
 }
 
 fn warn_of_plaintext(options: &PgConnectOptions) {
+    if may_go_unencrypted(options) {
+        tracing::warn!(
+            host = options.get_host(),
+            "payloads and secrets may go to Postgres unencrypted: add sslmode=verify-full"
+        );
+    }
+}
+
+/// Whether another machine may be spoken to in plain text.
+fn may_go_unencrypted(options: &PgConnectOptions) -> bool {
     let host = options.get_host();
     let is_local = options.get_socket().is_some()
         || host.starts_with('/')
         || host == "localhost"
         || host
+            .trim_matches(['[', ']'])
             .parse()
             .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
     let may_be_plain = matches!(
         options.get_ssl_mode(),
         PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer
     );
-    if !is_local && may_be_plain {
-        tracing::warn!(
-            host,
-            "payloads and secrets may go to Postgres unencrypted: add sslmode=verify-full"
-        );
-    }
+    !is_local && may_be_plain
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_text_is_for_this_machine_alone() {
+        for (url, expected) in [
+            ("postgres://db.internal/app", true),
+            ("postgres://db.internal/app?sslmode=disable", true),
+            ("postgres://db.internal/app?sslmode=allow", true),
+            ("postgres://db.internal/app?sslmode=prefer", true),
+            ("postgres://db.internal/app?sslmode=require", false),
+            ("postgres://db.internal/app?sslmode=verify-ca", false),
+            ("postgres://db.internal/app?sslmode=verify-full", false),
+            ("postgres://10.0.0.7/app", true),
+            ("postgres://localhost.example.com/app", true),
+            ("postgres://[2001:db8::1]/app", true),
+            ("postgres://localhost/app?sslmode=disable", false),
+            ("postgres://127.0.0.1/app", false),
+            ("postgres://127.8.8.8/app", false),
+            ("postgres://[::1]/app", false),
+            ("postgres:///app?host=/var/run/postgresql", false),
+            ("postgres://%2Fvar%2Frun%2Fpostgresql/app", false),
+        ] {
+            let options = PgConnectOptions::from_str(url).expect("a URL");
+            assert_eq!(may_go_unencrypted(&options), expected, "{url}");
+        }
+    }
 
     #[test]
     fn schemas_have_plain_names() {

@@ -1,7 +1,8 @@
 //! Endpoints.
 
-use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::{Connection, PgConnection, Row};
+use tokio::time::timeout;
 use uuid::Uuid;
 use webhook_core::backend::EndpointRow;
 use webhook_core::{
@@ -11,14 +12,26 @@ use webhook_core::{
 use crate::column::{At, at, count, micros, tenant};
 use crate::error::failed;
 use crate::load::corrupt;
+use crate::queue::only;
 use crate::read::{page_of, readable};
 use crate::store::Shared;
 
 impl Shared {
     pub(crate) async fn insert_endpoint(&self, endpoint: &Endpoint) -> sqlx::Result<()> {
+        let mut lent = self.lend().await?;
+        let insert = self.insert_endpoint_in(&mut lent, endpoint);
+        let inserted = timeout(self.patience.statement, insert).await;
+        lent.answered(inserted)
+    }
+
+    async fn insert_endpoint_in(
+        &self,
+        connection: &mut PgConnection,
+        endpoint: &Endpoint,
+    ) -> sqlx::Result<()> {
         let row = EndpointRow::from(endpoint);
         let (exact_types, type_prefixes) = types(endpoint);
-        let mut tx = self.pool.begin().await?;
+        let mut tx = connection.begin().await?;
         let query = self
             .sql
             .insert_endpoint
@@ -40,9 +53,25 @@ impl Shared {
     }
 
     pub(crate) async fn update_endpoint(&self, endpoint: &Endpoint) -> sqlx::Result<bool> {
+        let mut lent = self.lend().await?;
+        let update = self.update_endpoint_in(&mut lent, endpoint);
+        let updated = timeout(self.patience.statement, update).await;
+        let is_updated = lent.answered(updated)?;
+        if is_updated {
+            self.known_endpoints().remove(&endpoint.id);
+            self.news.tell();
+        }
+        Ok(is_updated)
+    }
+
+    async fn update_endpoint_in(
+        &self,
+        connection: &mut PgConnection,
+        endpoint: &Endpoint,
+    ) -> sqlx::Result<bool> {
         let row = EndpointRow::from(endpoint);
         let (exact_types, type_prefixes) = types(endpoint);
-        let mut tx = self.pool.begin().await?;
+        let mut tx = connection.begin().await?;
         let query = self
             .sql
             .update_endpoint
@@ -66,14 +95,12 @@ impl Shared {
             .bind(endpoint.settings.ordered);
         mark.execute(&mut *tx).await?;
         tx.commit().await?;
-        self.known_endpoints().remove(&endpoint.id);
-        self.news.tell();
         Ok(true)
     }
 
     async fn set_limits(
         &self,
-        connection: &mut sqlx::PgConnection,
+        connection: &mut PgConnection,
         endpoint: &Endpoint,
         now: Timestamp,
     ) -> sqlx::Result<()> {
@@ -98,15 +125,12 @@ impl Shared {
     ) -> sqlx::Result<bool> {
         let query = self.sql.delete_endpoint.query().bind(at(now));
         let query = query.bind(id).bind(tenant(scope));
-        query.fetch_one(&self.pool).await?.try_get(0)
+        only(self.rows(query).await?)?.try_get(0)
     }
 
     pub(crate) async fn endpoints(&self, scope: &Scope, ids: &[Uuid]) -> Result<Vec<Endpoint>> {
         let query = self.sql.endpoint.query().bind(ids).bind(tenant(scope));
-        let rows = query
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed("endpoint"))?;
+        let rows = self.rows(query).await.map_err(failed("endpoint"))?;
         rows.iter().map(|row| endpoint(row, "endpoint")).collect()
     }
 
@@ -117,7 +141,7 @@ impl Shared {
         ids: &[Uuid],
     ) -> Result<Vec<Endpoint>> {
         let query = self.sql.endpoint.query().bind(ids).bind(tenant(scope));
-        let rows = query.fetch_all(&self.pool).await.map_err(failed("load"))?;
+        let rows = self.rows(query).await.map_err(failed("load"))?;
         Ok(readable(&rows, |row| endpoint(row, "load")))
     }
 
@@ -130,7 +154,7 @@ impl Shared {
         let query = query
             .bind(page.before)
             .bind(count(page.limit).saturating_add(1));
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = self.rows(query).await?;
         page_of(&rows, page, |row| endpoint(row, "endpoints"))
     }
 }

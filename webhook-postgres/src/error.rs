@@ -3,8 +3,11 @@
 use webhook_core::{Error, ErrorKind};
 
 /// Classes of SQLSTATE that pass: connection, rollback (deadlock, serialization), resources, operator
-/// intervention, system and lock trouble; and 25006, a server that is, or has become, a replica.
-const PASSING: [&str; 7] = ["08", "40", "53", "55", "57", "58", "25006"];
+/// intervention, system and lock trouble; 25006, a server that is, or has become, a replica; and 25P03, a
+/// transaction that was idle for too long.
+const PASSING: [&str; 8] = ["08", "40", "53", "55", "57", "58", "25006", "25P03"];
+/// SQLSTATEs after which a connection is good for nothing: the server ends it, or does not write (any longer).
+const LOST: [&str; 4] = ["08", "57P", "25006", "25P03"];
 /// Classes of SQLSTATE for which the input is to blame.
 const INPUT: [&str; 3] = ["22", "23", "54"];
 
@@ -21,6 +24,20 @@ pub(crate) fn is_misplaced(error: &sqlx::Error) -> bool {
             && error.constraint().is_none()
             && error.table().is_some_and(|it| it.ends_with("_default"))
     })
+}
+
+/// Whether the connection is to be closed, so that the next one leads to whoever is the primary then.
+pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| LOST.iter().any(|class| code.starts_with(class))),
+        _ => false,
+    }
 }
 
 fn kind(error: &sqlx::Error) -> ErrorKind {

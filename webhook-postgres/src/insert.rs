@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres, Row};
+use sqlx::{Connection, PgConnection, Postgres, Row};
 use tokio::time::timeout;
 use uuid::Uuid;
 use webhook_core::{
@@ -13,7 +13,7 @@ use webhook_core::{
 
 use crate::column::{At, at, id_prefix, micros};
 use crate::job::job;
-use crate::store::{PATIENCE, Shared, answered};
+use crate::store::Shared;
 
 /// How long an idempotency key stands for its event.
 pub(crate) const KEY_WINDOW: Duration = Duration::from_secs(24 * 3_600);
@@ -30,28 +30,31 @@ impl Shared {
         options: &InsertOptions,
         now: Now,
     ) -> sqlx::Result<Insertion> {
-        match options.on_conflict {
+        let mut lent = self.lend().await?;
+        let patience = self.patience.statement;
+        let inserted = match options.on_conflict {
             OnConflict::Abort if has_keys(events) => {
-                self.insert_together(events, options, now).await
+                let insert = self.insert_together(&mut lent, events, options, now);
+                timeout(patience, insert).await
             }
             // One statement is its own transaction, without the round trips of another.
             OnConflict::Abort | OnConflict::Skip => {
-                let mut connection = self.pool.acquire().await?;
-                let insert = self.insert_events_in(&mut connection, events, options, now);
-                let inserted = timeout(PATIENCE, insert).await;
-                answered(inserted, connection)
+                let insert = self.insert_events_in(&mut lent, events, options, now);
+                timeout(patience, insert).await
             }
-        }
+        };
+        lent.answered(inserted)
     }
 
     /// All of the events, or none if the key of one stands for something else.
     async fn insert_together(
         &self,
+        connection: &mut PgConnection,
         events: &[Event],
         options: &InsertOptions,
         now: Now,
     ) -> sqlx::Result<Insertion> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = connection.begin().await?;
         let mut insertion = self.insert_events_in(&mut tx, events, options, now).await?;
         let is_conflict = |one: &Inserted| matches!(one, Inserted::Conflict(_));
         if insertion.events.iter().any(is_conflict) {

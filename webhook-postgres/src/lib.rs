@@ -24,6 +24,7 @@
 //! replica, what had not reached the replica is lost, as everywhere.
 //!
 //! - `migrate.rs`: the tables, and how they came to be; `maintain.rs`: room ahead, and retention.
+//! - `lent.rs`: how long a server may take to answer, and what becomes of a connection that did not.
 //! - `notify.rs`: how processes hear of each other's events.
 //! - `insert.rs`, `queue.rs`, `load.rs`, `record.rs`: the way of an event; `manage.rs`, `read.rs`, `stats.rs`: for people.
 //! - `../sql/`: every statement, one file each, named as the method that runs it.
@@ -34,11 +35,14 @@ mod endpoints;
 mod error;
 mod insert;
 mod job;
+mod lent;
 mod load;
 mod maintain;
 mod manage;
 mod migrate;
 mod notify;
+#[cfg(test)]
+mod outages;
 mod queue;
 mod read;
 mod record;

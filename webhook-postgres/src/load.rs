@@ -153,7 +153,7 @@ impl Shared {
             .bind(at(now))
             .bind(deliveries);
         let query = query.bind(None::<&str>).bind(status).bind(reason.as_str());
-        query.execute(&self.pool).await.map(drop)
+        self.execute(query).await.map(drop)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Postgres, Row, Transaction};
+use tokio::time::timeout;
 use webhook_core::Now;
 
 use crate::column::{at, micros};
@@ -18,13 +19,19 @@ const MAX_ROWS: i64 = 10_000;
 impl Shared {
     /// One round, unless another process is at it.
     pub(crate) async fn maintain(&self, retention: Duration, now: Now) -> sqlx::Result<()> {
-        let mut connection = self.pool.acquire().await?;
-        let mut tx = connection.begin().await?;
-        // Rather not now than behind a long query, with everyone else behind us.
-        tx.execute("SET LOCAL lock_timeout = '2s'").await?;
-        // What is locked then is what everyone needs.
-        tx.execute("SET LOCAL idle_in_transaction_session_timeout = '5s'")
-            .await?;
+        let mut lent = self.lend().await?;
+        let keep = self.keep_house(&mut lent, retention, now);
+        let kept = timeout(self.patience.housekeeping, keep).await;
+        lent.answered(kept)
+    }
+
+    async fn keep_house(
+        &self,
+        connection: &mut PgConnection,
+        retention: Duration,
+        now: Now,
+    ) -> sqlx::Result<()> {
+        let mut tx = self.begin_housekeeping(connection).await?;
         let lock = self.sql.lock_maintenance.query().fetch_one(&mut *tx);
         if !lock.await?.try_get::<bool, _>(0)? {
             return Ok(());
@@ -41,8 +48,11 @@ impl Shared {
             .bind(MAX_ROWS);
         let row = query.fetch_one(&mut *tx).await?;
         tx.commit().await?;
-        drop(connection);
-        self.mark_strays(false).await?;
+
+        let mut tx = self.begin_housekeeping(connection).await?;
+        let strays = self.sql.mark_strays.query_once().bind(false);
+        say_marked(strays.execute(&mut *tx).await?.rows_affected());
+        tx.commit().await?;
         let (made, dropped): (i32, i32) = (row.try_get("made")?, row.try_get("dropped")?);
         if made + dropped > 0 {
             tracing::info!(made, dropped, "partitions were made and dropped");
@@ -50,13 +60,33 @@ impl Shared {
         Ok(())
     }
 
-    /// Puts right what was accepted while its lane's limits changed.
-    pub(crate) async fn mark_strays(&self, only_ready: bool) -> sqlx::Result<()> {
-        let query = self.sql.mark_strays.query_once().bind(only_ready);
-        let marked = query.execute(&self.pool).await?.rows_affected();
-        if marked > 0 {
-            tracing::info!(marked, "deliveries were told of their lanes' limits");
+    async fn begin_housekeeping<'c>(
+        &self,
+        connection: &'c mut PgConnection,
+    ) -> sqlx::Result<Transaction<'c, Postgres>> {
+        let mut tx = connection.begin().await?;
+        let patience = self.patience.housekeeping.as_millis();
+        for setting in [
+            // Rather not now than behind a long query, with everyone else behind us.
+            "SET LOCAL lock_timeout = '2s'",
+            // What is locked then is what everyone needs.
+            "SET LOCAL idle_in_transaction_session_timeout = '5s'",
+            &format!("SET LOCAL statement_timeout = {patience}"),
+        ] {
+            tx.execute(AssertSqlSafe(setting)).await?;
         }
-        Ok(())
+        Ok(tx)
+    }
+
+    /// Puts right what was accepted while its lane's limits changed, as far as it is ready.
+    pub(crate) async fn mark_ready_strays(&self) -> sqlx::Result<()> {
+        let strays = self.sql.mark_strays.query_once().bind(true);
+        self.execute(strays).await.map(say_marked)
+    }
+}
+
+fn say_marked(marked: u64) {
+    if marked > 0 {
+        tracing::info!(marked, "deliveries were told of their lanes' limits");
     }
 }

@@ -1,6 +1,7 @@
 //! Replay and cancel.
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
+use tokio::time::timeout;
 use uuid::Uuid;
 use webhook_core::{Changed, EndReason, Endpoint, Event, Job, Now, Scope};
 
@@ -21,21 +22,29 @@ impl Shared {
         let Some(delivery) = self.delivery(scope, id).await? else {
             return Ok(Changed::NotFound);
         };
-        let mut tx = self.pool.begin().await?;
-        let Some(event) = self
-            .lock_event(&mut tx, &Scope::All, delivery.event_id)
-            .await?
-        else {
+        let mut lent = self.lend().await?;
+        let replay = self.replay_to(&mut lent, delivery.event_id, delivery.endpoint_id, now);
+        let replayed = timeout(self.patience.statement, replay).await;
+        let replayed = lent.answered(replayed)?;
+        self.news.tell();
+        Ok(replayed)
+    }
+
+    async fn replay_to(
+        &self,
+        connection: &mut PgConnection,
+        event: Uuid,
+        endpoint: Uuid,
+        now: Now,
+    ) -> sqlx::Result<Changed<Job>> {
+        let mut tx = connection.begin().await?;
+        let Some(event) = self.lock_event(&mut tx, &Scope::All, event).await? else {
             return Ok(Changed::Refused);
         };
-        let endpoints = [delivery.endpoint_id];
-        let jobs = self.replay(&mut tx, &event, &endpoints, now).await?;
+        let jobs = self.replay(&mut tx, &event, &[endpoint], now).await?;
         tx.commit().await?;
-        self.news.tell();
-        Ok(jobs
-            .into_iter()
-            .next()
-            .map_or(Changed::Refused, Changed::Done))
+        let job = jobs.into_iter().next();
+        Ok(job.map_or(Changed::Refused, Changed::Done))
     }
 
     pub(crate) async fn replay_event(
@@ -44,14 +53,28 @@ impl Shared {
         id: Uuid,
         now: Now,
     ) -> sqlx::Result<Changed<Vec<Job>>> {
-        let mut tx = self.pool.begin().await?;
+        let mut lent = self.lend().await?;
+        let replay = self.replay_to_all(&mut lent, scope, id, now);
+        let replayed = timeout(self.patience.statement, replay).await;
+        let replayed = lent.answered(replayed)?;
+        self.news.tell();
+        Ok(replayed)
+    }
+
+    async fn replay_to_all(
+        &self,
+        connection: &mut PgConnection,
+        scope: &Scope,
+        id: Uuid,
+        now: Now,
+    ) -> sqlx::Result<Changed<Vec<Job>>> {
+        let mut tx = connection.begin().await?;
         let Some(event) = self.lock_event(&mut tx, scope, id).await? else {
             return Ok(Changed::NotFound);
         };
         let endpoints = self.endpoints_for(&mut tx, &event).await?;
         let jobs = self.replay(&mut tx, &event, &endpoints, now).await?;
         tx.commit().await?;
-        self.news.tell();
         Ok(Changed::Done(jobs))
     }
 
@@ -63,10 +86,8 @@ impl Shared {
     ) -> sqlx::Result<Changed<()>> {
         let query = self.sql.end_deliveries.query().bind(at(now)).bind([id]);
         let query = query.bind(tenant(scope)).bind("cancelled");
-        let ended = query
-            .bind(EndReason::Requested.as_str())
-            .fetch_all(&self.pool)
-            .await?;
+        let query = query.bind(EndReason::Requested.as_str());
+        let ended = self.rows(query).await?;
         if !ended.is_empty() {
             return Ok(Changed::Done(()));
         }

@@ -51,6 +51,11 @@ fn check_version(found: i32) -> Result<(), ConnectError> {
 
 async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<(), ConnectError> {
     let mut tx = connection.begin().await.map_err(server)?;
+    // A migration takes as long as it takes.
+    sqlx::query("SET LOCAL statement_timeout = 0")
+        .execute(&mut *tx)
+        .await
+        .map_err(server)?;
     // Whoever comes second waits here, and finds the work done.
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
         .bind(format!("webhook.migrations {schema}"))

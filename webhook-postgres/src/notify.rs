@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::Postgres;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::query::Query;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::store::Shared;
@@ -29,14 +31,18 @@ const AFTER_JOINING: [Duration; 5] = [
 ];
 /// Between two tries to listen.
 const RELISTEN: Duration = Duration::from_secs(5);
+/// What is said only to be heard by whoever says it; it brings nothing.
+const ECHO: &str = "echo";
 
 /// How the processes of a store hear of each other.
 pub(crate) struct Announcements {
-    channel: String,
+    pub(crate) channel: String,
     /// Whose announcements need not be heard here.
     process: String,
     /// Where to listen; `None` not to.
     listen: Option<PgConnectOptions>,
+    /// How long silence is nothing to worry about, and then how long an echo may take.
+    patience: Duration,
     listening: Mutex<Listening>,
     /// Something was heard, if only from here: notifications do get through.
     hears: AtomicBool,
@@ -48,19 +54,36 @@ pub(crate) struct Announcements {
 /// How far listening has got: whoever waits may give up at any time, and the next goes on.
 #[derive(Default)]
 struct Listening {
-    listener: Option<PgListener>,
+    ear: Option<Ear>,
     starting: Option<Starting>,
     not_before: Option<Instant>,
+}
+
+/// From a server that went away without a word, or that others have left, nothing would ever be heard.
+struct Ear {
+    listener: PgListener,
+    silent_until: Instant,
+    awaits_echo: bool,
+}
+
+enum Heard {
+    /// Another process has something.
+    News,
+    Echo,
+    /// For so long that it is time to ask for an echo.
+    Silence,
+    Nobody,
 }
 
 type Starting = Pin<Box<dyn Future<Output = sqlx::Result<PgListener>> + Send>>;
 
 impl Announcements {
-    pub(crate) fn new(schema: &str, listen: Option<PgConnectOptions>) -> Self {
+    pub(crate) fn new(schema: &str, listen: Option<PgConnectOptions>, patience: Duration) -> Self {
         Self {
             channel: format!("{schema}_ready"),
             process: Uuid::from_u128(rand::random()).simple().to_string(),
             listen,
+            patience,
             listening: Mutex::default(),
             hears: AtomicBool::new(false),
             announcing: AtomicBool::new(false),
@@ -74,55 +97,48 @@ impl Announcements {
         self.hears.load(Ordering::SeqCst)
     }
 
-    /// Waits for another process's announcement. To be dropped and called again at any time.
-    pub(crate) async fn next(&self) {
-        let Some(options) = &self.listen else {
-            return std::future::pending().await;
-        };
-        let mut listening = self.listening.lock().await;
-        loop {
-            let Some(listener) = &mut listening.listener else {
-                match self.start(options, &mut listening).await {
-                    Ok(started) => listening.listener = Some(started),
-                    Err(error) => {
-                        tracing::debug!(%error, "not listening for other processes' events");
-                        listening.not_before = Some(Instant::now() + RELISTEN);
-                    }
-                }
-                listening.starting = None;
-                continue;
-            };
-            match listener.try_recv().await {
-                Ok(Some(heard)) => {
-                    self.hears.store(true, Ordering::SeqCst);
-                    if heard.payload() != self.process {
-                        return;
-                    }
-                }
-                // Whatever was said meanwhile was missed.
-                Ok(None) | Err(_) => {
-                    self.hears.store(false, Ordering::SeqCst);
-                    listening.listener = None;
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Starts to listen, or goes on with it.
-    async fn start(
-        &self,
-        options: &PgConnectOptions,
-        listening: &mut Listening,
-    ) -> sqlx::Result<PgListener> {
+    /// Starts to listen, or goes on with it; after a failure, some time later.
+    async fn start(&self, options: &PgConnectOptions, listening: &mut Listening) {
         if let Some(not_before) = listening.not_before {
             tokio::time::sleep_until(not_before).await;
             listening.not_before = None;
         }
-        let (options, channel) = (options.clone(), self.channel.clone());
-        let process = self.process.clone();
-        let begin = || Box::pin(listen(options, channel, process)) as Starting;
-        listening.starting.get_or_insert_with(begin).await
+        let (options, channel, patience) = (options.clone(), self.channel.clone(), self.patience);
+        let begin = || Box::pin(listen(options, channel, patience)) as Starting;
+        let started = listening.starting.get_or_insert_with(begin).await;
+        listening.starting = None;
+        match started {
+            Ok(listener) => {
+                listening.ear = Some(Ear {
+                    listener,
+                    silent_until: Instant::now() + self.patience,
+                    awaits_echo: true,
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "not listening for other processes' events");
+                listening.not_before = Some(Instant::now() + RELISTEN);
+            }
+        }
+    }
+
+    async fn hear(&self, ear: &mut Ear) -> Heard {
+        let said = timeout_at(ear.silent_until, ear.listener.try_recv()).await;
+        let awaits_echo = said.is_err();
+        if awaits_echo && ear.awaits_echo {
+            return Heard::Nobody;
+        }
+        ear.silent_until = Instant::now() + self.patience;
+        ear.awaits_echo = awaits_echo;
+        match said {
+            Ok(Ok(Some(said))) => {
+                self.hears.store(true, Ordering::SeqCst);
+                let is_news = said.payload() != ECHO && said.payload() != self.process;
+                if is_news { Heard::News } else { Heard::Echo }
+            }
+            Ok(Ok(None) | Err(_)) => Heard::Nobody,
+            Err(_) => Heard::Silence,
+        }
     }
 }
 
@@ -130,22 +146,58 @@ impl Announcements {
 async fn listen(
     options: PgConnectOptions,
     channel: String,
-    process: String,
+    patience: Duration,
 ) -> sqlx::Result<PgListener> {
-    let pool = PgPoolOptions::new().max_connections(1);
-    let pool = pool.connect_with(options).await?;
-    let mut listener = PgListener::connect_with(&pool).await?;
-    listener.eager_reconnect(false);
-    listener.listen(&channel).await?;
-    sqlx::query("SELECT pg_notify($1, $2)")
-        .bind(channel)
-        .bind(process)
-        .execute(&mut listener)
-        .await?;
-    Ok(listener)
+    let listening = async {
+        let pool = PgPoolOptions::new().max_connections(1);
+        let pool = pool.connect_with(options).await?;
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.eager_reconnect(false);
+        listener.listen(&channel).await?;
+        notify(&channel, ECHO).execute(&mut listener).await?;
+        Ok(listener)
+    };
+    let listening = timeout(patience, listening).await;
+    listening.unwrap_or_else(|elapsed| Err(sqlx::Error::Io(elapsed.into())))
+}
+
+fn notify<'q>(channel: &'q str, payload: &'q str) -> Query<'q, Postgres, PgArguments> {
+    let query = sqlx::query("SELECT pg_notify($1, $2)");
+    query.bind(channel).bind(payload)
 }
 
 impl Shared {
+    /// Waits for another process's announcement. To be dropped and called again at any time.
+    pub(crate) async fn next_announcement(self: &Arc<Self>) {
+        let announcements = &self.announcements;
+        let Some(options) = &announcements.listen else {
+            return std::future::pending().await;
+        };
+        let mut listening = announcements.listening.lock().await;
+        loop {
+            let Some(ear) = &mut listening.ear else {
+                announcements.start(options, &mut listening).await;
+                continue;
+            };
+            match announcements.hear(ear).await {
+                Heard::Echo => {}
+                Heard::News => return,
+                // By the pool: if that has found another server since, nothing comes back.
+                Heard::Silence => {
+                    let shared = Arc::clone(self);
+                    tokio::spawn(async move { shared.say(ECHO).await });
+                }
+                // Whatever was said meanwhile was missed. To a server that is silent sqlx says good-bye for as long
+                // as the operating system keeps the connection, in a task of its own.
+                Heard::Nobody => {
+                    announcements.hears.store(false, Ordering::SeqCst);
+                    listening.ear = None;
+                    return;
+                }
+            }
+        }
+    }
+
     /// Tells the other processes, soon and once for all who ask at about the same time.
     pub(crate) fn announce(self: &Arc<Self>) {
         let announcements = &self.announcements;
@@ -157,7 +209,7 @@ impl Shared {
         tokio::spawn(async move {
             let announcements = &shared.announcements;
             while announcements.again.swap(false, Ordering::SeqCst) {
-                shared.tell_others().await;
+                shared.say(&announcements.process).await;
                 tokio::time::sleep(EVERY).await;
             }
             announcements.announcing.store(false, Ordering::SeqCst);
@@ -191,13 +243,9 @@ impl Shared {
         });
     }
 
-    async fn tell_others(&self) {
-        let told = sqlx::query("SELECT pg_notify($1, $2)")
-            .bind(&self.announcements.channel)
-            .bind(&self.announcements.process)
-            .execute(&self.pool)
-            .await;
-        if let Err(error) = told {
+    async fn say(&self, payload: &str) {
+        let said = self.execute(notify(&self.announcements.channel, payload));
+        if let Err(error) = said.await {
             tracing::debug!(%error, "other processes were not told; they will look by themselves");
         }
     }

@@ -146,7 +146,7 @@ impl PgQueue {
             }
             round.last_strays = Some(Instant::now());
         }
-        self.0.mark_strays(true).await
+        self.0.mark_ready_strays().await
     }
 
     /// Whether there is still nothing, as far as this process knows, and when there may be.
@@ -350,7 +350,7 @@ fn integer(number: u32) -> i32 {
 }
 
 /// The row of a statement that always answers one.
-fn only(rows: Vec<PgRow>) -> sqlx::Result<PgRow> {
+pub(crate) fn only(rows: Vec<PgRow>) -> sqlx::Result<PgRow> {
     rows.into_iter().next().ok_or(sqlx::Error::RowNotFound)
 }
 
@@ -397,10 +397,7 @@ impl Queue for PgQueue {
             )
             .bind(leases.iter().map(|lease| lease.fence).collect::<Vec<_>>())
             .bind(micros(by));
-        let rows = query
-            .fetch_all(&self.0.pool)
-            .await
-            .map_err(failed("extend"))?;
+        let rows = self.0.rows(query).await.map_err(failed("extend"))?;
         let mut kept = Vec::with_capacity(rows.len());
         for row in &rows {
             let id: Uuid = row.try_get(0).map_err(failed("extend"))?;
@@ -442,13 +439,13 @@ impl Queue for PgQueue {
             .bind(at(now))
             .bind(lane)
             .bind(micros(by));
-        let held = query.execute(&self.0.pool).await;
+        let held = self.0.execute(query).await;
         held.map(drop).map_err(failed("hold"))
     }
 
     async fn release(&self, lane: Uuid) -> Result<()> {
         let query = self.0.sql.release.query().bind(lane);
-        let released = query.execute(&self.0.pool).await;
+        let released = self.0.execute(query).await;
         self.0.news.tell();
         released.map(drop).map_err(failed("release"))
     }
@@ -457,7 +454,7 @@ impl Queue for PgQueue {
         tokio::select! {
             biased;
             () = self.0.news.wake.notified() => {}
-            () = self.0.announcements.next() => self.0.news.count(),
+            () = self.0.next_announcement() => self.0.news.count(),
         }
     }
 
@@ -468,10 +465,8 @@ impl Queue for PgQueue {
 
     async fn depth(&self, now: Now) -> Result<Depth> {
         let query = self.0.sql.depth.query().bind(at(now));
-        let row = query
-            .fetch_one(&self.0.pool)
-            .await
-            .map_err(failed("depth"))?;
+        let row = self.0.rows(query).await.and_then(only);
+        let row = row.map_err(failed("depth"))?;
         let count = |column: &str| -> Result<u64> {
             let count: i64 = row.try_get(column).map_err(failed("depth"))?;
             Ok(u64::try_from(count).unwrap_or(0))

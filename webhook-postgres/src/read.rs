@@ -21,7 +21,7 @@ use crate::store::Shared;
 impl Shared {
     pub(crate) async fn jobs(&self, deliveries: &[Uuid]) -> sqlx::Result<Vec<Job>> {
         let query = self.sql.jobs.query().bind(deliveries);
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = self.rows(query).await?;
         Ok(readable(&rows, |row| job(row, 0)))
     }
 
@@ -35,7 +35,7 @@ impl Shared {
         loop {
             let wanted = limit - jobs.len();
             let query = self.sql.unqueued.query().bind(after);
-            let rows = query.bind(count(wanted)).fetch_all(&self.pool).await?;
+            let rows = self.rows(query.bind(count(wanted))).await?;
             jobs.extend(readable(&rows, |row| job(row, 0)));
             match rows.last() {
                 // Fewer than were asked for would be taken for the last ones.
@@ -49,7 +49,7 @@ impl Shared {
 
     pub(crate) async fn event(&self, scope: &Scope, id: Uuid) -> sqlx::Result<Option<Event>> {
         let query = self.sql.event.query().bind(id).bind(tenant(scope));
-        let row = query.fetch_optional(&self.pool).await?;
+        let row = self.row(query).await?;
         row.map(|row| event(&row, "id")).transpose()
     }
 
@@ -69,13 +69,13 @@ impl Shared {
         let query = query.bind(filter.event_type.as_ref().map(EventType::as_str));
         let query = query.bind(at(filter.since)).bind(at(filter.until));
         let query = query.bind(filter.text.as_ref().map(String::as_bytes));
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = self.rows(query).await?;
         page_of(&rows, page, |row| event(row, "id"))
     }
 
     pub(crate) async fn delivery(&self, scope: &Scope, id: Uuid) -> sqlx::Result<Option<Delivery>> {
         let query = self.sql.delivery.query().bind(id).bind(tenant(scope));
-        let row = query.fetch_optional(&self.pool).await?;
+        let row = self.row(query).await?;
         row.map(|row| delivery(&row)).transpose()
     }
 
@@ -97,7 +97,7 @@ impl Shared {
         let query = query.bind(filter.status.map(webhook_core::DeliveryStatus::as_str));
         let query = query.bind(filter.error_kind.as_deref());
         let query = query.bind(at(filter.since)).bind(at(filter.until));
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = self.rows(query).await?;
         page_of(&rows, page, delivery)
     }
 
@@ -111,10 +111,7 @@ impl Shared {
             return Ok(Vec::new());
         }
         let query = self.sql.attempts.query().bind(id);
-        let rows = query
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed("attempts"))?;
+        let rows = self.rows(query).await.map_err(failed("attempts"))?;
         Ok(readable(&rows, |row| {
             let columns = attempt(row).map_err(failed("attempts"))?;
             Attempt::try_from(columns).map_err(corrupt("attempts"))

@@ -80,6 +80,7 @@ statements! {
     maintain,
     mark_lane,
     mark_strays,
+    ping,
     prune_stats,
     record,
     release,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row};
+use tokio::time::timeout;
 use webhook_core::{
     Now, Rollup, STATS_TIERS, Scope, StatsCounts, StatsQuery, StatsRow, StatsTier, Tenant,
 };
@@ -22,16 +23,29 @@ impl Shared {
         if rows.is_empty() {
             return Ok(());
         }
-        self.insert_stats(&mut *self.pool.acquire().await?, rows)
-            .await
+        let mut lent = self.lend().await?;
+        let insert = self.insert_stats(&mut lent, rows);
+        let inserted = timeout(self.patience.statement, insert).await;
+        lent.answered(inserted)
+    }
+
+    pub(crate) async fn stats(&self, scope: &Scope, query: &StatsQuery) -> sqlx::Result<Rollup> {
+        let mut lent = self.lend().await?;
+        let sums = timeout(self.patience.statement, self.sums(&mut lent, scope, query)).await;
+        lent.answered(sums)
     }
 
     /// Row by row: there may be many, and their sums are few.
-    pub(crate) async fn stats(&self, scope: &Scope, query: &StatsQuery) -> sqlx::Result<Rollup> {
+    async fn sums(
+        &self,
+        connection: &mut PgConnection,
+        scope: &Scope,
+        query: &StatsQuery,
+    ) -> sqlx::Result<Rollup> {
         let mut rollup = Rollup::default();
         let rows = self.sql.stats.query_once().bind(At(query.since));
         let rows = rows.bind(At(query.until)).bind(tenant(scope));
-        let mut rows = rows.bind(query.endpoint).fetch(&self.pool);
+        let mut rows = rows.bind(query.endpoint).fetch(connection);
         while let Some(row) = rows.try_next().await? {
             if let Some(row) = readable(&row) {
                 rollup.add(query, &row);
@@ -42,18 +56,19 @@ impl Shared {
 
     /// Merges what is due and drops what is too old, some rows at a time, unless another process is at it.
     pub(crate) async fn maintain_stats(&self, retention: Duration, now: Now) -> sqlx::Result<()> {
-        let mut connection = self.pool.acquire().await?;
         for _ in 0..MAX_ROUNDS {
             let prune = self.sql.prune_stats.query_once().bind(at(now));
             let prune = prune.bind(micros(retention)).bind(MAX_ROWS);
-            let pruned = prune.execute(&mut *connection).await?.rows_affected();
-            if pruned < MAX_ROWS.unsigned_abs() {
+            if self.execute(prune).await? < MAX_ROWS.unsigned_abs() {
                 break;
             }
         }
         for tier in STATS_TIERS {
             for _ in 0..MAX_ROUNDS {
-                if !self.merge_stats(&mut connection, &tier, now).await? {
+                let mut lent = self.lend().await?;
+                let merge = self.merge_stats(&mut lent, &tier, now);
+                let merged = timeout(self.patience.statement, merge).await;
+                if !lent.answered(merged)? {
                     break;
                 }
             }

@@ -1,17 +1,11 @@
 //! [`PgStore`].
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::Query;
-use sqlx::{PgConnection, PgPool, Postgres};
-use tokio::time::error::Elapsed;
-use tokio::time::timeout;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, InsertOptions,
@@ -21,16 +15,18 @@ use webhook_core::{
 
 use crate::connect::{ConnectError, PgStoreBuilder};
 use crate::error::{failed, is_misplaced};
+use crate::lent::Patience;
 use crate::notify::Announcements;
 use crate::queue::{News, PgQueue, Round};
 use crate::statements::Statements;
 
 /// A store in Postgres, whose deliveries are its queue. Cheap to clone; clones are the same store.
 #[derive(Clone)]
-pub struct PgStore(Arc<Shared>);
+pub struct PgStore(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
     pub(crate) pool: PgPool,
+    pub(crate) patience: Patience,
     pub(crate) sql: Statements,
     pub(crate) news: News,
     pub(crate) announcements: Announcements,
@@ -42,8 +38,6 @@ pub(crate) struct Shared {
     endpoints: Mutex<HashMap<Uuid, Arc<Endpoint>>>,
 }
 
-/// How long a statement of the engine may take that others wait for: the claim, the record, the insert.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The most endpoints that are kept parsed.
 const MAX_ENDPOINTS: usize = 10_000;
 
@@ -63,15 +57,22 @@ impl PgStore {
         PgStoreBuilder::default()
     }
 
-    /// The pool that the store uses: for the host's own statements and transactions, if it has none.
+    /// The pool that the store uses: for the host's own statements and transactions, if it has none. Where
+    /// [`connect`](Self::connect) made it, `SET LOCAL statement_timeout` for those that take longer than 25 seconds.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.0.pool
     }
 
-    pub(crate) fn new(pool: PgPool, schema: &str, announcements: Announcements) -> Self {
+    pub(crate) fn new(
+        pool: PgPool,
+        schema: &str,
+        patience: Patience,
+        announcements: Announcements,
+    ) -> Self {
         Self(Arc::new(Shared {
             pool,
+            patience,
             sql: Statements::new(schema),
             news: News::default(),
             announcements,
@@ -89,16 +90,6 @@ impl std::fmt::Debug for PgStore {
 }
 
 impl Shared {
-    /// The rows of a statement that others wait for.
-    pub(crate) async fn rows(
-        &self,
-        query: Query<'_, Postgres, PgArguments>,
-    ) -> sqlx::Result<Vec<PgRow>> {
-        let mut connection = self.pool.acquire().await?;
-        let rows = timeout(PATIENCE, query.fetch_all(&mut *connection)).await;
-        answered(rows, connection)
-    }
-
     pub(crate) fn known_endpoints(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Endpoint>>> {
         self.endpoints
             .lock()
@@ -114,18 +105,6 @@ impl Shared {
             known.insert(endpoint.id, Arc::clone(endpoint));
         }
     }
-}
-
-/// What a server answered, if it did. From one that went away without a word nothing would ever come: no error
-/// either, and its connection is good for nothing.
-pub(crate) fn answered<T>(
-    answer: std::result::Result<sqlx::Result<T>, Elapsed>,
-    mut connection: PoolConnection<Postgres>,
-) -> sqlx::Result<T> {
-    answer.unwrap_or_else(|_| {
-        connection.close_on_drop();
-        Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()))
-    })
 }
 
 #[async_trait]
@@ -172,8 +151,7 @@ impl Store for PgStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let answer = sqlx::query("SELECT 1").execute(&self.0.pool).await;
-        answer.map(drop).map_err(failed("ping"))
+        self.0.ping().await.map_err(failed("ping"))
     }
 
     async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
