@@ -3,6 +3,7 @@
 use std::env;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
+use std::slice::from_ref;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -139,7 +140,7 @@ impl Given {
             fingerprint: [7; 32],
         });
         let options = InsertOptions::new(OnConflict::Skip);
-        let stored = store.insert_events(std::slice::from_ref(&event), &options, Some(now));
+        let stored = store.insert_events(from_ref(&event), &options, Some(now));
         stored.await.expect("stored");
         let queue = store.queue().expect("its own");
         let claimed = queue.claim(ClaimOptions::new(1, SHORT), Some(now)).await;
@@ -156,10 +157,10 @@ impl Given {
         let (scope, page) = (&Scope::All, PageRequest::first(9));
         let lease = self.lease;
         calls! {
-            "insert": store.insert_events(&[self.event.clone()], &skip(), None),
-            "insert keyed": store.insert_events(&[self.keyed.clone()], &skip(), None),
+            "insert": store.insert_events(from_ref(&self.event), &skip(), None),
+            "insert keyed": store.insert_events(from_ref(&self.keyed), &skip(), None),
             "insert together": store.insert_events(
-                &[self.keyed.clone()], &InsertOptions::new(OnConflict::Abort), None,
+                from_ref(&self.keyed), &InsertOptions::new(OnConflict::Abort), None,
             ),
             "load": store.load(&[lease], None),
             "record": store.record(&[record(lease)], None),
@@ -277,20 +278,24 @@ fn who_listens_to_a_silent_server_notices_and_listens_again() {
     run(async {
         let proxy = Proxy::start().await;
         let store = proxy.store(2).await;
-        let is_heard = async || {
+        let listen = || {
             let queue = store.queue().expect("its own");
-            let waits = tokio::spawn(async move { queue.ready().await });
+            tokio::spawn(async move { queue.ready().await })
+        };
+        let until_heard = async || {
             while !store.0.announcements.are_heard() {
                 tokio::task::yield_now().await;
             }
-            waits
         };
-        let waits = is_heard().await;
+        let listening = listen();
+        until_heard().await;
         proxy.fall_silent();
-        waits.await.expect("no panic");
+        listening.await.expect("no panic");
         assert!(!store.0.announcements.are_heard());
         proxy.is_replaced();
-        is_heard().await.abort();
+        let listening = listen();
+        until_heard().await;
+        listening.abort();
     });
 }
 

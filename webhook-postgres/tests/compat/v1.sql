@@ -8,7 +8,7 @@ EXECUTE insert_endpoint(
 EXECUTE insert_events(
     '2023-11-14 22:13:20Z', '{018bcfe5-6800-7000-8000-000000000001}', '{default}', '{order.paid}',
     ARRAY['{"type":"order.paid","timestamp":"2023-11-14T22:13:20.000000Z","data":7}'::bytea],
-    '{2023-11-14 22:13:20Z}', '{NULL}', '{\\x018bcfe56800}', '{}', '{}', '{}', 0
+    '{2023-11-14 22:13:20Z}', '{NULL}', '{\\x018bcfe56800}', '{}', '{}', '{}', 30000000
 );
 EXECUTE claim('2023-11-14 22:13:20Z', 10, 30000000, '', '{}', '{}', '{}', '{}', 32);
 EXECUTE load(
