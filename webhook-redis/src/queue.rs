@@ -131,18 +131,23 @@ impl RedisQueue {
         args.int(options.room);
         args.rooms(rooms);
         let mut answer = self.ask(&script::CLAIM, asked.shard, args).await?;
-        let (leases, is_short) =
+        let granted =
             granted(std::mem::take(&mut answer.result)).map_err(|error| broken("claim", error))?;
-        if is_short {
-            self.0.shards.passed_over(asked, &answer, rooms);
-        } else {
-            self.0.shards.claimed(asked, &answer);
-        }
-        let next_due = answer.next_due.filter(|_| !is_short);
+        let has_more = match granted.passed {
+            Passed::None => {
+                self.0.shards.claimed(asked, &answer);
+                answer.next_due.is_some_and(|due| due <= answer.now)
+            }
+            passed => {
+                answer.next_due = granted.next_timer;
+                self.0.shards.passed_over(asked, &answer, rooms);
+                passed == Passed::Some
+            }
+        };
         Ok(Part {
-            next_due,
-            has_more: next_due.is_some_and(|due| due <= answer.now),
-            leases,
+            leases: granted.leases,
+            next_due: answer.next_due,
+            has_more,
         })
     }
 
@@ -366,9 +371,25 @@ fn shares(limit: usize, count: usize) -> Vec<usize> {
     (0..count).map(|n| each + usize::from(n < rest)).collect()
 }
 
-/// The leases that a claim answers, and whether there are fewer because lanes were passed over.
-fn granted(result: Vec<Reply>) -> Result<(Vec<Lease>, bool), UnexpectedReply> {
-    let [ends, fence, granted, is_short]: [Reply; 4] =
+/// What a claim answers.
+struct Granted {
+    leases: Vec<Lease>,
+    passed: Passed,
+    /// If lanes were passed over: when something else falls due.
+    next_timer: Option<Timestamp>,
+}
+
+/// Whether there are fewer leases than asked for because lanes were passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passed {
+    None,
+    /// There may be others behind them.
+    Some,
+    All,
+}
+
+fn granted(result: Vec<Reply>) -> Result<Granted, UnexpectedReply> {
+    let [ends, fence, granted, passed, next_timer]: [Reply; 5] =
         result.try_into().map_err(|_| UnexpectedReply)?;
     let until = ends.time()?.ok_or(UnexpectedReply)?;
     let (granted, rest) = granted.bytes()?.as_chunks::<32>();
@@ -385,7 +406,15 @@ fn granted(result: Vec<Reply>) -> Result<(Vec<Lease>, bool), UnexpectedReply> {
         })
     };
     let leases = (fence.int()?..).zip(granted).map(lease);
-    Ok((leases.collect::<Result<_, _>>()?, is_short.int()? > 0))
+    Ok(Granted {
+        leases: leases.collect::<Result<_, _>>()?,
+        passed: match passed.int()? {
+            0 => Passed::None,
+            1 => Passed::Some,
+            _ => Passed::All,
+        },
+        next_timer: next_timer.time()?,
+    })
 }
 
 /// Those of the leases that still stood, with their new end.

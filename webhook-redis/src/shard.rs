@@ -164,7 +164,7 @@ impl Shards {
     }
 
     /// Takes in that a claim left only lanes of which there is no room here for more: asking again is of use when
-    /// there is, or when something else is announced.
+    /// there is, when something else falls due, or when it is announced.
     pub(crate) fn passed_over(&self, asked: Asked, answer: &Answer, rooms: &[(Uuid, u32)]) {
         let mut state = self.state();
         let known = &mut state.known[asked.shard];
@@ -176,6 +176,7 @@ impl Shards {
         known.blocked = full.map(|(lane, _)| *lane).collect();
         known.failures = 0;
         known.is_of(answer.generation);
+        known.learn(answer.now, answer.next_due);
     }
 
     /// Has those shards asked again that hold lanes of which there is room for more now.

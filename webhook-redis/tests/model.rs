@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -134,7 +135,7 @@ impl Both {
     }
 
     async fn claim(&mut self) {
-        let (options, now) = (ClaimOptions::new(1_000, LEASE), Some(self.now));
+        let (options, now) = (self.options(), Some(self.now));
         let mut memory = self
             .memory
             .claim(options.clone(), now)
@@ -156,6 +157,22 @@ impl Both {
         let both = memory.leases.into_iter().zip(redis.leases);
         self.leases
             .extend(both.map(|(memory, redis)| [memory, redis]));
+    }
+
+    /// With room for some jobs of some lanes, or for all.
+    fn options(&mut self) -> ClaimOptions {
+        let options = ClaimOptions::new(1_000, LEASE);
+        if self.up_to(2) == 0 {
+            return options;
+        }
+        let rooms = (0..self.up_to(4)).map(|_| (self.any_lane(), self.room()));
+        let rooms = rooms.collect::<HashMap<_, _>>();
+        let room = 1 + self.room();
+        options.rooms(room, rooms.into_iter().collect())
+    }
+
+    fn room(&mut self) -> u32 {
+        self.random.random_range(0..3)
     }
 
     /// Of current leases and of stale ones.

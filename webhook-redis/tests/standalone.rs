@@ -9,7 +9,9 @@ use support::server::{Link, address, command, erase};
 use support::{Standalone, builder, claim, jobs, lane, prefix, url};
 use uuid::Uuid;
 use webhook_core::testing::run;
-use webhook_core::{ErrorKind, Job, LaneLimits, Now, Queue, Settle, Timestamp};
+use webhook_core::{
+    ClaimOptions, ErrorKind, Job, LaneLimits, Now, Queue, Settle, Tenant, Timestamp,
+};
 use webhook_redis::RedisQueue;
 
 const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
@@ -126,6 +128,45 @@ fn fences_exceed_what_the_store_knows_whatever_the_clock_says() {
 }
 
 #[test]
+fn lanes_without_room_keep_nobody_from_the_rest() {
+    run(async {
+        // More than a claim passes over at once, of one tenant and of many.
+        for (count, tenants) in [(600, 1), (300, 300)] {
+            let queue = queue().await;
+            let mut full: Vec<_> = (0..count).flat_map(|_| jobs(lane(), 1, T0)).collect();
+            for (n, job) in full.iter_mut().enumerate() {
+                let tenant = format!("tenant-{}", n % tenants);
+                job.tenant = Tenant::new(&tenant).expect("a valid name");
+            }
+            let mut free = jobs(lane(), 1, T0);
+            free[0].tenant = full[0].tenant.clone();
+            push(&queue, &[full.clone(), free.clone()].concat(), Some(T0)).await;
+            let rooms = full.iter().map(|job| (job.lane, 0)).collect();
+            let claim = ClaimOptions::new(1, MINUTE).rooms(1, rooms);
+            let claimed = queue.claim(claim, Some(T0)).await.expect("claims");
+            assert_eq!(claimed.leases.len(), 1, "{tenants} tenants");
+            assert_eq!(claimed.leases[0].lane, free[0].lane);
+        }
+    });
+}
+
+#[test]
+fn a_lane_without_room_does_not_hide_when_others_are_due() {
+    run(async {
+        let queue = queue().await;
+        let (full, later) = (jobs(lane(), 1, T0), jobs(lane(), 1, T0 + MINUTE));
+        push(&queue, &[full.clone(), later.clone()].concat(), Some(T0)).await;
+        let claim = ClaimOptions::new(1, MINUTE).rooms(1, vec![(full[0].lane, 0)]);
+        let claimed = queue.claim(claim.clone(), Some(T0)).await.expect("claims");
+        assert_eq!(claimed.leases, []);
+        assert_eq!(claimed.next_due, Some(T0 + MINUTE));
+        let due = Some(T0 + MINUTE);
+        let claimed = queue.claim(claim, due).await.expect("claims");
+        assert_eq!(claimed.leases[0].lane, later[0].lane);
+    });
+}
+
+#[test]
 fn two_processes_claim_each_job_once() {
     run(async {
         let prefix = prefix();
@@ -227,7 +268,7 @@ fn a_lane_whose_limits_are_lost_leaves_the_ring_until_they_are_back() {
         let mut key = format!("{{{prefix}:0/1}}:lane:").into_bytes();
         key.extend_from_slice(jobs[0].lane.as_bytes());
         command(&server(), &[&[b"DEL", &key]]).await;
-        let options = webhook_core::ClaimOptions::new(1, MINUTE);
+        let options = ClaimOptions::new(1, MINUTE);
         let claimed = queue.claim(options, Some(T0)).await.expect("answers");
         assert_eq!((claimed.leases.len(), claimed.next_due), (0, None));
         push(&queue, &jobs, Some(T0)).await;
@@ -373,7 +414,8 @@ fn claim_script(prefix: &str, now: Timestamp) -> Vec<Vec<u8>> {
     let (now, channel) = (now.as_micros().to_string(), format!("{prefix}:ready"));
     let mut eval = vec![b"EVAL".to_vec(), CLAIM.into(), b"5".to_vec()];
     eval.extend(keys.map(String::into_bytes));
-    eval.extend([&now, &channel, "0", "10", "60000000"].map(|arg| arg.as_bytes().to_vec()));
+    let args = [&now, &channel, "0", "10", "60000000", "1000", ""];
+    eval.extend(args.map(|arg| arg.as_bytes().to_vec()));
     eval
 }
 
@@ -437,7 +479,7 @@ fn an_idle_worker_asks_only_when_it_has_reason_to() {
             };
             before = link.scripts();
         }
-        let options = webhook_core::ClaimOptions::new(1, MINUTE);
+        let options = ClaimOptions::new(1, MINUTE);
         let next_due = queue.claim(options, None).await.expect("answers").next_due;
         assert!(next_due.is_some(), "the end of the hold is known");
         queue.release(held).await.expect("releases");

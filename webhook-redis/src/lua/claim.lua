@@ -1,6 +1,7 @@
 -- Takes due jobs, fairly. ARGV: the limit, how long the leases last, the most jobs of any lane, and for lanes of which
 -- that is another number their ids and these. Answers the end of the leases, the first one's fence, of which each next
--- one's is greater by one, for all of them lane and delivery, in one string, and whether lanes were passed over.
+-- one's is greater by one, for all of them lane and delivery, in one string, and, if there are fewer than asked for
+-- because lanes were passed over: whether all of the ring was looked at, and when something else falls due, or -1.
 --
 -- Looks at the ring alone: what is parked or held costs nothing. Every step is bounded; what is left over makes the
 -- shard due at once, and the next call goes on.
@@ -15,7 +16,8 @@ for i = 1, #ARGV[7], ROOM_SIZE do
 end
 -- How many lanes are passed over at most, of each tenant.
 local MAX_PASSED = 512
-local passed = 0
+-- How many were, and whether there may be something for this claim beside them.
+local passed, has_unseen = 0, false
 -- How many leases are taken back, timers woken, and lanes looked at in vain.
 local STEPS = 128
 -- How many jobs are lined up by one claim when their lane becomes ordered.
@@ -149,6 +151,7 @@ local function ring_of_turn(tenant, tenants)
     list[#list + 1] = id
   end
   passed = passed + #without_room
+  has_unseen = has_unseen or #found == most
   -- They keep their turns, unless nobody else would get one.
   if #without_room < most then
     without_room = {}
@@ -174,8 +177,10 @@ end
 
 -- Goes round the tenants and each one's lanes, in memory; what changed is written afterwards.
 local function go_round()
-  local tenants = shared('ZRANGE', turns, 0, limit + min(full, MAX_PASSED) - 1)
+  local most = limit + min(full, MAX_PASSED)
+  local tenants = shared('ZRANGE', turns, 0, most - 1)
   local count = #tenants
+  has_unseen = count == most
   local at, steps = 1, 0
   while at <= #tenants and #granted < limit and steps < limit + STEPS do
     local tenant = tenants[at]
@@ -196,6 +201,7 @@ local function go_round()
     end
     at, steps = at + 1, steps + 1
   end
+  has_unseen = has_unseen or at <= #tenants
 end
 
 -- Takes out of the lane's sets what was claimed: as many as were taken, from the front.
@@ -218,6 +224,7 @@ local function place(lane, staying, leaving)
   if at and at <= now then
     local n = #staying
     staying[n + 1], staying[n + 2] = lane.turn, lane.id
+    has_unseen = has_unseen or room_of(lane.id) > 0
     return
   end
   leaving[#leaving + 1] = lane.id
@@ -257,8 +264,10 @@ for tenant, ring in pairs(rings) do
     call('ZREM', turns, tenant)
   end
 end
-local is_short = passed > 0 and #granted < limit
-if is_short then
+local NOT_PASSED, PASSED_SOME, PASSED_ALL = 0, 1, 2
+local rest, timer = NOT_PASSED, nil
+if passed > 0 and #granted < limit then
   call('HSET', shard, 'passed', 1)
+  rest, timer = has_unseen and PASSED_SOME or PASSED_ALL, next_timer()
 end
-return answer({ ends, first_fence, table.concat(granted), is_short and 1 or 0 })
+return answer({ ends, first_fence, table.concat(granted), rest, timer or -1 })

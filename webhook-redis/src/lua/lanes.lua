@@ -113,15 +113,20 @@ local function after(by)
   return min(now + by, NEVER)
 end
 
+-- When a lane or a lease falls due that is not in the ring.
+local function next_timer()
+  local lane = tonumber(shared('ZRANGE', timers, 0, 0, 'WITHSCORES')[2])
+  local lease = tonumber(shared('ZRANGE', leases, 0, 0, 'WITHSCORES')[2])
+  local first = min(lane or NEVER, lease or NEVER)
+  return (lane or lease) and max(first, now)
+end
+
 -- When a claim may find something; `now` if at once.
 local function next_due()
   if call('EXISTS', turns) == 1 then
     return now
   end
-  local lane = tonumber(shared('ZRANGE', timers, 0, 0, 'WITHSCORES')[2])
-  local lease = tonumber(shared('ZRANGE', leases, 0, 0, 'WITHSCORES')[2])
-  local first = min(lane or NEVER, lease or NEVER)
-  return (lane or lease) and max(first, now)
+  return next_timer()
 end
 
 local due_before = next_due()
