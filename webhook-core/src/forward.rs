@@ -13,11 +13,11 @@ use crate::event::Event;
 use crate::queue::{Job, Lease, Queue};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
-    Changed, DeliveryFilter, EventFilter, InsertOptions, Insertion, Loaded, Record, Recorded,
+    Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Insertion, Loaded, Record, Recorded,
     Store, TxStore,
 };
 use crate::tenant::{Page, PageRequest, Scope};
-use crate::time::Now;
+use crate::time::{Now, Timestamp};
 
 /// Implements [`Store`] for a type that derefs to one. With `before`, `self.before(operation).await?` runs
 /// ahead of each call but `queue`.
@@ -52,6 +52,21 @@ macro_rules! forward_store {
             async fn unqueued(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Job>> {
                 $(self.$before("unqueued").await?;)?
                 <$inner as Store>::unqueued(self, after, limit).await
+            }
+
+            async fn overdue(&self, before: Timestamp, limit: usize) -> Result<Vec<Job>> {
+                $(self.$before("overdue").await?;)?
+                <$inner as Store>::overdue(self, before, limit).await
+            }
+
+            async fn fills(&self) -> Result<Vec<Fill>> {
+                $(self.$before("fills").await?;)?
+                <$inner as Store>::fills(self).await
+            }
+
+            async fn put_fills(&self, fills: &[Fill]) -> Result<Vec<String>> {
+                $(self.$before("put_fills").await?;)?
+                <$inner as Store>::put_fills(self, fills).await
             }
 
             async fn ping(&self) -> Result<()> {

@@ -53,7 +53,7 @@ pub use network::{Blocked, InvalidNetwork, Network, NetworkPolicy, NetworkPolicy
 pub use network::{Resolve, SystemResolver};
 pub use observer::{Notice, Observer, Report};
 pub use payload::InvalidPayload;
-pub use queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, Settle};
+pub use queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, QueuePart, Settle};
 pub use receiver::{
     Begin, DEFAULT_MAX_BODY, Deduplicator, Handling, MemoryDeduplicator, MemoryReplayGuard,
     ReceiveError, Receiver, ReceiverBuilder, ReplayGuard,
@@ -70,8 +70,8 @@ pub use stats::{
     StatsRow, StatsTier,
 };
 pub use store::{
-    Changed, ClaimNew, DeliveryFilter, EventFilter, InsertOptions, Inserted, Insertion, Loaded,
-    NewClaim, OnConflict, Record, Recorded, Store, TxStore, Verdict, Work,
+    Changed, ClaimNew, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion,
+    Loaded, NewClaim, OnConflict, Record, Recorded, Store, TxStore, Verdict, Work,
 };
 pub use tenant::{InvalidTenant, Page, PageRequest, Scope, Tenant};
 pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};

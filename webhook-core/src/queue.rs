@@ -98,6 +98,27 @@ pub enum Settle {
     Unused(Duration),
 }
 
+/// A part of a queue: it can lose what it holds without the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuePart {
+    /// What it is called: the same in every process that uses it.
+    pub name: String,
+    /// A number that is another one when the part has lost what it held, or may have; `None` while it does not
+    /// answer.
+    pub generation: Option<i64>,
+}
+
+impl QueuePart {
+    /// What loses nothing without its store: the parts of the store's own queue.
+    #[must_use]
+    pub fn of_store() -> Vec<Self> {
+        vec![Self {
+            name: "store".to_owned(),
+            generation: Some(0),
+        }]
+    }
+}
+
 /// What waits in a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
@@ -117,14 +138,16 @@ pub struct Depth {
 /// - **A lane has a time before which it is not eligible, and a cap on what is in flight.** A claim never
 ///   takes a job before its due time, nor from a lane that is held, over its rate, or at its cap, nor more
 ///   of a lane than the [claimer has room for](ClaimOptions::rooms).
-/// - **Fair.** A claim goes round the tenants, then round a tenant's eligible lanes, one job at a time.
+/// - **Fair.** A claim goes round the tenants, then round a tenant's eligible lanes, one job at a time, within each
+///   [part](Queue::parts).
 /// - **Exclusive.** Of concurrent claims, one gets a job; the fence of a lease is greater than that of
 ///   every earlier lease of the delivery, and than the job's own.
 /// - **Leases end.** A job whose lease has passed is claimed again by whoever comes first, without any
 ///   recovery step.
 /// - **Stale owners change nothing**: `extend` and `settle` act only where the fence is still the current one.
 /// - **Losable.** Beside a store with a queue of its own it is only an index: what it forgets is pushed
-///   again, and `push` of a job that is there already changes nothing but the lane's limits.
+///   again, and `push` of a job that is there already changes nothing but the lane's limits. A lane is in one of
+///   its [parts](Queue::parts), always the same, and a part that has lost something is of another generation.
 ///
 /// `now` is `None` in production: each backend then uses its own clock.
 #[async_trait]
@@ -168,11 +191,17 @@ pub trait Queue: Send + Sync {
     /// Returns when there may be something to claim. May return early, or never: callers poll beside it.
     async fn ready(&self);
 
-    /// A number that changes when the queue has lost what it held.
+    /// The parts in which jobs are kept, always in the same order.
+    ///
+    /// A part is never again of a generation that it was of before a loss: the store
+    /// [remembers](crate::Store::fills) which one was filled.
     ///
     /// # Errors
-    /// When the backend fails.
-    async fn epoch(&self) -> Result<u64>;
+    /// When no part answers.
+    async fn parts(&self) -> Result<Vec<QueuePart>>;
+
+    /// Which of the [parts](Self::parts) keeps the jobs of `lane`.
+    fn part_of(&self, lane: Uuid) -> usize;
 
     /// What waits.
     ///

@@ -158,6 +158,21 @@ pub enum Recorded {
     Fenced,
 }
 
+/// How far a part of an index queue holds what the store has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// The part's [name](crate::QueuePart::name).
+    pub part: String,
+    /// Counts the writes, so that of two processes that would fill a part one does.
+    pub version: i64,
+    /// The generation of the part that is filled, or was.
+    pub generation: i64,
+    /// The last delivery whose job was pushed, while there are more.
+    pub up_to: Option<Uuid>,
+    /// Whether all live deliveries were pushed.
+    pub is_complete: bool,
+}
+
 /// Which deliveries a list shows; all that is `Some` must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryFilter {
@@ -260,6 +275,27 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the backend fails.
     async fn unqueued(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Job>>;
+
+    /// Live deliveries that nobody owns and that were due before `before`, at most `limit`: what an index queue
+    /// may have forgotten, unless it has a backlog. Which ones, if there are more, is the backend's choice.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn overdue(&self, before: Timestamp, limit: usize) -> Result<Vec<Job>>;
+
+    /// How far the parts of index queues were filled: of each part the last that was
+    /// [stored](Self::put_fills), in any order.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn fills(&self) -> Result<Vec<Fill>>;
+
+    /// Stores each of these whose version is the next one of its part's, or whose part has none. Answers the parts
+    /// of those that were stored; with the others somebody else was faster.
+    ///
+    /// # Errors
+    /// When nothing was stored, or it is unknown whether it was.
+    async fn put_fills(&self, fills: &[Fill]) -> Result<Vec<String>>;
 
     /// The queue that these deliveries already are; `None` where the host must bring one.
     fn queue(&self) -> Option<Arc<dyn Queue>>;

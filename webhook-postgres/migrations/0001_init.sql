@@ -151,6 +151,18 @@ CREATE TABLE webhook.stats (
 CREATE INDEX stats_step ON webhook.stats (step, at);
 CREATE INDEX stats_tenant ON webhook.stats (tenant, at);
 
+-- How far each part of a queue beside the store was filled from it.
+CREATE TABLE webhook.fills (
+    part text COLLATE "C" PRIMARY KEY,
+    -- Counts the writes.
+    version bigint NOT NULL,
+    -- Of which generation the part is or was that is filled.
+    generation bigint NOT NULL,
+    -- The last delivery that was pushed, while it is not complete.
+    up_to uuid,
+    is_complete boolean NOT NULL
+) WITH (fillfactor = 50);
+
 -- UUIDv7-shaped: the time in ms, then a hash of what it is the delivery of.
 CREATE FUNCTION webhook.delivery_id(made_at timestamptz, event uuid, endpoint uuid, replay_no integer)
     RETURNS uuid LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

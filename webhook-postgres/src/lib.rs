@@ -33,6 +33,7 @@ mod column;
 mod connect;
 mod endpoints;
 mod error;
+mod fill;
 mod insert;
 mod job;
 mod lent;

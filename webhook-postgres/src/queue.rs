@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 use webhook_core::{
-    ClaimOptions, Claimed, Depth, Job, Lease, Now, Queue, Result, Settle, Timestamp,
+    ClaimOptions, Claimed, Depth, Job, Lease, Now, Queue, QueuePart, Result, Settle, Timestamp,
 };
 
 use crate::column::{At, at, micros};
@@ -459,8 +459,12 @@ impl Queue for PgQueue {
     }
 
     /// The rows cannot be lost without the store.
-    async fn epoch(&self) -> Result<u64> {
-        Ok(0)
+    async fn parts(&self) -> Result<Vec<QueuePart>> {
+        Ok(QueuePart::of_store())
+    }
+
+    fn part_of(&self, _: Uuid) -> usize {
+        0
     }
 
     async fn depth(&self, now: Now) -> Result<Depth> {

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use webhook_core::{
-    Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, InsertOptions,
+    Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Fill, InsertOptions,
     Insertion, Job, Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded,
-    Result, Rollup, Scope, StatsQuery, StatsRow, Store, TxStore,
+    Result, Rollup, Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::connect::{ConnectError, PgStoreBuilder};
@@ -144,6 +144,19 @@ impl Store for PgStore {
             .unqueued(after, limit)
             .await
             .map_err(failed("unqueued"))
+    }
+
+    async fn overdue(&self, before: Timestamp, limit: usize) -> Result<Vec<Job>> {
+        let overdue = self.0.overdue(before, limit).await;
+        overdue.map_err(failed("overdue"))
+    }
+
+    async fn fills(&self) -> Result<Vec<Fill>> {
+        self.0.fills().await.map_err(failed("fills"))
+    }
+
+    async fn put_fills(&self, fills: &[Fill]) -> Result<Vec<String>> {
+        self.0.put_fills(fills).await.map_err(failed("put_fills"))
     }
 
     fn queue(&self) -> Option<Arc<dyn Queue>> {

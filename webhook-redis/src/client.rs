@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,6 +83,7 @@ impl Client {
     /// Neither connects nor needs a server.
     pub(crate) fn new(url: &str, timeouts: Timeouts) -> Result<Self> {
         let config = config(url)?;
+        warn_of_plaintext(&config, url);
         let (performance, connection) = (performance(timeouts), connection(timeouts));
         let policy = ReconnectPolicy::new_exponential(0, 100, MAX_RECONNECT_DELAY_MS, 2);
         let commands = FredClient::new(
@@ -278,6 +280,23 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+fn warn_of_plaintext(config: &Config, url: &str) {
+    if !without_tls(url).1
+        && let Some(server) = config.server.hosts().iter().find(|it| !is_local(&it.host))
+    {
+        tracing::warn!(
+            %server,
+            "the password, tenants and limits go to Redis unencrypted: use a rediss URL"
+        );
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    let is_loopback = |ip: IpAddr| ip.is_loopback();
+    host == "localhost" || host.parse().is_ok_and(is_loopback)
 }
 
 fn config(url: &str) -> Result<Config> {

@@ -17,17 +17,27 @@
 //! # What to run
 //!
 //! Redis 7.0 or later, alone, behind Sentinel or as a Cluster; see [`RedisQueue::builder`] for the URLs. TLS needs the
-//! feature `tls-rustls`, and trusts whom the operating system trusts. A user needs the commands of scripts on keys
-//! `~{<prefix>:*`, and `SUBSCRIBE` and `PUBLISH` on the channel `<prefix>:ready`.
+//! feature `tls-rustls`, and trusts whom the operating system trusts; without it, a server that is not on this machine
+//! is warned of. What a user needs, with the prefix `webhook`:
+//!
+//! ```text
+//! ACL SETUSER webhook on >password ~{webhook:* &webhook:ready +@read +@write +@connection -@dangerous
+//!     +eval +evalsha +subscribe +publish +time +info +cluster|slots
+//! ```
+//!
+//! Without `INFO`, the queue cannot tell a server that restarted from an old file, or was a replica, from the one it
+//! knew: what such a one has missed comes back at the pace of the audit.
 //!
 //! **`maxmemory-policy noeviction`.** Any other may drop a lane's keys when memory is short. They are made good by the
 //! store's sweep, but later than need be. The queue warns of such a server when it connects.
 //!
 //! # What can be lost
 //!
-//! Whatever Redis forgets, the engine's sweep pushes again: what is missing is found page by page, within 30 s and a
-//! second for each 1,000 live deliveries; and all of it is pushed at once when a server is seen that is empty,
-//! restarted, or was a replica ([`Queue::epoch`]). Until then it is late.
+//! Whatever Redis forgets, the engine's sweep pushes again. A shard that is empty, or on a server that restarted, was a
+//! replica or got it by a move of its slot, is of another generation ([`Queue::parts`]) than the store remembers to have filled: then
+//! one process pushes its jobs, looking at 20,000 live deliveries a second. A key that is lost alone is found page by
+//! page: what is overdue in 15 s, the rest within 30 s and a second for each 1,000 live deliveries
+//! (`Dispatcher::audit_round`). Until then it is late.
 //!
 //! | persistence | a crash of Redis forgets | then |
 //! |---|---|---|
@@ -58,12 +68,16 @@
 //! hash tag `{<prefix>:<shard>/<count>}`, those of single lanes too, whose names are made inside of the script. Claims
 //! give each shard with something to claim the same share, and go round the tenants within it.
 //!
-//! [`Queue::epoch`]: webhook_core::Queue::epoch
+//! While a slot moves to another node, a script that meets a part of its shard's keys fails, or ends halfway: what it
+//! left undone is done by the next one, or pushed again by the sweep. Other shards notice nothing.
+//!
+//! [`Queue::parts`]: webhook_core::Queue::parts
 
 mod builder;
 mod client;
 mod queue;
 mod reply;
+mod request;
 mod script;
 mod shard;
 #[cfg(feature = "tls-rustls")]

@@ -11,12 +11,14 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 use webhook_core::{
-    ClaimOptions, Claimed, Depth, Job, LaneLimits, Lease, Now, Queue, Result, Settle, Timestamp,
+    ClaimOptions, Claimed, Depth, Job, LaneLimits, Lease, Now, Queue, QueuePart, Result, Settle,
+    Timestamp,
 };
 
 use crate::builder::RedisQueueBuilder;
 use crate::client::{Client, Heard, Subscription, broken};
 use crate::reply::{Answer, Reply, UnexpectedReply};
+use crate::request::Requests;
 use crate::script::{self, Script};
 use crate::shard::{Asked, Shards};
 
@@ -46,6 +48,7 @@ pub struct RedisQueue(Arc<Inner>);
 struct Inner {
     client: Arc<Client>,
     shards: Arc<Shards>,
+    requests: Requests,
     listener: AbortHandle,
 }
 
@@ -86,6 +89,7 @@ impl RedisQueue {
         Self(Arc::new(Inner {
             client,
             shards,
+            requests: Requests::default(),
             listener,
         }))
     }
@@ -130,6 +134,9 @@ impl RedisQueue {
         args.span(options.lease);
         args.int(options.room);
         args.rooms(rooms);
+        let request = self.0.requests.next();
+        args.text(&self.0.shards.label_of(request.place()));
+        args.int(request.number());
         let mut answer = self.ask(&script::CLAIM, asked.shard, args).await?;
         let granted =
             granted(std::mem::take(&mut answer.result)).map_err(|error| broken("claim", error))?;
@@ -166,7 +173,7 @@ impl RedisQueue {
             let queue = self.clone();
             tokio::spawn(async move {
                 let args = queue.args(shard, None);
-                if let Err(error) = queue.run(&script::EPOCH, shard, args).await {
+                if let Err(error) = queue.run(&script::PARTS, shard, args).await {
                     tracing::warn!(%error, shard, "a shard is still away");
                 }
             });
@@ -230,6 +237,7 @@ impl Queue for RedisQueue {
             .unblock(|lane| rooms.get(&lane).is_none_or(|room| *room > 0));
         // Pinned times say nothing of when to ask: then it is every shard, now.
         let mut waiting = self.0.shards.worth_asking(now.is_some());
+        let mut unasked = waiting.len();
         while !waiting.is_empty() && leases.len() < options.limit && barren < MAX_BARREN_ROUNDS {
             let before = leases.len();
             let shares = shares(options.limit - before, waiting.len());
@@ -258,7 +266,9 @@ impl Queue for RedisQueue {
                     }
                 }
             }
-            barren += usize::from(leases.len() == before);
+            // A limit below their number asks them one after another: each of them has its say.
+            barren += usize::from(leases.len() == before && unasked == 0);
+            unasked = unasked.saturating_sub(asked.len());
         }
         match failure {
             Some(error) if leases.is_empty() => return Err(error),
@@ -313,24 +323,30 @@ impl Queue for RedisQueue {
         self.0.shards.ready().await;
     }
 
-    /// Costs nothing between losses of the connection: every script's answer tells its shard's generation. A shard
-    /// that is away has lost nothing until it says so; all of them fail it.
-    async fn epoch(&self) -> Result<u64> {
-        let unconfirmed = self.0.shards.unconfirmed().into_iter();
-        let asked = join_all(unconfirmed.map(|shard| async move {
+    /// The shards. Costs nothing between losses of the connection: every script's answer tells its shard's generation.
+    async fn parts(&self) -> Result<Vec<QueuePart>> {
+        let mut parts = self.0.shards.parts();
+        let unconfirmed = parts.iter_mut().enumerate();
+        let unconfirmed = unconfirmed.filter(|(_, part)| part.generation.is_none());
+        let asked = join_all(unconfirmed.map(|(shard, part)| async move {
             let args = self.args(shard, None);
-            let answer = self.run(&script::EPOCH, shard, args).await?;
+            let answer = self.run(&script::PARTS, shard, args).await?;
             self.0.shards.confirmed(shard, answer.generation);
+            part.generation = Some(answer.generation);
             Ok(())
         }));
         let asked = asked.await;
         let failures = asked.iter().filter(|asked| asked.is_err()).count();
         match first_failure(asked) {
-            Err(error) if failures == self.0.shards.count() => return Err(error),
+            Err(error) if failures == parts.len() => return Err(error),
             Err(error) => tracing::warn!(%error, "a shard cannot be asked for its generation"),
             Ok(()) => {}
         }
-        Ok(self.0.shards.epoch())
+        Ok(parts)
+    }
+
+    fn part_of(&self, lane: Uuid) -> usize {
+        self.0.shards.of(lane)
     }
 
     async fn depth(&self, now: Now) -> Result<Depth> {

@@ -41,6 +41,6 @@ scripts! {
     SETTLE = "settle": "lua/settle.lua";
     HOLD = "hold": "lua/hold.lua";
     RELEASE = "release": "lua/release.lua";
-    EPOCH = "epoch": "lua/epoch.lua";
+    PARTS = "parts": "lua/parts.lua";
     DEPTH = "depth": "lua/depth.lua";
 }

@@ -1,13 +1,12 @@
 //! Which shard a lane is in, and what this process knows of each: whether it is worth asking.
 
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
-use webhook_core::Timestamp;
+use webhook_core::{QueuePart, Timestamp};
 
 use crate::reply::Answer;
 
@@ -114,6 +113,11 @@ impl Shards {
     /// Whose announcement it is: this process, and a shard.
     pub(crate) fn label(&self, shard: usize) -> String {
         format!("{} {shard}", self.announcer)
+    }
+
+    /// The name of a place where a shard keeps an answer for this process.
+    pub(crate) fn label_of(&self, place: usize) -> String {
+        format!("{}:{place}", self.announcer)
     }
 
     /// The shard of a lane: always the same, in every process and version.
@@ -262,23 +266,15 @@ impl Shards {
         working.filter_map(|known| known.next_due).min()
     }
 
-    /// The shards whose generation is to be confirmed.
-    pub(crate) fn unconfirmed(&self) -> Vec<usize> {
+    /// The shards as parts of the queue. What one held is in doubt until it has confirmed its generation.
+    pub(crate) fn parts(&self) -> Vec<QueuePart> {
         let state = self.state();
-        let shards = state.known.iter().enumerate();
-        shards
-            .filter(|(_, known)| !known.confirmed)
-            .map(|(shard, _)| shard)
-            .collect()
-    }
-
-    /// One number for the generations of all shards.
-    pub(crate) fn epoch(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        for known in &self.state().known {
-            hasher.write_i64(known.generation.unwrap_or_default());
-        }
-        hasher.finish()
+        let shards = self.keys.iter().zip(&state.known);
+        let part = |(keys, known): (&[String; 5], &Known)| QueuePart {
+            name: keys[0].trim_matches(['{', '}']).to_owned(),
+            generation: known.generation.filter(|_| known.confirmed),
+        };
+        shards.map(part).collect()
     }
 
     /// Returns when something was learnt that makes a claim worth while.
@@ -369,6 +365,11 @@ mod tests {
         asked.into_iter().map(|asked| asked.shard).collect()
     }
 
+    fn generations(shards: &Shards) -> Vec<Option<i64>> {
+        let parts = shards.parts().into_iter();
+        parts.map(|part| part.generation).collect()
+    }
+
     /// Asks all and learns that nothing waits.
     fn fall_silent(shards: &Shards) {
         for asked in shards.worth_asking(true) {
@@ -412,7 +413,7 @@ mod tests {
         fall_silent(&shards);
         shards.doubt();
         assert_eq!(asked(&shards).len(), 2);
-        assert_eq!(shards.unconfirmed(), [0, 1]);
+        assert!(generations(&shards).iter().all(Option::is_none));
         shards.ready().await;
     }
 
@@ -458,23 +459,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_generation_of_one_shard_is_a_new_epoch() {
+    async fn a_shard_is_of_no_generation_until_it_confirms_it() {
         let shards = Shards::new("p", 2, POLL, "us");
         fall_silent(&shards);
+        assert_eq!(generations(&shards), [None, None]);
         (0..2).for_each(|shard| shards.confirmed(shard, 1));
-        assert!(shards.unconfirmed().is_empty());
-        let before = shards.epoch();
+        assert_eq!(generations(&shards), [Some(1), Some(1)]);
+        let lost = Answer {
+            generation: 2,
+            ..answer(None)
+        };
+        shards.heard(1, &lost);
+        assert_eq!(generations(&shards), [Some(1), None]);
+        shards.confirmed(1, 2);
+        assert_eq!(generations(&shards), [Some(1), Some(2)]);
         shards.doubt();
-        assert_eq!(shards.epoch(), before, "a gap alone loses nothing");
-        (0..2).for_each(|shard| shards.confirmed(shard, 1));
-        shards.heard(
-            1,
-            &Answer {
-                generation: 2,
-                ..answer(None)
-            },
-        );
-        assert_ne!(shards.epoch(), before);
-        assert_eq!(shards.unconfirmed(), [1]);
+        assert_eq!(generations(&shards), [None, None]);
+        let names = shards.parts().into_iter().map(|part| part.name);
+        assert!(names.eq(["p:0/2", "p:1/2"]));
     }
 }

@@ -16,8 +16,16 @@ mod cluster {
     webhook_core::queue_conformance!(Beside<Cluster>);
 }
 
+mod sharded_cluster {
+    use super::support::{Beside, ShardedCluster};
+
+    webhook_core::store_conformance!(Beside<ShardedCluster>);
+    webhook_core::queue_conformance!(Beside<ShardedCluster>);
+}
+
 mod sentinel {
     use super::support::{Beside, Sentinel};
 
+    webhook_core::store_conformance!(Beside<Sentinel>);
     webhook_core::queue_conformance!(Beside<Sentinel>);
 }

@@ -3,14 +3,19 @@
 mod support;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
-use support::server::{address, erase};
+use support::server::{address, command, erase};
 use support::{Standalone, prefix, url};
 use tokio::sync::{oneshot, watch};
-use webhook_core::{Dispatcher, MemoryStore, NewEndpoint, NewEvent, Transport, TransportError};
+use webhook_core::testing::{ManualClock, ScriptedTransport};
+use webhook_core::{
+    Clock as _, Dispatcher, MemoryStore, NewEndpoint, NewEvent, Queue, Tenant, Transport,
+    TransportError,
+};
 use webhook_redis::RedisQueue;
 
 /// A receiver that is always well, and knows which events it has got.
@@ -72,4 +77,70 @@ async fn what_redis_loses_is_delivered_all_the_same() {
         stop.send(()).expect("it runs");
     };
     tokio::join!(running, lose_and_stop);
+}
+
+#[tokio::test]
+async fn keys_that_redis_loses_unnoticed_come_back_within_the_stated_time() {
+    let (url, prefix) = (url::<Standalone>(), prefix());
+    let queue = RedisQueue::builder(&url).key_prefix(&prefix);
+    let queue = queue.connect().await.expect("a Redis URL");
+    let (clock, receiver) = (ManualClock::default(), ScriptedTransport::default());
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .queue(queue.clone())
+        .transport(receiver.clone())
+        .clock(clock.clone())
+        .build()
+        .expect("all settings are valid");
+    let tenant = |n: usize| Tenant::new(&format!("tenant-{n}")).expect("a valid name");
+    let mut lanes = Vec::new();
+    for n in 0..5 {
+        let endpoint = NewEndpoint::new("https://hooks.example.com/in".parse().expect("a URL"));
+        let endpoint = endpoint.tenant(tenant(n));
+        lanes.push(
+            dispatcher
+                .endpoints()
+                .create(endpoint)
+                .await
+                .expect("creates")
+                .id,
+        );
+    }
+    let event = || NewEvent::data("order.paid", "1").expect("valid");
+    let later = clock.now() + Duration::from_secs(86_400);
+    for n in 0..2_500 {
+        let parked = event().tenant(tenant(n % 5)).deliver_at(later);
+        dispatcher.enqueue(parked).await.expect("is stored");
+    }
+    let tick = async || {
+        clock.advance(Duration::from_secs(1));
+        dispatcher
+            .enqueue(event().tenant(tenant(0)))
+            .await
+            .expect("is stored");
+        dispatcher.step().await.expect("the servers answer");
+        let depth = queue.depth(Some(clock.now())).await.expect("counts");
+        depth.parked == 2_500
+    };
+    while !tick().await || dispatcher.audit_round().is_none() {}
+    for (n, lane) in lanes.iter().enumerate() {
+        // A single job, or all of a lane.
+        let mut key = format!("{{{prefix}:0/1}}:waiting:").into_bytes();
+        key.extend_from_slice(lane.as_bytes());
+        let lose: &[&[u8]] = match n % 2 {
+            0 => &[b"ZPOPMAX", &key],
+            _ => &[b"DEL", &key],
+        };
+        command(&address(&url), &[lose]).await;
+        let began = clock.now();
+        while !tick().await {}
+        let (took, stated) = (clock.now().since(began), dispatcher.audit_round());
+        assert!(
+            stated.is_some_and(|stated| took <= stated),
+            "{took:?}, not {stated:?}"
+        );
+        // So that they are lost at different places of the round.
+        for _ in 0..7 {
+            tick().await;
+        }
+    }
 }

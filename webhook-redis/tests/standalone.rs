@@ -5,8 +5,9 @@ mod support;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use support::log::Log;
 use support::server::{Link, address, command, erase};
-use support::{Standalone, builder, claim, jobs, lane, prefix, url};
+use support::{Standalone, builder, claim, generations, jobs, lane, prefix, url};
 use uuid::Uuid;
 use webhook_core::testing::run;
 use webhook_core::{
@@ -76,19 +77,19 @@ fn scripts_that_the_server_forgot_are_sent_again() {
 }
 
 #[test]
-fn loss_changes_the_epoch_and_a_push_makes_it_good() {
+fn loss_changes_the_generation_and_a_push_makes_it_good() {
     run(async {
         let prefix = prefix();
         let queue = queue_of(&prefix).await;
         let jobs = jobs(lane(), 3, T0);
         push(&queue, &jobs, Some(T0)).await;
         let lost = claim(&queue, 1, Some(T0)).await[0];
-        let epoch = queue.epoch().await.expect("the server answers");
-        assert_eq!(queue.epoch().await.expect("the server answers"), epoch);
+        let before = generations(&queue).await;
+        assert_eq!(generations(&queue).await, before);
 
         erase(&server(), &prefix).await;
         assert!(claim(&queue, 10, Some(T0)).await.is_empty());
-        assert_ne!(queue.epoch().await.expect("the server answers"), epoch);
+        assert_ne!(generations(&queue).await, before);
         push(&queue, &jobs, Some(T0)).await;
         let claimed = claim(&queue, 10, Some(T0)).await;
         assert_eq!(claimed.len(), 3);
@@ -100,16 +101,16 @@ fn loss_changes_the_epoch_and_a_push_makes_it_good() {
 fn a_server_that_is_another_one_has_lost_what_it_missed() {
     run(async {
         let prefix = prefix();
-        let epoch = async || queue_of(&prefix).await.epoch().await.expect("answers");
-        let first = epoch().await;
-        assert_eq!(epoch().await, first, "nothing was lost");
+        let generation = async || generations(&queue_of(&prefix).await).await;
+        let first = generation().await;
+        assert_eq!(generation().await, first, "nothing was lost");
         let shard = format!("{{{prefix}:0/1}}");
         command(
             &server(),
             &[&[b"HSET", shard.as_bytes(), b"server", b"of before"]],
         )
         .await;
-        assert_ne!(epoch().await, first);
+        assert_ne!(generation().await, first);
     });
 }
 
@@ -313,13 +314,13 @@ fn garbage_in_place_of_what_lanes_share_is_a_loss() {
         for kind in ["", ":turns", ":timers", ":leases", ":lanes", &ring] {
             push(&queue, &jobs, Some(T0)).await;
             let taken = claim(&queue, 1, Some(T0)).await;
-            let epoch = queue.epoch().await.expect("the server answers");
+            let before = generations(&queue).await;
             let key = format!("{{{prefix}:0/1}}{kind}").into_bytes();
             command(&server(), &[&[b"SET", &key, b"garbage"]]).await;
 
             queue.depth(Some(T0)).await.expect("counts");
             claim(&queue, 1, Some(T0)).await;
-            assert_ne!(queue.epoch().await.expect("answers"), epoch, "{kind}");
+            assert_ne!(generations(&queue).await, before, "{kind}");
             push(&queue, &jobs, Some(T0)).await;
             let due = Some(T0 + 2 * MINUTE);
             let claimed = claim(&queue, 10, due).await;
@@ -414,7 +415,7 @@ fn claim_script(prefix: &str, now: Timestamp) -> Vec<Vec<u8>> {
     let (now, channel) = (now.as_micros().to_string(), format!("{prefix}:ready"));
     let mut eval = vec![b"EVAL".to_vec(), CLAIM.into(), b"5".to_vec()];
     eval.extend(keys.map(String::into_bytes));
-    let args = [&now, &channel, "0", "10", "60000000", "1000", ""];
+    let args = [&now, &channel, "0", "10", "60000000", "1000", "", "us", "1"];
     eval.extend(args.map(|arg| arg.as_bytes().to_vec()));
     eval
 }
@@ -462,14 +463,14 @@ fn an_idle_worker_asks_only_when_it_has_reason_to() {
         let held = lane();
         queue.hold(held, 60 * MINUTE, None).await.expect("holds");
         push(&queue, &jobs(held, 1, T0), None).await;
-        queue.epoch().await.expect("the server answers");
+        queue.parts().await.expect("the server answers");
         assert!(claim(&queue, 10, None).await.is_empty());
         // The news of both connections have arrived when nothing is sent for a while.
         let mut before = link.scripts();
         let mut silent = 0;
         while silent < 1_000 {
             assert!(claim(&queue, 10, None).await.is_empty());
-            queue.epoch().await.expect("the server answers");
+            queue.parts().await.expect("the server answers");
             push(&queue, &[], None).await;
             tokio::task::yield_now().await;
             silent = if link.scripts() == before {
@@ -522,7 +523,7 @@ fn a_shard_that_is_away_keeps_nothing_from_the_others() {
         // As the server forgot the scripts, those that succeed need a second command.
         command(&server(), &[&[b"SCRIPT", b"FLUSH"]]).await;
         queue.push(&jobs, Some(T0)).await.expect_err("one is away");
-        queue.epoch().await.expect("the other one answers");
+        queue.parts().await.expect("the other one answers");
         let claimed = claim(&queue, 40, Some(T0)).await;
         assert!((1..40).contains(&claimed.len()), "{}", claimed.len());
         let done: Vec<_> = claimed.iter().map(|lease| (*lease, Settle::Done)).collect();
@@ -552,9 +553,9 @@ fn a_server_that_goes_away_is_noticed_although_nobody_uses_it() {
             .key_prefix(&prefix())
             .command_timeout(Duration::from_millis(200));
         let queue = queue.connect().await.expect("the address is a Redis URL");
-        queue.epoch().await.expect("it is there");
+        queue.parts().await.expect("it is there");
         link.set_up(false);
-        while queue.epoch().await.is_ok() {
+        while queue.parts().await.is_ok() {
             queue.ready().await;
         }
     });
@@ -572,7 +573,7 @@ fn a_server_that_is_away_at_the_start_is_found_later() {
         let jobs = jobs(lane(), 1, T0);
         let error = queue.push(&jobs, Some(T0)).await.expect_err("it is away");
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert!(queue.epoch().await.is_err());
+        assert!(queue.parts().await.is_err());
         link.set_up(true);
         while queue.push(&jobs, Some(T0)).await.is_err() {}
         queue.ready().await;
@@ -589,8 +590,119 @@ fn a_queue_that_is_dropped_closes_its_connections() {
         let clone = queue.clone();
         link.has_open(2).await;
         drop(queue);
-        clone.epoch().await.expect("a clone keeps them open");
+        clone.parts().await.expect("a clone keeps them open");
         drop(clone);
         link.has_open(0).await;
+    });
+}
+
+#[test]
+fn a_claim_that_is_sent_twice_is_one() {
+    run(async {
+        let link = Link::to(server(), true).await;
+        let prefix = prefix();
+        let queue = RedisQueue::builder(&link.url).key_prefix(&prefix);
+        let queue = queue.connect().await.expect("the address is a Redis URL");
+        let jobs = jobs(lane(), 30, T0);
+        push(&queue, &jobs, Some(T0)).await;
+        claim(&queue, 1, Some(T0)).await;
+        link.break_after_script();
+        let claimed = claim(&queue, 10, Some(T0)).await;
+        assert!(!link.is_to_break(), "the first reply was lost");
+        assert_eq!(claimed.len(), 10);
+        let depth = queue.depth(Some(T0)).await.expect("counts");
+        assert_eq!(depth.leased, 11, "nothing is leased that nobody knows of");
+        let kept = queue.extend(&claimed, MINUTE, Some(T0)).await;
+        assert_eq!(kept.expect("answers").len(), 10);
+        assert_eq!(claim(&queue, 100, Some(T0)).await.len(), 19);
+    });
+}
+
+#[test]
+fn a_server_that_may_evict_is_warned_of() {
+    run(async {
+        let config = async |setting: &str, value: &str| {
+            let words = ["CONFIG", "SET", setting, value];
+            let reply = command(&server(), &[&words.map(str::as_bytes)]).await;
+            assert!(reply.starts_with("+OK"), "{reply}");
+        };
+        let warning = "set maxmemory-policy to noeviction";
+        config("maxmemory", "8gb").await;
+        config("maxmemory-policy", "allkeys-lru").await;
+        let log = Log::capture();
+        let queue = queue().await;
+        while !log.warns_of(warning) {
+            queue.depth(None).await.expect("the server answers");
+        }
+        config("maxmemory-policy", "noeviction").await;
+        config("maxmemory", "0").await;
+    });
+}
+
+#[test]
+fn a_server_elsewhere_that_is_not_encrypted_is_warned_of() {
+    run(async {
+        let log = Log::capture();
+        let warning = "unencrypted";
+        queue().await;
+        assert!(!log.warns_of(warning), "it is on this machine");
+        // An address of documentation: nobody answers.
+        let elsewhere = RedisQueue::builder("redis://192.0.2.1");
+        let elsewhere = elsewhere.connect_timeout(Duration::from_millis(1));
+        elsewhere.connect().await.expect("being away is no error");
+        assert!(log.warns_of(warning) && log.warns_of("192.0.2.1"));
+    });
+}
+
+#[test]
+fn the_rights_that_are_documented_are_enough() {
+    run(async {
+        let prefix = prefix();
+        // As in the crate's documentation.
+        let rights = "on nopass +@read +@write +@connection -@dangerous +eval +evalsha +subscribe \
+            +publish +time +info +cluster|slots";
+        let (keys, channel) = (format!("~{{{prefix}:*"), format!("&{prefix}:ready"));
+        let mut user: Vec<&[u8]> = vec![b"ACL", b"SETUSER", prefix.as_bytes()];
+        user.extend(rights.split_whitespace().map(str::as_bytes));
+        user.extend([keys.as_bytes(), channel.as_bytes()]);
+        assert!(command(&server(), &[&user]).await.starts_with("+OK"));
+        let log = Log::capture();
+        let url = format!("redis://{prefix}:any@{}", server());
+        let queue = RedisQueue::builder(&url).key_prefix(&prefix);
+        let queue = queue.connect().await.expect("the address is a Redis URL");
+        let other = queue_of(&prefix).await;
+
+        // What another process pushes is heard of.
+        assert!(claim(&queue, 10, None).await.is_empty());
+        let mut jobs = jobs(lane(), 5, T0);
+        jobs.iter_mut().for_each(|job| job.limits.ordered = true);
+        push(&other, &jobs, None).await;
+        let claimed = loop {
+            let claimed = claim(&queue, 1, None).await;
+            if !claimed.is_empty() {
+                break claimed;
+            }
+            queue.ready().await;
+        };
+        push(&queue, &jobs, None).await;
+        let kept = queue.extend(&claimed, MINUTE, None).await.expect("answers");
+        assert_eq!(kept.len(), 1);
+        let retry = [(claimed[0], Settle::After(MINUTE))];
+        queue.settle(&retry, None).await.expect("answers");
+        queue
+            .hold(jobs[0].lane, MINUTE, None)
+            .await
+            .expect("answers");
+        queue.release(jobs[0].lane).await.expect("answers");
+        queue.depth(None).await.expect("answers");
+        let before = generations(&queue).await;
+        let shard = format!("{{{prefix}:0/1}}");
+        let set: &[&[u8]] = &[b"HSET", shard.as_bytes(), b"server", b"of before"];
+        command(&server(), &[set]).await;
+        let again = RedisQueue::builder(&url).key_prefix(&prefix);
+        let again = again.connect().await.expect("the address is a Redis URL");
+        assert_ne!(generations(&again).await, before, "a restart is noticed");
+        assert!(!log.warns_of("refuses"), "nor is the subscription");
+        command(&server(), &[&[b"ACL", b"DELUSER", prefix.as_bytes()]]).await;
     });
 }

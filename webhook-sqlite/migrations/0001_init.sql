@@ -155,6 +155,18 @@ CREATE INDEX webhook_stats_by_step ON webhook_stats (step, at);
 -- Finds a tenant's range.
 CREATE INDEX webhook_stats_by_tenant ON webhook_stats (tenant, at);
 
+-- How far each part of a queue beside the store was filled from it.
+CREATE TABLE webhook_fills (
+    part TEXT PRIMARY KEY NOT NULL,
+    -- Counts the writes.
+    version INTEGER NOT NULL,
+    -- Of which generation the part is or was that is filled.
+    generation INTEGER NOT NULL,
+    -- The last delivery that was pushed, while it is not complete.
+    up_to BLOB,
+    is_complete INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Unfinished and finished deliveries in one form. The casts let SQLite merge the two in the order of an index.
 CREATE VIEW webhook_all_deliveries AS
 SELECT

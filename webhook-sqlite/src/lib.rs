@@ -21,6 +21,7 @@ mod claim;
 mod database;
 mod endpoints;
 mod error;
+mod fill;
 mod insert;
 mod lanes;
 mod load;

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
-use webhook_core::{ClaimOptions, Claimed, Depth, Job, Lease, Now, Queue, Result, Settle};
+use webhook_core::{
+    ClaimOptions, Claimed, Depth, Job, Lease, Now, Queue, QueuePart, Result, Settle,
+};
 
 use crate::error::failed;
 use crate::rows::{count, optional_time};
@@ -67,8 +69,12 @@ impl Queue for OwnQueue {
         self.0.notified().await;
     }
 
-    async fn epoch(&self) -> Result<u64> {
-        Ok(0)
+    async fn parts(&self) -> Result<Vec<QueuePart>> {
+        Ok(QueuePart::of_store())
+    }
+
+    fn part_of(&self, _: Uuid) -> usize {
+        0
     }
 
     async fn depth(&self, now: Now) -> Result<Depth> {

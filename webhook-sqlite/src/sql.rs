@@ -111,6 +111,8 @@ statements! {
         next_due: "../sql/next_due.sql",
         last_sequence: "../sql/last_sequence.sql",
         unqueued: "../sql/unqueued.sql",
+        overdue: "../sql/overdue.sql",
+        fills: "../sql/fills.sql",
         ping: "../sql/ping.sql",
         close: "../sql/close.sql",
         insert_endpoint: "../sql/insert_endpoint.sql",
@@ -165,6 +167,7 @@ statements! {
         prune_deliveries: "../sql/prune_deliveries.sql",
         prune_events: "../sql/prune_events.sql",
         append_stats: "../sql/append_stats.sql",
+        put_fills: "../sql/put_fills.sql",
     }
 }
 

@@ -12,9 +12,9 @@ use webhook_axum::{Auth, AuthRejection, Authorizer, Identity};
 use webhook_core::testing::ScriptedTransport;
 use webhook_core::{
     Attempt, Changed, ClaimOptions, Claimed, Delivery, DeliveryFilter, Depth, Dispatcher, Endpoint,
-    Error, ErrorKind, Event, EventFilter, InsertOptions, Insertion, Job, Lease, Loaded,
-    MemoryStore, Now, Page, PageRequest, Queue, Record, Recorded, Result, Rollup, Scope, Settle,
-    StatsQuery, StatsRow, Store,
+    Error, ErrorKind, Event, EventFilter, Fill, InsertOptions, Insertion, Job, Lease, Loaded,
+    MemoryStore, Now, Page, PageRequest, Queue, QueuePart, Record, Recorded, Result, Rollup, Scope,
+    Settle, StatsQuery, StatsRow, Store, Timestamp,
 };
 
 use crate::support::{ROUTES, send};
@@ -45,6 +45,18 @@ impl Store for Broken {
     }
 
     async fn unqueued(&self, _: Option<Uuid>, _: usize) -> Result<Vec<Job>> {
+        failure(self.0)
+    }
+
+    async fn overdue(&self, _: Timestamp, _: usize) -> Result<Vec<Job>> {
+        failure(self.0)
+    }
+
+    async fn fills(&self) -> Result<Vec<Fill>> {
+        failure(self.0)
+    }
+
+    async fn put_fills(&self, _: &[Fill]) -> Result<Vec<String>> {
         failure(self.0)
     }
 
@@ -159,8 +171,12 @@ impl Queue for BrokenQueue {
         std::future::pending::<()>().await;
     }
 
-    async fn epoch(&self) -> Result<u64> {
+    async fn parts(&self) -> Result<Vec<QueuePart>> {
         failure(ErrorKind::Unavailable)
+    }
+
+    fn part_of(&self, _: Uuid) -> usize {
+        0
     }
 
     async fn depth(&self, _: Now) -> Result<Depth> {
@@ -201,8 +217,12 @@ impl Queue for HungQueue {
         std::future::pending::<()>().await;
     }
 
-    async fn epoch(&self) -> Result<u64> {
+    async fn parts(&self) -> Result<Vec<QueuePart>> {
         std::future::pending().await
+    }
+
+    fn part_of(&self, _: Uuid) -> usize {
+        0
     }
 
     async fn depth(&self, _: Now) -> Result<Depth> {

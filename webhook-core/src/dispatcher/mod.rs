@@ -4,7 +4,7 @@
 //! - `enqueue.rs`: the way in; concurrent calls share an insert.
 //! - `head_start.rs`: what goes out at once; `lanes.rs`: how much of each endpoint this process takes on.
 //! - `worker.rs`: claims, and keeps the slots full; `attempt.rs`: one HTTP try; `recorder.rs`: writes what came out.
-//! - `sweep.rs`: repairs an index queue from the store.
+//! - `sweep.rs`: repairs an index queue from the store; `refill.rs`: fills those of its parts that lost everything.
 //! - `maintain.rs`: the store's housekeeping.
 //! - `stats.rs`: counts what happens, and tells of it.
 //! - `manage.rs`: endpoints, events and deliveries, for people.
@@ -17,6 +17,7 @@ mod lanes;
 mod maintain;
 mod manage;
 mod recorder;
+mod refill;
 mod stats;
 mod sweep;
 mod worker;
@@ -228,7 +229,15 @@ impl<S: ?Sized> Dispatcher<S> {
     /// # Errors
     /// When it does not.
     pub async fn ping_queue(&self) -> Result<()> {
-        self.engine.queue.epoch().await.map(drop)
+        self.engine.queue.parts().await.map(drop)
+    }
+
+    /// How soon a job comes back that the queue beside the store has forgotten without knowing it: what the last round
+    /// of the audit took in this process, with the pause before the next. One that is overdue comes back in 15 s,
+    /// unless more than a few hundred are. `None` where the store is the queue, and before the first round has ended.
+    #[must_use]
+    pub fn audit_round(&self) -> Option<Duration> {
+        self.engine.audit_round()
     }
 
     /// What waits in the queue. Counts it: not for probes.

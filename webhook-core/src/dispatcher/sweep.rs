@@ -1,4 +1,5 @@
-//! Repairs an index queue from the store: what was never pushed, each second, and what it forgot, in rounds.
+//! Repairs an index queue from the store: what was never pushed, each second, what is overdue, soon, and what it
+//! forgot without knowing it, in rounds. What it knows to be lost is for `refill.rs`.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::Engine;
+use super::refill::Refills;
 use super::worker::surviving;
 use crate::error::Result;
 use crate::id::first_id;
@@ -15,11 +17,16 @@ use crate::queue::Job;
 use crate::time::Timestamp;
 
 /// How often the sweeper looks.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
 /// How many live deliveries a tick looks at. With `TICK` and `REST`, this bounds how long a forgotten job stays so.
-const PAGE: usize = 1_000;
+pub(super) const PAGE: usize = 1_000;
 /// How long the audit rests between rounds. Meanwhile it looks at what is new.
 const REST: Duration = Duration::from_secs(30);
+/// How long a delivery is due that should have been claimed by now.
+const OVERDUE: Duration = Duration::from_secs(10);
+/// How often the sweeper looks for such, and how many it then pushes: more of them are a backlog.
+const OVERDUE_TICK: Duration = Duration::from_secs(5);
+const OVERDUE_PAGE: usize = 500;
 /// How old a delivery is that is not new any more: others' clocks differ, and transactions take time.
 const NEW: Duration = Duration::from_secs(10);
 /// How long the sweeper looks for the commit of an `enqueue_in`; a later one is found by the rolling audit.
@@ -35,6 +42,7 @@ const EXPECT_TICK: Duration = Duration::from_millis(20);
 #[derive(Default)]
 pub(super) struct Sweeper {
     state: Mutex<Sweep>,
+    pub(super) refills: Mutex<Refills>,
     /// Wakes it when there is something to expect.
     expects: Notify,
 }
@@ -49,12 +57,11 @@ struct Sweep {
     in_round: bool,
     /// When it looks at all of them next; `None` as soon as it can.
     next_round: Option<Timestamp>,
-    /// The queue's epoch when it was last complete.
-    epoch: Option<u64>,
-    /// The epoch that a refill is for.
-    refilling: Option<u64>,
-    /// Whether a part of this refill was not pushed.
-    has_missed: bool,
+    /// When the last round began, and how long the last took that has ended.
+    round_began: Option<Timestamp>,
+    round_took: Option<Duration>,
+    /// When to look for overdue ones next.
+    next_overdue: Option<Timestamp>,
 }
 
 impl Sweeper {
@@ -80,17 +87,36 @@ impl Sweep {
             return Some(first_id(now - NEW));
         }
         self.next_round = Some(now + REST);
+        self.round_began = Some(now);
         None
     }
 
-    /// Answers whether this page was the last.
-    fn has_pushed(&mut self, page: &[Job], now: Timestamp) -> bool {
+    fn has_pushed(&mut self, page: &[Job], now: Timestamp) {
         let is_last = page.len() < PAGE;
         self.after = page.last().map(|job| job.delivery).filter(|_| !is_last);
         if is_last && self.in_round {
             self.next_round = self.next_round.map(|_| now + REST);
+            self.round_took = self.round_began.map(|began| now.since(began));
         }
-        is_last
+    }
+
+    /// The longest that a job stays forgotten which a part of the queue does not know to have lost. A round that
+    /// takes longer than the last counts as it is.
+    fn bound(&self, now: Timestamp) -> Option<Duration> {
+        let under_way = self
+            .round_began
+            .filter(|_| self.in_round && self.after.is_some());
+        let so_far = under_way.map_or(Duration::ZERO, |began| now.since(began));
+        Some(self.round_took?.max(so_far) + REST + TICK)
+    }
+
+    /// Whether it is time to look for overdue ones.
+    fn looks_for_overdue(&mut self, now: Timestamp) -> bool {
+        let is_time = self.next_overdue.is_none_or(|at| at <= now);
+        if is_time {
+            self.next_overdue = Some(now + OVERDUE_TICK);
+        }
+        is_time
     }
 }
 
@@ -137,10 +163,15 @@ impl Engine {
         }
     }
 
-    /// One tick: pushes what is expected and has committed, and the next page of live deliveries, or of new ones
-    /// while the audit rests. After a failure it does not rest; after the queue has lost everything it begins
-    /// anew and does not pause between pages either.
-    pub(super) async fn sweep(&self) -> Result<()> {
+    /// The longest that a job stays forgotten; see [`Dispatcher::audit_round`](super::Dispatcher::audit_round).
+    pub(super) fn audit_round(&self) -> Option<Duration> {
+        self.sweeper.state().bound(self.clock.now())
+    }
+
+    /// One tick: fills what the queue knows to have lost, pushes what is expected and has committed, what is overdue,
+    /// and the next page of live deliveries, or of new ones while the audit rests. After a failure it does not rest.
+    /// Answers whether there is more to fill.
+    pub(super) async fn sweep(&self) -> Result<bool> {
         let swept = self.try_to_sweep().await;
         if swept.is_err() {
             self.sweeper.look_again();
@@ -148,40 +179,25 @@ impl Engine {
         swept
     }
 
-    async fn try_to_sweep(&self) -> Result<()> {
-        let epoch = self.queue.epoch().await?;
-        if self.has_lost_jobs(epoch) {
-            while !self.audit().await? {}
-            let mut state = self.sweeper.state();
-            if !state.has_missed {
-                state.epoch = Some(epoch);
-            }
+    async fn try_to_sweep(&self) -> Result<bool> {
+        let is_refilling = self.refill().await?;
+        let expected = self.push_expected().await;
+        let overdue = self.push_overdue().await;
+        self.audit().await?;
+        expected.and(overdue).map(|()| is_refilling)
+    }
+
+    /// Pushes what should have been claimed: if the queue has forgotten it, it is late already.
+    async fn push_overdue(&self) -> Result<()> {
+        let now = self.clock.now();
+        if !self.sweeper.state().looks_for_overdue(now) {
             return Ok(());
         }
-        let expected = self.push_expected().await;
-        self.audit().await?;
-        expected
+        let overdue = self.store.overdue(now - OVERDUE, OVERDUE_PAGE).await?;
+        self.queue.push(&overdue, self.clock.pinned()).await
     }
 
-    /// Whether the queue is not the one that was filled. The refill begins at the start once for each loss,
-    /// goes on after what failed, and begins again if anything did.
-    fn has_lost_jobs(&self, epoch: u64) -> bool {
-        let mut state = self.sweeper.state();
-        if *state.epoch.get_or_insert(epoch) == epoch {
-            return false;
-        }
-        if state.refilling.replace(epoch) != Some(epoch) {
-            tracing::warn!("the queue has lost its jobs; pushing them again");
-            state.after = None;
-        }
-        if state.after.is_none() {
-            state.next_round = None;
-            state.has_missed = false;
-        }
-        true
-    }
-
-    async fn push_expected(&self) -> Result<()> {
+    pub(super) async fn push_expected(&self) -> Result<()> {
         let expected: Vec<Uuid> = self
             .sweeper
             .state()
@@ -203,16 +219,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Pushes one page; answers whether it was the last. Goes on to the next one even if the push failed: a part
-    /// of the queue that is away does not keep from the rest what it forgot.
-    async fn audit(&self) -> Result<bool> {
-        let now = self.clock.now();
-        let after = self.sweeper.state().next_page(now);
+    /// Pushes one page. Goes on to the next one even if the push failed: a part of the queue that is away does not
+    /// keep from the rest what it forgot.
+    async fn audit(&self) -> Result<()> {
+        let after = self.sweeper.state().next_page(self.clock.now());
         let page = self.store.unqueued(after, PAGE).await?;
         let pushed = self.queue.push(&page, self.clock.pinned()).await;
-        let mut state = self.sweeper.state();
-        state.has_missed |= pushed.is_err();
-        let is_last = state.has_pushed(&page, now);
-        pushed.map(|()| is_last)
+        self.sweeper.state().has_pushed(&page, self.clock.now());
+        pushed
     }
 }

@@ -117,9 +117,7 @@ impl Engine {
 
     /// One claim with everything that follows, in the caller's task.
     pub(super) async fn step(self: &Arc<Self>) -> Result<Step> {
-        if self.has_index {
-            self.sweep().await?;
-        }
+        let is_refilling = self.has_index && self.sweep().await?;
         let options = self.claim_options(self.config.max_in_flight);
         let options = options.rooms(self.config.max_in_flight_per_endpoint, Vec::new());
         let batch = self.claim(options).await?;
@@ -129,7 +127,10 @@ impl Engine {
         self.flush_stats_of_past_minutes().await;
         Ok(Step {
             claimed: batch.claimed,
-            next_due: batch.next_due,
+            next_due: match is_refilling {
+                true => Some(self.clock.now()),
+                false => batch.next_due,
+            },
         })
     }
 

@@ -189,6 +189,19 @@ impl Lanes {
         }
     }
 
+    /// Forgets lanes with all that is of them, as if they had never been.
+    pub(super) fn forget(&mut self, is_lost: impl Fn(Uuid) -> bool) {
+        let jobs = &mut self.jobs;
+        self.leases.retain(|(_, delivery)| {
+            let entry = jobs.get(delivery);
+            entry.is_some_and(|entry| !is_lost(entry.lane))
+        });
+        jobs.retain(|_, entry| !is_lost(entry.lane));
+        self.lanes.retain(|lane, _| !is_lost(*lane));
+        self.timers.retain(|(_, lane)| !is_lost(*lane));
+        self.ring.forget(is_lost);
+    }
+
     pub(super) fn hold(&mut self, lane: Uuid, until: Timestamp, now: Timestamp) {
         let held = &mut self.lanes.entry(lane).or_insert_with(Lane::new).held_until;
         *held = until.max(*held);
@@ -471,6 +484,14 @@ impl Ring {
 
     fn is_empty(&self) -> bool {
         self.turns.is_empty()
+    }
+
+    fn forget(&mut self, is_lost: impl Fn(Uuid) -> bool) {
+        self.lanes.retain(|_, lanes| {
+            lanes.retain(|lane| !is_lost(*lane));
+            !lanes.is_empty()
+        });
+        self.turns.retain(|tenant| self.lanes.contains_key(tenant));
     }
 
     /// Takes the lane whose turn it is out of the ring.

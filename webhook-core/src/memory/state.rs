@@ -16,8 +16,8 @@ use crate::queue::{ClaimOptions, Claimed, Job, Lease, Settle};
 use crate::retry::Next;
 use crate::stats::{STATS_TIERS, StatsRow};
 use crate::store::{
-    Changed, InsertOptions, Inserted, Insertion, Loaded, NewClaim, OnConflict, Record, Recorded,
-    Verdict, Work,
+    Changed, Fill, InsertOptions, Inserted, Insertion, Loaded, NewClaim, OnConflict, Record,
+    Recorded, Verdict, Work,
 };
 use crate::tenant::{Scope, Tenant};
 use crate::time::Timestamp;
@@ -42,6 +42,7 @@ pub(super) struct State {
     forgotten: Vec<DeliveryRow>,
     sequence: i64,
     pub(super) stats: Vec<StatsRow>,
+    pub(super) fills: HashMap<String, Fill>,
 }
 
 #[derive(Debug)]
@@ -101,6 +102,7 @@ impl State {
             forgotten: Vec::new(),
             sequence: 0,
             stats: Vec::new(),
+            fills: HashMap::new(),
         }
     }
 

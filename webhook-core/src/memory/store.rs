@@ -13,14 +13,14 @@ use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, Settle};
+use crate::queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, QueuePart, Settle};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
-    Changed, DeliveryFilter, EventFilter, InsertOptions, Inserted, Insertion, Loaded, OnConflict,
-    Record, Recorded, Store, TxStore,
+    Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion, Loaded,
+    OnConflict, Record, Recorded, Store, TxStore,
 };
 use crate::tenant::{Page, PageRequest, Scope};
-use crate::time::Now;
+use crate::time::{Now, Timestamp};
 
 /// Finished events that are kept unless said otherwise.
 const DEFAULT_HISTORY: usize = 10_000;
@@ -157,6 +157,32 @@ impl Store for MemoryStore {
             .range(after.map_or(Uuid::nil(), next_id)..)
             .map(|(_, row)| row);
         Ok(rows.filter_map(|row| state.job(row)).take(limit).collect())
+    }
+
+    async fn overdue(&self, before: Timestamp, limit: usize) -> Result<Vec<Job>> {
+        let state = self.state();
+        let jobs = state.deliveries.values().filter_map(|row| state.job(row));
+        let mut overdue: Vec<_> = jobs.filter(|job| job.due < before).collect();
+        overdue.sort_by_key(|job| job.due);
+        overdue.truncate(limit);
+        Ok(overdue)
+    }
+
+    async fn fills(&self) -> Result<Vec<Fill>> {
+        Ok(self.state().fills.values().cloned().collect())
+    }
+
+    async fn put_fills(&self, fills: &[Fill]) -> Result<Vec<String>> {
+        let known = &mut self.state().fills;
+        let mut stored = Vec::new();
+        for fill in fills {
+            let before = known.get(&fill.part);
+            if before.is_none_or(|before| before.version + 1 == fill.version) {
+                known.insert(fill.part.clone(), fill.clone());
+                stored.push(fill.part.clone());
+            }
+        }
+        Ok(stored)
     }
 
     fn queue(&self) -> Option<Arc<dyn Queue>> {
@@ -401,8 +427,12 @@ impl Queue for OwnQueue {
         self.0.0.wake.notified().await;
     }
 
-    async fn epoch(&self) -> Result<u64> {
-        Ok(0)
+    async fn parts(&self) -> Result<Vec<QueuePart>> {
+        Ok(QueuePart::of_store())
+    }
+
+    fn part_of(&self, _: Uuid) -> usize {
+        0
     }
 
     async fn depth(&self, now: Now) -> Result<Depth> {

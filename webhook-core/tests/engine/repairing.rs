@@ -9,7 +9,8 @@ use uuid::Uuid;
 use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport, fast_forward};
 use webhook_core::{
     ClaimOptions, Claimed, Clock as _, Depth, Dispatcher, EndpointChange, EndpointSettings, Error,
-    ErrorKind, Job, Lease, MemoryQueue, MemoryStore, Now, Queue, Settle, Store, Timestamp,
+    ErrorKind, Job, Lease, MemoryQueue, MemoryStore, NewEndpoint, Now, Queue, QueuePart, Settle,
+    Store, Tenant, Timestamp,
 };
 
 use crate::{DAY, create_endpoint, event};
@@ -81,20 +82,38 @@ async fn jobs_that_were_never_pushed_are_found() {
     assert_eq!(world.receiver.requests().len(), 2_500);
 }
 
-/// A queue of which the part with one lane is away.
+/// A queue of which a part may be away, and that knows what was pushed.
 #[derive(Clone)]
 struct InParts {
     queue: MemoryQueue,
-    away: Arc<Mutex<Option<Uuid>>>,
+    away: Arc<Mutex<Option<usize>>>,
+    pushed: Arc<Mutex<Vec<Uuid>>>,
+}
+
+impl InParts {
+    fn new(count: usize) -> Self {
+        Self {
+            queue: MemoryQueue::in_parts(count),
+            away: Arc::default(),
+            pushed: Arc::default(),
+        }
+    }
+
+    /// The lanes of what was pushed since it was last asked.
+    fn pushed(&self) -> Vec<Uuid> {
+        std::mem::take(&mut *self.pushed.lock().unwrap())
+    }
 }
 
 #[async_trait]
 impl Queue for InParts {
     async fn push(&self, jobs: &[Job], now: Now) -> Result<(), Error> {
         let away = *self.away.lock().unwrap();
-        let (failing, others): (Vec<_>, Vec<_>) =
-            jobs.iter().cloned().partition(|job| Some(job.lane) == away);
+        let is_away = |job: &Job| Some(self.queue.part_of(job.lane)) == away;
+        let (failing, others): (Vec<_>, Vec<_>) = jobs.iter().cloned().partition(is_away);
         self.queue.push(&others, now).await?;
+        let lanes = others.iter().map(|job| job.lane);
+        self.pushed.lock().unwrap().extend(lanes);
         match failing.is_empty() {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Unavailable, "push")),
@@ -125,8 +144,12 @@ impl Queue for InParts {
         self.queue.ready().await;
     }
 
-    async fn epoch(&self) -> Result<u64, Error> {
-        self.queue.epoch().await
+    async fn parts(&self) -> Result<Vec<QueuePart>, Error> {
+        self.queue.parts().await
+    }
+
+    fn part_of(&self, lane: Uuid) -> usize {
+        self.queue.part_of(lane)
     }
 
     async fn depth(&self, now: Now) -> Result<Depth, Error> {
@@ -134,50 +157,264 @@ impl Queue for InParts {
     }
 }
 
+/// Processes beside a queue in parts, with jobs that are parked in each of them and not new any more.
+struct Parted {
+    store: MemoryStore,
+    queue: InParts,
+    clock: ManualClock,
+    /// Of each part.
+    lanes: Vec<Uuid>,
+    jobs: usize,
+}
+
+impl Parted {
+    /// With so many jobs in each part, none of them in the queue yet.
+    async fn with_jobs(parts: usize, jobs: usize) -> Self {
+        let (store, clock) = (MemoryStore::new(), ManualClock::default());
+        let mut world = Self {
+            store,
+            queue: InParts::new(parts),
+            clock,
+            lanes: vec![Uuid::nil(); parts],
+            jobs: parts * jobs,
+        };
+        // It has never heard of the queue.
+        let builder = Dispatcher::builder(world.store.clone());
+        let builder = builder.transport(ScriptedTransport::default());
+        let host = builder.clock(world.clock.clone()).build().unwrap().erase();
+        while world.lanes.contains(&Uuid::nil()) {
+            let tenant = Tenant::new(&Uuid::from_u128(rand::random()).to_string()).unwrap();
+            let url = "https://hooks.example.com/in".parse().unwrap();
+            let endpoint = NewEndpoint::new(url).tenant(tenant.clone());
+            let endpoint = host.endpoints().create(endpoint).await.unwrap();
+            let part = world.queue.part_of(endpoint.id);
+            if !world.lanes[part].is_nil() {
+                continue;
+            }
+            world.lanes[part] = endpoint.id;
+            let later = world.clock.now() + DAY;
+            let event = || event().tenant(tenant.clone()).deliver_at(later);
+            for _ in 0..jobs {
+                host.enqueue(event()).await.unwrap();
+            }
+        }
+        world.clock.advance(Duration::from_secs(60));
+        world
+    }
+
+    /// A process with the queue, or with another one in its place.
+    fn process(&self, queue: &InParts) -> Dispatcher {
+        let builder = Dispatcher::builder(self.store.clone()).queue(queue.clone());
+        let builder = builder.transport(ScriptedTransport::default());
+        builder.clock(self.clock.clone()).build().unwrap().erase()
+    }
+
+    /// A process that has filled the queue, and whose audit rests.
+    async fn filled(&self) -> Dispatcher {
+        let process = self.process(&self.queue);
+        while self.parked().await < self.jobs || process.audit_round().is_none() {
+            process.step().await.unwrap();
+        }
+        self.queue.pushed();
+        process
+    }
+
+    async fn parked(&self) -> usize {
+        parked_in(&self.queue, &self.clock).await
+    }
+}
+
+async fn parked_in(queue: &InParts, clock: &ManualClock) -> usize {
+    let depth = queue.depth(Some(clock.now())).await.unwrap();
+    usize::try_from(depth.parked).unwrap()
+}
+
 #[tokio::test]
 async fn a_part_of_the_queue_that_is_away_does_not_keep_the_rest_from_being_filled() {
-    let world = indexed(ScriptedTransport::default()).await;
-    let queue = InParts {
-        queue: world.queue.clone(),
-        away: Arc::default(),
-    };
-    let dispatcher = Dispatcher::builder(world.store.clone())
-        .queue(queue.clone())
-        .transport(world.receiver.clone())
-        .clock(world.clock.clone())
-        .build()
-        .unwrap();
-    create_endpoint(&dispatcher.erase(), EndpointSettings::default()).await;
-    let later = world.clock.now() + DAY;
-    for _ in 0..1_500 {
-        let event = event().deliver_at(later);
-        dispatcher.enqueue(event).await.unwrap();
-    }
-    while parked(&world).await < 3_000 {
-        dispatcher.step().await.unwrap();
-    }
+    let world = Parted::with_jobs(2, 1_500).await;
+    let process = world.filled().await;
+    *world.queue.away.lock().unwrap() = Some(0);
+    world.queue.queue.erase();
+    process.step().await.unwrap();
+    assert_eq!(world.parked().await, 1_500);
+    *world.queue.away.lock().unwrap() = None;
+    process.step().await.unwrap();
+    assert_eq!(world.parked().await, 3_000);
+}
 
-    *queue.away.lock().unwrap() = Some(world.endpoint);
-    world.queue.erase();
-    for _ in 0..3 {
-        dispatcher.step().await.unwrap_err();
-    }
-    assert_eq!(parked(&world).await, 1_500);
+#[tokio::test]
+async fn only_the_part_that_was_lost_is_filled_again() {
+    let world = Parted::with_jobs(2, 1_500).await;
+    let process = world.filled().await;
+    world.queue.queue.erase_part(1);
+    assert_eq!(world.parked().await, 1_500);
+    process.step().await.unwrap();
+    assert_eq!(world.parked().await, 3_000);
+    assert_eq!(world.queue.pushed(), vec![world.lanes[1]; 1_500]);
+    process.step().await.unwrap();
+    assert_eq!(world.queue.pushed().len(), 0, "it is filled once");
+}
 
-    // Two ticks, for what is left of the round and the next one: no page of it waits for another.
-    *queue.away.lock().unwrap() = None;
+#[tokio::test]
+async fn a_part_that_is_lost_while_it_is_filled_is_filled_again() {
+    let world = Parted::with_jobs(2, 11_000).await;
+    let process = world.filled().await;
+    world.queue.queue.erase();
+    process.step().await.unwrap();
+    world.queue.queue.erase_part(0);
+    process.step().await.unwrap();
+    assert_eq!(world.parked().await, 11_000);
     for _ in 0..2 {
-        dispatcher.step().await.unwrap();
+        process.step().await.unwrap();
     }
-    assert_eq!(parked(&world).await, 3_000);
+    assert_eq!(world.parked().await, 22_000);
+}
+
+#[tokio::test]
+async fn a_queue_is_filled_at_a_pace() {
+    let world = Parted::with_jobs(1, 25_000).await;
+    let process = world.filled().await;
+    world.queue.queue.erase();
+    let step = process.step().await.unwrap();
+    assert_eq!(world.parked().await, 20_000);
+    assert_eq!(
+        step.next_due,
+        Some(world.clock.now()),
+        "there is more to do"
+    );
+    process.step().await.unwrap();
+    assert_eq!(world.parked().await, 25_000);
+}
+
+#[tokio::test]
+async fn of_several_processes_one_fills_the_queue() {
+    let world = Parted::with_jobs(2, 12_000).await;
+    let [one, other] = [world.filled().await, world.process(&world.queue)];
+    while other.audit_round().is_none() {
+        other.step().await.unwrap();
+    }
+    world.queue.pushed();
+    world.queue.queue.erase();
+    one.step().await.unwrap();
+    for _ in 0..3 {
+        other.step().await.unwrap();
+    }
+    assert_eq!(world.queue.pushed().len(), 20_000);
+    one.step().await.unwrap();
+    other.step().await.unwrap();
+    assert_eq!(world.queue.pushed().len(), 4_000);
+    assert_eq!(world.parked().await, 24_000);
+}
+
+#[tokio::test]
+async fn a_fill_whose_process_died_goes_on_where_it_was() {
+    let world = Parted::with_jobs(1, 25_000).await;
+    let [one, other] = [world.filled().await, world.process(&world.queue)];
+    while other.audit_round().is_none() {
+        other.step().await.unwrap();
+    }
+    world.queue.queue.erase();
+    one.step().await.unwrap();
+    other.step().await.unwrap();
+    world.queue.pushed();
+    world.clock.advance(Duration::from_secs(9));
+    other.step().await.unwrap();
+    assert_eq!(
+        world.parked().await,
+        20_000,
+        "the other one may still be at it"
+    );
+    world.clock.advance(Duration::from_secs(1));
+    other.step().await.unwrap();
+    assert_eq!(world.parked().await, 25_000);
+    assert_eq!(world.queue.pushed().len(), 5_000);
+}
+
+#[tokio::test]
+async fn a_process_that_starts_beside_another_queue_than_was_filled_fills_it() {
+    let world = Parted::with_jobs(1, 5_000).await;
+    world.filled().await;
+    // Empty, and as it was before.
+    let empty = InParts::new(1);
+    world.process(&empty).step().await.unwrap();
+    assert_eq!(parked_in(&empty, &world.clock).await, 5_000);
+    let later = world.clock.now() + 2 * DAY;
+    for _ in 0..10 {
+        forget(&world.queue.queue, later).await;
+    }
+    world.process(&world.queue).step().await.unwrap();
+    assert_eq!(world.parked().await, 5_000);
+    // What was filled is not filled once more.
+    world.queue.pushed();
+    world.process(&world.queue).step().await.unwrap();
+    assert_eq!(world.queue.pushed().len(), 1_000, "a page of the audit");
+}
+
+#[tokio::test]
+async fn a_job_that_is_overdue_and_forgotten_comes_back_soon() {
+    let world = indexed(ScriptedTransport::default()).await;
+    let due = world.clock.now() + Duration::from_secs(20);
+    let event = event().deliver_at(due);
+    world.dispatcher.enqueue(event).await.unwrap();
+    world.clock.advance(Duration::from_secs(12));
+    let other = Dispatcher::builder(world.store.clone())
+        .queue(world.queue.clone())
+        .transport(world.receiver.clone())
+        .clock(world.clock.clone());
+    let other = other.build().unwrap();
+    other.step().await.unwrap();
+    forget(&world.queue, due).await;
+    // The audit rests until after that.
+    while world.clock.now() < due + Duration::from_secs(15) {
+        world.clock.advance(Duration::from_secs(1));
+        other.step().await.unwrap();
+    }
+    assert_eq!(world.receiver.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_forgotten_unnoticed_comes_back_within_the_stated_time() {
+    let world = Parted::with_jobs(1, 3_500).await;
+    let process = world.filled().await;
+    let later = world.clock.now() + 2 * DAY;
+    let mut longest = Duration::ZERO;
+    for n in 0..20 {
+        forget_one_of(&world.queue.queue, 1 + 170 * n, later).await;
+        let began = world.clock.now();
+        while world.parked().await < 3_500 {
+            world.clock.advance(Duration::from_secs(1));
+            process.step().await.unwrap();
+        }
+        let took = world.clock.now().since(began);
+        let stated = process.audit_round().unwrap();
+        assert!(took <= stated, "{took:?}, not {stated:?}");
+        longest = longest.max(took);
+    }
+    let stated = process.audit_round().unwrap();
+    assert!(stated <= 2 * longest, "{stated:?} is far from {longest:?}");
 }
 
 /// Lets a queue forget one job, and not know that it did.
 async fn forget(queue: &MemoryQueue, later: Timestamp) {
-    let claimed = queue.claim(ClaimOptions::new(1, DAY), Some(later)).await;
-    let lease = claimed.unwrap().leases[0];
-    let done = [(lease, Settle::Done)];
-    queue.settle(&done, Some(later)).await.unwrap();
+    forget_one_of(queue, 1, later).await;
+}
+
+/// Lets a queue forget the last of so many jobs of a lane.
+async fn forget_one_of(queue: &MemoryQueue, count: usize, later: Timestamp) {
+    let claimed = queue
+        .claim(ClaimOptions::new(count, DAY), Some(later))
+        .await;
+    let leases = claimed.unwrap().leases;
+    assert_eq!(leases.len(), count);
+    let settled = leases
+        .iter()
+        .enumerate()
+        .map(|(n, lease)| match n + 1 == count {
+            true => (*lease, Settle::Done),
+            false => (*lease, Settle::Unused(Duration::ZERO)),
+        });
+    let settled: Vec<_> = settled.collect();
+    queue.settle(&settled, Some(later)).await.unwrap();
 }
 
 async fn parked<S>(world: &Indexed<S>) -> u64 {

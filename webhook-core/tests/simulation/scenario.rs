@@ -14,7 +14,7 @@ use crate::ledger::End;
 use crate::process::{Gate, Process, Turn};
 use crate::seams::{Seam, SimClock, SimQueue, SimStore};
 use crate::transport::{IdOnly, Manner, SimTransport};
-use crate::world::{Entry, START, Weather, World, at_once};
+use crate::world::{Entry, QUEUE_PARTS, START, Weather, World, at_once};
 
 /// The deadline of an attempt, and of one to an endpoint with a longer one.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ const TO_REST: Duration = Duration::from_secs(1_200);
 /// How soon an idle engine takes up what is due: far sooner than it polls.
 const WAKE_UP: Duration = Duration::from_millis(100);
 /// The calls at which a seed may have more faults than elsewhere.
-pub(crate) const CALLS: [&str; 16] = [
+pub(crate) const CALLS: [&str; 19] = [
     "insert_events",
     "insert_events.batch",
     "insert_events_in",
@@ -43,13 +43,16 @@ pub(crate) const CALLS: [&str; 16] = [
     "record.many",
     "jobs",
     "unqueued",
+    "overdue",
+    "fills",
+    "put_fills",
     "push",
     "claim",
     "extend",
     "settle",
     "settle.unused",
     "hold",
-    "epoch",
+    "parts",
     "clock.sleep",
 ];
 
@@ -385,7 +388,10 @@ impl Simulation {
             Action::Resume(slot) => return self.resume(slot),
             Action::Erase => {
                 if let Some(queue) = self.world.queue() {
-                    queue.erase();
+                    match self.world.below(QUEUE_PARTS + 1) {
+                        QUEUE_PARTS => queue.erase(),
+                        part => queue.erase_part(part),
+                    }
                     self.world.erased();
                 }
                 return;

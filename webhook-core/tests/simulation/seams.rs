@@ -10,9 +10,9 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Changed, ClaimOptions, Claimed, Clock, Delivery, DeliveryFilter, Depth, Endpoint,
-    Error, ErrorKind, Event, EventFilter, InsertOptions, Insertion, Job, Lease, Loaded,
-    MemoryStore, MemoryTx, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded, Result,
-    Rollup, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Error, ErrorKind, Event, EventFilter, Fill, InsertOptions, Insertion, Job, Lease, Loaded,
+    MemoryStore, MemoryTx, Now, OnConflict, Page, PageRequest, Queue, QueuePart, Record, Recorded,
+    Result, Rollup, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::process::{Gate, Turn};
@@ -188,6 +188,22 @@ impl Store for SimStore {
     async fn unqueued(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Job>> {
         self.0
             .call("unqueued", self.inner().unqueued(after, limit))
+            .await
+    }
+
+    async fn overdue(&self, before: Timestamp, limit: usize) -> Result<Vec<Job>> {
+        self.0
+            .call("overdue", self.inner().overdue(before, limit))
+            .await
+    }
+
+    async fn fills(&self) -> Result<Vec<Fill>> {
+        self.0.call("fills", self.inner().fills()).await
+    }
+
+    async fn put_fills(&self, fills: &[Fill]) -> Result<Vec<String>> {
+        self.0
+            .call("put_fills", self.inner().put_fills(fills))
             .await
     }
 
@@ -412,8 +428,12 @@ impl Queue for SimQueue {
         self.seam.pass("ready", Side::After, false).await.ok();
     }
 
-    async fn epoch(&self) -> Result<u64> {
-        self.seam.call("epoch", self.inner.epoch()).await
+    async fn parts(&self) -> Result<Vec<QueuePart>> {
+        self.seam.call("parts", self.inner.parts()).await
+    }
+
+    fn part_of(&self, lane: Uuid) -> usize {
+        self.inner.part_of(lane)
     }
 
     async fn depth(&self, _: Now) -> Result<Depth> {

@@ -64,6 +64,9 @@ pub(crate) fn at_once<T>(answer: impl Future<Output = Result<T>>) -> T {
     answer.now_or_never().unwrap().unwrap()
 }
 
+/// The parts of a queue beside the store, which it loses one by one or together.
+pub(crate) const QUEUE_PARTS: usize = 2;
+
 /// Clones are the same world.
 #[derive(Clone)]
 pub(crate) struct World(Arc<Shared>);
@@ -127,7 +130,7 @@ impl World {
         Self(Arc::new(Shared {
             state: Mutex::new(state),
             store: MemoryStore::with_history(usize::MAX),
-            queue: has_index.then(MemoryQueue::default),
+            queue: has_index.then(|| MemoryQueue::in_parts(QUEUE_PARTS)),
         }))
     }
 

@@ -1,5 +1,5 @@
 -- Takes due jobs, fairly. ARGV: the limit, how long the leases last, the most jobs of any lane, and for lanes of which
--- that is another number their ids and these. Answers the end of the leases, the first one's fence, of which each next
+-- that is another number their ids and these, and where the answer is kept for which request. Answers the end of the leases, the first one's fence, of which each next
 -- one's is greater by one, for all of them lane and delivery, in one string, and, if there are fewer than asked for
 -- because lanes were passed over: whether all of the ring was looked at, and when something else falls due, or -1.
 --
@@ -14,6 +14,19 @@ for i = 1, #ARGV[7], ROOM_SIZE do
   rooms[id] = own
   full = full + (own == 0 and 1 or 0)
 end
+
+-- A request whose connection broke is sent once more. Then what it got the first time is the answer: else that would
+-- be under a lease that nobody knows of.
+local ANSWER, ANSWER_SIZE = '>ddd', 24
+local answer_key, request = shard .. ':answer:' .. ARGV[8], tonumber(ARGV[9])
+local known = redis.pcall('GET', answer_key)
+if type(known) == 'string' and #known > ANSWER_SIZE then
+  local asked, until_then, its_fence, first = struct.unpack(ANSWER, known)
+  if asked == request then
+    return answer({ until_then, its_fence, sub(known, first), 0, -1 })
+  end
+end
+
 -- How many lanes are passed over at most, of each tenant.
 local MAX_PASSED = 512
 -- How many were, and whether there may be something for this claim beside them.
@@ -263,6 +276,11 @@ for tenant, ring in pairs(rings) do
   else
     call('ZREM', turns, tenant)
   end
+end
+if #granted > 0 then
+  local kept = struct.pack(ANSWER, request, ends, first_fence) .. table.concat(granted)
+  -- For as long as it is worth something.
+  call('SET', answer_key, kept, 'PX', math.max(math.ceil(tonumber(ARGV[5]) / 1000), 1))
 end
 local NOT_PASSED, PASSED_SOME, PASSED_ALL = 0, 1, 2
 local rest, timer = NOT_PASSED, nil

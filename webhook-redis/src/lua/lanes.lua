@@ -14,6 +14,7 @@
 --   {p:s}:waiting:<lane>  sequence .. delivery, by due time
 --   {p:s}:line:<lane>     the same by sequence, in an ordered lane only
 --   {p:s}:leased:<lane>   hash: delivery -> fence, sequence, due, until
+--   {p:s}:answer:<who>    what a claim got, for as long as its leases last
 --
 -- Where a lane is (ring, timers, nowhere) and what it has in flight is written nowhere but in these sets. So a set
 -- that is lost is made good by the next push of the same jobs.

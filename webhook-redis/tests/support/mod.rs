@@ -1,6 +1,7 @@
 //! What the tests share: servers, and queues with keys of their own.
 #![allow(dead_code, reason = "no test needs all of it")]
 
+pub(crate) mod log;
 pub(crate) mod server;
 
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use webhook_redis::{RedisQueue, RedisQueueBuilder};
 pub(crate) struct Standalone;
 /// A cluster, whose lanes are all in one shard.
 pub(crate) struct Cluster;
+/// A cluster, whose lanes are spread over its nodes.
+pub(crate) struct ShardedCluster;
 /// A primary behind sentinels.
 pub(crate) struct Sentinel;
 
@@ -24,6 +27,7 @@ pub(crate) struct Sentinel;
 pub(crate) trait Topology {
     /// The variable that names it.
     const VARIABLE: &str;
+    const SHARDS: usize = 1;
 }
 
 impl Topology for Standalone {
@@ -32,6 +36,11 @@ impl Topology for Standalone {
 
 impl Topology for Cluster {
     const VARIABLE: &str = "REDIS_CLUSTER_URL";
+}
+
+impl Topology for ShardedCluster {
+    const VARIABLE: &str = "REDIS_CLUSTER_URL";
+    const SHARDS: usize = 7;
 }
 
 impl Topology for Sentinel {
@@ -67,8 +76,7 @@ impl<T: Topology> Harness for Beside<T> {
     type Store = MemoryStore;
 
     async fn start() -> Self {
-        // One shard: among more of them claims go round the tenants of each.
-        let queue = builder::<T>().shards(1).connect().await;
+        let queue = builder::<T>().shards(T::SHARDS).connect().await;
         Self {
             store: MemoryStore::new(),
             queue: queue.expect("the address is a Redis URL"),
@@ -105,6 +113,15 @@ pub(crate) fn jobs(lane: Uuid, count: usize, due: Timestamp) -> Vec<Job> {
 /// A new lane.
 pub(crate) fn lane() -> Uuid {
     Uuid::from_u128(rand::random())
+}
+
+/// Of which generations a queue's shards are, all of which answer.
+pub(crate) async fn generations(queue: &RedisQueue) -> Vec<i64> {
+    let parts = queue.parts().await.expect("the server answers");
+    let generations = parts.into_iter().map(|part| part.generation);
+    generations
+        .map(|it| it.expect("all shards answer"))
+        .collect()
 }
 
 /// Claims at most `limit` jobs for a minute.

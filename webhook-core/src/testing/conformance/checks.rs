@@ -42,6 +42,8 @@ pub(super) fn seconds(seconds: u64) -> Duration {
 pub(super) struct Scene<H> {
     pub(super) harness: H,
     pub(super) queue: Arc<dyn Queue>,
+    /// Whether all of its lanes are in one part of the queue.
+    is_whole: bool,
 }
 
 impl<H: Harness> Scene<H> {
@@ -49,6 +51,15 @@ impl<H: Harness> Scene<H> {
         Self {
             queue: harness.queue(),
             harness,
+            is_whole: false,
+        }
+    }
+
+    /// One whose lanes are all in one part of the queue: within it claims are fair.
+    pub(super) fn in_one_part(harness: H) -> Self {
+        Self {
+            is_whole: true,
+            ..Self::new(harness)
         }
     }
 
@@ -57,7 +68,10 @@ impl<H: Harness> Scene<H> {
     }
 
     pub(super) async fn endpoint(&self, tenant: &str, settings: EndpointSettings) -> Endpoint {
-        let endpoint = endpoint_for(tenant, settings);
+        let mut endpoint = endpoint_for(tenant, settings);
+        while self.is_whole && self.queue.part_of(endpoint.id) > 0 {
+            endpoint.id = Uuid::from_u128(rand::random());
+        }
         self.store()
             .insert_endpoint(&endpoint)
             .await

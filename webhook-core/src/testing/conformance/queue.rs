@@ -49,6 +49,7 @@ macro_rules! __queue_checks {
             claim_of_a_new_delivery_is_loaded_as_any,
             outcome_holds_its_lane,
             stale_outcome_holds_nothing,
+            parts_stay_as_they_are_while_nothing_is_lost,
         }
     };
 }
@@ -97,6 +98,29 @@ mod checks {
         assert_eq!(distinct.len(), 20);
     }
 
+    pub(super) async fn parts_stay_as_they_are_while_nothing_is_lost<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let parts = async || scene.queue.parts().await.expect("parts answer");
+        let before = parts().await;
+        let names: HashSet<_> = before.iter().map(|part| &part.name).collect();
+        assert_eq!(names.len(), before.len(), "each has a name of its own");
+        assert!(before.iter().all(|part| part.generation.is_some()));
+        let mut lanes = Vec::new();
+        for _ in 0..20 {
+            let lane = scene.lane(EndpointSettings::default()).await;
+            lanes.push((lane, scene.queue.part_of(lane)));
+        }
+        scene.enqueue("default", 2).await;
+        let claimed = scene.claim(30, at(0)).await;
+        let done: Vec<_> = claimed.iter().map(|it| (*it, Settle::Done)).collect();
+        scene.queue.settle(&done, at(0)).await.expect("settles");
+        assert_eq!(parts().await, before);
+        for (lane, part) in lanes {
+            assert!(part < before.len());
+            assert_eq!(scene.queue.part_of(lane), part);
+        }
+    }
+
     pub(super) async fn claim_never_takes_a_job_before_its_time<H: Harness>(harness: H) {
         let scene = Scene::new(harness);
         scene.lane(EndpointSettings::default()).await;
@@ -110,7 +134,7 @@ mod checks {
     }
 
     pub(super) async fn claim_goes_round_the_tenants<H: Harness>(harness: H) {
-        let scene = Scene::new(harness);
+        let scene = Scene::in_one_part(harness);
         for _ in 0..8 {
             scene.endpoint("big", EndpointSettings::default()).await;
         }
@@ -129,7 +153,7 @@ mod checks {
     }
 
     pub(super) async fn claim_goes_round_the_lanes_of_a_tenant<H: Harness>(harness: H) {
-        let scene = Scene::new(harness);
+        let scene = Scene::in_one_part(harness);
         let busy = EndpointSettings {
             event_types: patterns("busy"),
             ..Default::default()
@@ -157,7 +181,7 @@ mod checks {
     }
 
     pub(super) async fn small_claims_go_round_all_lanes<H: Harness>(harness: H) {
-        let scene = Scene::new(harness);
+        let scene = Scene::in_one_part(harness);
         let mut lanes = HashSet::new();
         for (tenant, count) in [("a", 2), ("b", 1), ("c", 3)] {
             for number in 0..count {

@@ -30,6 +30,9 @@ macro_rules! __store_checks {
             unqueued_pages_through_what_is_live,
             jobs_tells_which_are_live,
             job_under_a_lease_is_due_when_it_ends,
+            overdue_are_those_that_are_due_and_nobody_owns,
+            fills_are_kept_as_they_were_written,
+            of_two_writers_of_a_fill_one_succeeds,
             endpoint_comes_back_as_it_was_given,
             endpoint_changes_need_the_next_version,
             deleted_endpoint_takes_its_live_deliveries_along,
@@ -77,8 +80,8 @@ mod checks {
     use crate::queue::Lease;
     use crate::retry::Next;
     use crate::store::{
-        Changed, DeliveryFilter, EventFilter, InsertOptions, Inserted, OnConflict, Recorded, Store,
-        Verdict,
+        Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, OnConflict, Recorded,
+        Store, Verdict,
     };
     use crate::tenant::{Page, PageRequest, Scope, Tenant};
     use crate::testing::event_for;
@@ -609,6 +612,85 @@ mod checks {
             jobs[0].due, lease.until,
             "an audit does not bring forward what is under way"
         );
+    }
+
+    pub(super) async fn overdue_are_those_that_are_due_and_nobody_owns<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let overdue = async |before: u64, limit| {
+            let overdue = scene.store().overdue(T0 + seconds(before), limit).await;
+            let overdue = overdue.expect("reads").into_iter();
+            overdue.map(|job| job.delivery).collect::<BTreeSet<_>>()
+        };
+        let new: Vec<_> = scene.enqueue("default", 2).await;
+        assert_eq!(overdue(0, 10).await, BTreeSet::new());
+        assert_eq!(overdue(1, 10).await.len(), 2);
+        assert!(overdue(1, 1).await.len() <= 1);
+
+        let lease = scene.take(at(0)).await;
+        let waits = new.iter().find(|job| job.delivery != lease.delivery);
+        let waits = waits.expect("there are two").delivery;
+        assert_eq!(overdue(59, 10).await, BTreeSet::from([waits]));
+        assert_eq!(overdue(61, 10).await.len(), 2, "the lease has passed");
+        let retry = Next::RetryAfter(seconds(600));
+        let recorded = scene.record(lease, 503, retry, at(5)).await;
+        assert_eq!(recorded, Recorded::Written);
+        assert_eq!(overdue(605, 10).await, BTreeSet::from([waits]));
+        assert_eq!(overdue(606, 10).await.len(), 2);
+    }
+
+    fn fill(part: &str, version: i64) -> Fill {
+        Fill {
+            part: part.to_owned(),
+            version,
+            generation: 7 - version,
+            up_to: Some(Uuid::from_u128(version.unsigned_abs().into())),
+            is_complete: false,
+        }
+    }
+
+    async fn fills<H: Harness>(scene: &Scene<H>) -> Vec<Fill> {
+        let mut fills = scene.store().fills().await.expect("reads");
+        fills.sort_by(|one, other| one.part.cmp(&other.part));
+        fills
+    }
+
+    pub(super) async fn fills_are_kept_as_they_were_written<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        assert_eq!(fills(&scene).await, []);
+        let first = [fill("a", 1), fill("b", 1)];
+        let stored = scene.store().put_fills(&first).await.expect("stores");
+        assert_eq!(BTreeSet::from_iter(stored).len(), 2);
+        assert_eq!(fills(&scene).await, first);
+        let complete = Fill {
+            version: 2,
+            up_to: None,
+            is_complete: true,
+            ..first[1].clone()
+        };
+        let stored = scene
+            .store()
+            .put_fills(std::slice::from_ref(&complete))
+            .await;
+        assert_eq!(stored.expect("stores"), ["b"]);
+        assert_eq!(fills(&scene).await, [first[0].clone(), complete]);
+        assert_eq!(scene.store().put_fills(&[]).await.expect("stores").len(), 0);
+    }
+
+    pub(super) async fn of_two_writers_of_a_fill_one_succeeds<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let put = async |fills: &[Fill]| scene.store().put_fills(fills).await.expect("stores");
+        assert_eq!(put(&[fill("a", 1)]).await, ["a"]);
+        let other = Fill {
+            generation: 100,
+            ..fill("a", 1)
+        };
+        assert_eq!(put(&[other, fill("b", 1)]).await, ["b"]);
+        assert_eq!(put(&[fill("a", 3)]).await.len(), 0, "there is one between");
+        assert_eq!(fills(&scene).await, [fill("a", 1), fill("b", 1)]);
+        assert_eq!(put(&[fill("a", 2)]).await, ["a"]);
+        assert_eq!(put(&[fill("a", 2)]).await.len(), 0);
+        assert_eq!(fills(&scene).await, [fill("a", 2), fill("b", 1)]);
     }
 
     pub(super) async fn endpoint_comes_back_as_it_was_given<H: Harness>(harness: H) {

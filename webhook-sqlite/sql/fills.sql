@@ -1,0 +1,2 @@
+SELECT part, version, generation, up_to, is_complete
+FROM webhook_fills
