@@ -44,6 +44,11 @@ macro_rules! forward_store {
                 <$inner as Store>::record(self, records, now).await
             }
 
+            async fn quarantine(&self, leases: &[Lease], now: Now) -> Result<()> {
+                $(self.$before("quarantine").await?;)?
+                <$inner as Store>::quarantine(self, leases, now).await
+            }
+
             async fn jobs(&self, deliveries: &[Uuid]) -> Result<Vec<Job>> {
                 $(self.$before("jobs").await?;)?
                 <$inner as Store>::jobs(self, deliveries).await

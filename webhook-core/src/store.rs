@@ -251,6 +251,7 @@ pub trait Store: Send + Sync {
 
     /// Reads what the attempts of these claims need, raises each fence to the lease's, keeps the lease's end
     /// and sets `in_progress`. Leaves out leases whose fence is below the row's: someone else owns those.
+    /// Better than to fail for one that cannot be read is to end it as [`quarantine`](Self::quarantine) does.
     ///
     /// # Errors
     /// When the backend fails.
@@ -262,6 +263,14 @@ pub trait Store: Send + Sync {
     /// When nothing was written, or it is unknown whether it was; the same call may be repeated, and what
     /// was written before then answers [`Recorded::Fenced`].
     async fn record(&self, records: &[Record], now: Now) -> Result<Vec<Recorded>>;
+
+    /// Ends deliveries that [`load`](Self::load) fails for, again and again: those that are live, and whose fence
+    /// is not above their lease's, become `failed` with [`EndReason::Corrupt`](crate::EndReason::Corrupt). Reads none of what may be at
+    /// fault.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn quarantine(&self, leases: &[Lease], now: Now) -> Result<()>;
 
     /// The live ones among these deliveries: what became of an `enqueue_in` whose transaction has committed.
     ///

@@ -42,7 +42,7 @@ impl Shared {
             _ => None,
         });
         let endpoints = self.current_endpoints(wanted.collect()).await?;
-        let mut dead: HashMap<EndReason, Vec<Uuid>> = HashMap::new();
+        let mut dead: HashMap<EndReason, Vec<Lease>> = HashMap::new();
         let mut loaded = Vec::with_capacity(leases.len());
         for (lease, found) in leases.iter().zip(found) {
             let verdict = match found {
@@ -50,15 +50,13 @@ impl Shared {
                 Found::Early(by) => Verdict::Early(by),
                 Found::Ended => Verdict::Ended,
                 Found::Dead(reason) => {
-                    dead.entry(reason).or_default().push(lease.delivery);
+                    dead.entry(reason).or_default().push(*lease);
                     Verdict::Ended
                 }
                 Found::Live(live) => match endpoints.get(&live.endpoint.0) {
                     Some(endpoint) => Verdict::Run(live.with(Arc::clone(endpoint))),
                     None => {
-                        dead.entry(EndReason::Corrupt)
-                            .or_default()
-                            .push(lease.delivery);
+                        dead.entry(EndReason::Corrupt).or_default().push(*lease);
                         Verdict::Ended
                     }
                 },
@@ -68,8 +66,8 @@ impl Shared {
                 verdict,
             });
         }
-        for (reason, deliveries) in dead {
-            self.quarantine(&deliveries, reason, now)
+        for (reason, leases) in dead {
+            self.quarantine(&leases, reason, now)
                 .await
                 .map_err(failed("load"))?;
         }
@@ -131,9 +129,9 @@ impl Shared {
     }
 
     /// Ends deliveries that no attempt can help: they would come back for ever.
-    async fn quarantine(
+    pub(crate) async fn quarantine(
         &self,
-        deliveries: &[Uuid],
+        leases: &[Lease],
         reason: EndReason,
         now: Now,
     ) -> sqlx::Result<()> {
@@ -141,18 +139,18 @@ impl Shared {
             EndReason::EndpointDeleted => "cancelled",
             _ => "failed",
         };
+        // In this order, as all who lock several do.
+        let mut leases = leases.to_vec();
+        leases.sort_unstable_by_key(|lease| lease.delivery);
+        let deliveries: Vec<Uuid> = leases.iter().map(|lease| lease.delivery).collect();
+        let fences: Vec<i64> = leases.iter().map(|lease| lease.fence).collect();
         tracing::error!(
             ?deliveries,
             reason = reason.as_str(),
             "deliveries that cannot be attempted"
         );
-        let query = self
-            .sql
-            .end_deliveries
-            .query()
-            .bind(at(now))
-            .bind(deliveries);
-        let query = query.bind(None::<&str>).bind(status).bind(reason.as_str());
+        let query = self.sql.quarantine.query().bind(at(now)).bind(status);
+        let query = query.bind(reason.as_str()).bind(deliveries).bind(fences);
         self.execute(query).await.map(drop)
     }
 }

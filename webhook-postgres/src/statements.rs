@@ -85,6 +85,7 @@ statements! {
     ping,
     prune_stats,
     put_fills,
+    quarantine,
     record,
     release,
     replay,

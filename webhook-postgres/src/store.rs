@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use webhook_core::{
-    Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Fill, InsertOptions,
+    Attempt, Changed, Delivery, DeliveryFilter, EndReason, Endpoint, Event, EventFilter, Fill, InsertOptions,
     Insertion, Job, Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded,
     Result, Rollup, Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
@@ -133,6 +133,11 @@ impl Store for PgStore {
 
     async fn record(&self, records: &[Record], now: Now) -> Result<Vec<Recorded>> {
         self.0.record(records, now).await.map_err(failed("record"))
+    }
+
+    async fn quarantine(&self, leases: &[Lease], now: Now) -> Result<()> {
+        let ended = self.0.quarantine(leases, EndReason::Corrupt, now).await;
+        ended.map_err(failed("quarantine"))
     }
 
     async fn jobs(&self, deliveries: &[Uuid]) -> Result<Vec<Job>> {

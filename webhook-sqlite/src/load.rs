@@ -64,7 +64,7 @@ impl Shared {
             });
         }
         if !unreadable.is_empty() {
-            self.end_unreadable(&unreadable, now).await?;
+            self.quarantine(&unreadable, now).await?;
         }
         Ok(loaded)
     }

@@ -59,20 +59,30 @@ impl Shared {
     }
 
     /// Ends deliveries of which something cannot be read.
-    pub(crate) async fn end_unreadable(&self, leases: &[Lease], now: Now) -> sqlx::Result<()> {
-        for lease in leases {
+    pub(crate) async fn quarantine(&self, leases: &[Lease], now: Now) -> sqlx::Result<()> {
+        let mut tx = self.database.write().await?;
+        let now = self.database.now(&mut tx, now).await?;
+        let bind = |query: Bound, lease: &Lease| query.bind(lease.delivery).bind(lease.fence);
+        let batch = &self.database.sql.quarantine;
+        let rows = batch.run(&mut tx, leases, bind, |query| query).await?;
+        let current: HashSet<Uuid> = rows
+            .iter()
+            .map(|row| row.try_get("id"))
+            .collect::<sqlx::Result<_>>()?;
+        let mut changes = Changes::default();
+        for lease in leases.iter().filter(|it| current.contains(&it.delivery)) {
             tracing::error!(delivery = %lease.delivery, "a delivery cannot be read back; it ends as a dead letter");
+            let change = Change {
+                delivery: lease.delivery,
+                lane: lease.lane,
+                attempts: 0,
+                last_error: None,
+            };
+            let end = (change, DeliveryStatus::Failed, Some(EndReason::Corrupt));
+            changes.ended.push(end);
         }
-        let end = |lease: &Lease| Record {
-            lease: *lease,
-            attempt: None,
-            next: Next::Failed(EndReason::Corrupt),
-            disable: None,
-            hold: None,
-        };
-        let records: Vec<_> = leases.iter().map(end).collect();
-        self.record(&records, now).await?;
-        Ok(())
+        self.write(&mut tx, &changes, now).await?;
+        tx.commit().await
     }
 
     pub(crate) async fn cancel_delivery(

@@ -156,6 +156,7 @@ statements! {
         record_fenced: "../sql/record_fenced.sql",
         record_attempts: "../sql/record_attempts.sql",
         record_retry: "../sql/record_retry.sql",
+        quarantine: "../sql/quarantine.sql",
         end: "../sql/end.sql",
         remove: "../sql/remove.sql",
         disable_endpoints: "../sql/disable_endpoints.sql",

@@ -156,6 +156,11 @@ impl Store for SqliteStore {
         Ok(recorded)
     }
 
+    async fn quarantine(&self, leases: &[Lease], now: Now) -> Result<()> {
+        let ended = self.0.quarantine(leases, now).await;
+        ended.map_err(failed("quarantine"))
+    }
+
     async fn jobs(&self, deliveries: &[Uuid]) -> Result<Vec<Job>> {
         self.0.jobs(deliveries).await.map_err(failed("jobs"))
     }

@@ -40,6 +40,10 @@ impl Store for Broken {
         failure(self.0)
     }
 
+    async fn quarantine(&self, _: &[Lease], _: Now) -> Result<()> {
+        failure(self.0)
+    }
+
     async fn jobs(&self, _: &[Uuid]) -> Result<Vec<Job>> {
         failure(self.0)
     }

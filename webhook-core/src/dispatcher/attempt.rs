@@ -115,13 +115,16 @@ impl Engine {
             .unwrap_or(self.config.request_timeout)
     }
 
-    /// What ends a claim before anything is sent: a lease that might not last, a delivery that is too old,
-    /// an endpoint that takes nothing now, an event that its filter does not want.
+    /// What ends a claim before anything is sent: a lease that might not last, an outcome that was refused
+    /// before, a delivery that is too old, an endpoint that takes nothing now, an event that its filter does not
+    /// want.
     fn without_attempt(&self, task: Task) -> Result<Task, Box<Finished>> {
         let now = self.clock.now();
         let work = &task.work;
         let end = if now + self.timeout_of(&work.endpoint) > task.lease_ends {
             return Err(Box::new(task.unused()));
+        } else if let Some(next) = self.trouble.instead_of_attempt(task.claim.lease.delivery) {
+            next
         } else if now.since(work.first_due) > self.config.max_age {
             Next::Failed(EndReason::Expired)
         } else if work.endpoint.state != EndpointState::Enabled {

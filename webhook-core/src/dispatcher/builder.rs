@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 
 use super::enqueue::Intake;
 use super::lanes::Lanes;
+use super::trouble::Trouble;
 use super::{Dispatcher, Engine};
 use crate::id::IdGenerator;
 use crate::network::NetworkPolicy;
@@ -275,6 +276,7 @@ impl<S: Store + 'static> Builder<S> {
             running: Mutex::default(),
             sweeper: Arc::default(),
             gathered: Arc::default(),
+            trouble: Trouble::default(),
             nudge: tokio::sync::Notify::new(),
         };
         Ok(Dispatcher {

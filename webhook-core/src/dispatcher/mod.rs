@@ -4,6 +4,7 @@
 //! - `enqueue.rs`: the way in; concurrent calls share an insert.
 //! - `head_start.rs`: what goes out at once; `lanes.rs`: how much of each endpoint this process takes on.
 //! - `worker.rs`: claims, and keeps the slots full; `attempt.rs`: one HTTP try; `recorder.rs`: writes what came out.
+//! - `trouble.rs`: what cannot be recorded or read, and still must not go round in circles.
 //! - `sweep.rs`: repairs an index queue from the store; `refill.rs`: fills those of its parts that lost everything.
 //! - `maintain.rs`: the store's housekeeping.
 //! - `stats.rs`: counts what happens, and tells of it.
@@ -20,6 +21,7 @@ mod recorder;
 mod refill;
 mod stats;
 mod sweep;
+mod trouble;
 mod worker;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -51,6 +53,7 @@ use enqueue::Intake;
 use lanes::Lanes;
 use stats::Gathered;
 use sweep::Sweeper;
+use trouble::Trouble;
 use worker::Pool;
 
 /// Accepts events, and delivers them while [`run`](Self::run) is running. Cheap to clone; clones are the same.
@@ -104,6 +107,7 @@ pub(crate) struct Engine {
     running: Mutex<Weak<Pool>>,
     sweeper: Arc<Sweeper>,
     gathered: Arc<Gathered>,
+    trouble: Trouble,
     /// Wakes the worker when something may have been committed that the queue cannot tell of.
     nudge: tokio::sync::Notify,
 }

@@ -12,7 +12,9 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::attempt::{Claim, Finished};
-use crate::error::{Error, Result};
+use super::trouble::reduced;
+use super::worker::surviving;
+use crate::error::{Error, ErrorKind, Result};
 use crate::observer::{Notice, Report};
 use crate::queue::{Job, Settle};
 use crate::retry::Next;
@@ -55,10 +57,11 @@ impl Engine {
                 }
             }
         }
-        let (recorded, given_up) = match self.write(&records, keep_until).await {
+        let (recorded, given_up) = match self.write(&mut records, keep_until).await {
             Ok(recorded) => (recorded, Ok(())),
             Err(error) => (vec![None; records.len()], Err(error)),
         };
+        self.trouble.recorded(&records, &recorded);
         for ((record, recorded), claim) in records.iter().zip(&recorded).zip(claims) {
             settled.extend(recorded.map(|it| (claim, settle_for(record.next, it))));
             let disabled = record
@@ -79,36 +82,55 @@ impl Engine {
     /// fault, its records go one by one.
     async fn write(
         &self,
-        records: &[Record],
+        records: &mut [Record],
         keep_until: Timestamp,
     ) -> Result<Vec<Option<Recorded>>> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        match self.write_once_possible(records, keep_until).await {
-            Ok(recorded) => Ok(recorded.into_iter().map(Some).collect()),
-            Err(error) if error.is_retryable() => Err(error),
-            Err(error) => Ok(self.write_each(records, keep_until, &error).await),
-        }
-    }
-
-    async fn write_each(
-        &self,
-        records: &[Record],
-        keep_until: Timestamp,
-        reason: &Error,
-    ) -> Vec<Option<Recorded>> {
-        tracing::error!(error = %reason, records = records.len(), "a batch of outcomes was refused");
+        let error = match self.write_once_possible(records, keep_until).await {
+            Ok(recorded) => return Ok(recorded.into_iter().map(Some).collect()),
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => error,
+        };
+        tracing::error!(%error, records = records.len(), "outcomes were refused");
+        let is_known_to_be_at_fault = records.len() == 1;
         let mut recorded = Vec::with_capacity(records.len());
         for record in records {
-            let one = std::slice::from_ref(record);
-            let one = self.write_once_possible(one, keep_until).await;
-            if let Err(error) = &one {
-                tracing::error!(%error, delivery = %record.lease.delivery, "an outcome cannot be recorded");
-            }
-            recorded.push(one.ok().and_then(|one| one.first().copied()));
+            let error = is_known_to_be_at_fault.then(|| error.clone());
+            recorded.push(self.write_alone(record, error, keep_until).await);
         }
-        recorded
+        Ok(recorded)
+    }
+
+    /// Writes one outcome, or as much of it as the store does not refuse: `record` is then that.
+    async fn write_alone(
+        &self,
+        record: &mut Record,
+        mut refused: Option<Error>,
+        keep_until: Timestamp,
+    ) -> Option<Recorded> {
+        let was_attempted = record.attempt.is_some();
+        let delivery = record.lease.delivery;
+        loop {
+            if let Some(error) = refused {
+                tracing::error!(%error, %delivery, "an outcome cannot be recorded");
+                match reduced(record) {
+                    _ if error.is_retryable() => return None,
+                    Some(less) => *record = less,
+                    None => break,
+                }
+            }
+            let one = std::slice::from_ref(record);
+            match self.write_once_possible(one, keep_until).await {
+                Ok(recorded) => return recorded.first().copied(),
+                Err(error) => refused = Some(error),
+            }
+        }
+        if was_attempted {
+            self.trouble.unrecorded(delivery, record.next);
+        }
+        None
     }
 
     /// While the store is away it tries again, as long as the outcomes may be of use: nothing else can be done,
@@ -120,9 +142,11 @@ impl Engine {
     ) -> Result<Vec<Recorded>> {
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match self.store.record(records, self.clock.pinned()).await {
-                Err(error) if error.is_retryable() => error,
-                answer => return answer,
+            let answer = surviving(self.store.record(records, self.clock.pinned())).await;
+            let error = match answer {
+                None => return Err(Error::new(ErrorKind::Internal, "record")),
+                Some(Err(error)) if error.is_retryable() => error,
+                Some(answer) => return answer,
             };
             let left = keep_until.since(self.clock.now());
             if left.is_zero() {

@@ -26,8 +26,8 @@ use crate::time::{Now, Timestamp};
 const IDLE_POLL: Duration = Duration::from_secs(1);
 /// How long a worker waits after the backend failed.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
-/// How long a delivery is left alone that cannot be read: a person must look.
-const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
+/// How long a delivery is left alone that cannot be read, until it is looked at again.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(10);
 /// How long a worker waits for a job that is due by its own clock and not by the backend's.
 const CLOCK_SKEW_PAUSE: Duration = Duration::from_millis(20);
 /// The re-polls after an `enqueue_in`, whose commit nobody tells of: 2, 4, … 128 ms.
@@ -342,7 +342,10 @@ impl Engine {
     /// from being delivered.
     async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
         let reason = match self.store.load(leases, now).await {
-            Ok(loaded) => return Ok(loaded),
+            Ok(loaded) => {
+                self.trouble.readable(leases.iter().map(|it| it.delivery));
+                return Ok(loaded);
+            }
             Err(error) => error,
         };
         if reason.is_retryable() {
@@ -350,18 +353,42 @@ impl Engine {
             return Err(reason);
         }
         tracing::error!(error = %reason, leases = leases.len(), "a batch of claims cannot be read");
-        let (mut loaded, mut unreadable) = (Vec::with_capacity(leases.len()), Vec::new());
+        let mut loaded = Vec::with_capacity(leases.len());
+        let (mut unreadable, mut hopeless) = (Vec::new(), Vec::new());
         for lease in leases {
             match self.store.load(std::slice::from_ref(lease), now).await {
-                Ok(one) => loaded.extend(one),
+                Ok(one) => {
+                    self.trouble.readable([lease.delivery]);
+                    loaded.extend(one);
+                }
                 Err(error) => {
                     tracing::error!(%error, delivery = %lease.delivery, "a delivery cannot be read");
-                    unreadable.push(*lease);
+                    if self.trouble.unreadable(lease.delivery, &error) {
+                        hopeless.push(*lease);
+                    } else {
+                        unreadable.push(*lease);
+                    }
                 }
             }
         }
         self.unclaim(&unreadable, UNREADABLE_PAUSE).await;
+        self.give_up(&hopeless, now).await;
         Ok(loaded)
+    }
+
+    /// Ends what can never be attempted, as dead letters. An index queue finds that out when it looks again.
+    async fn give_up(&self, leases: &[Lease], now: Now) {
+        if leases.is_empty() {
+            return;
+        }
+        let pause = match self.store.quarantine(leases, now).await {
+            Ok(()) => Duration::ZERO,
+            Err(error) => {
+                tracing::error!(%error, leases = leases.len(), "deliveries that cannot be read cannot be ended either");
+                UNREADABLE_PAUSE
+            }
+        };
+        self.unclaim(leases, pause).await;
     }
 
     fn own(&self, lease: Lease) -> Claim {

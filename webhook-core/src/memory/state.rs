@@ -279,6 +279,14 @@ impl State {
         Recorded::Written
     }
 
+    pub(super) fn quarantine(&mut self, lease: &Lease, now: Timestamp) {
+        let row = self.deliveries.get(&lease.delivery);
+        if row.is_some_and(|row| !row.delivery.status.is_final() && row.fence <= lease.fence) {
+            let corrupt = Some(EndReason::Corrupt);
+            self.end(lease.delivery, DeliveryStatus::Failed, corrupt, now);
+        }
+    }
+
     /// Gives back a claim in the store's own queue that was not used.
     pub(super) fn unclaim(&mut self, lease: &Lease, by: Duration, now: Timestamp) {
         if let Some(row) = self

@@ -144,6 +144,14 @@ impl Store for MemoryStore {
         Ok(recorded)
     }
 
+    async fn quarantine(&self, leases: &[Lease], now: Now) -> Result<()> {
+        let mut state = self.state();
+        for lease in leases {
+            state.quarantine(lease, at(now));
+        }
+        Ok(())
+    }
+
     async fn jobs(&self, deliveries: &[Uuid]) -> Result<Vec<Job>> {
         let state = self.state();
         let rows = deliveries.iter().filter_map(|id| state.deliveries.get(id));

@@ -8,6 +8,7 @@ mod fairness;
 mod repairing;
 mod running;
 mod stats;
+mod trouble;
 
 use std::time::Duration;
 

@@ -121,10 +121,18 @@ fn ends(delivery: &Delivery, found: &Found, ledger: &Ledger) -> Result<(), Strin
     let fits = match (delivery.status, delivery.end_reason) {
         (DeliveryStatus::Succeeded, None) => successes == 1 && last == Some(&None),
         (DeliveryStatus::Failed, Some(EndReason::Exhausted)) => {
-            successes == 0 && log.len() == SCHEDULE.len() + 1
+            // The last of them may be one of which the store takes nothing.
+            let refused = usize::from(ledger.refused.contains(&delivery.id));
+            let due = SCHEDULE.len() + 1;
+            successes == 0 && (due - refused..=due).contains(&log.len())
         }
         (DeliveryStatus::Failed, Some(EndReason::Permanent)) => {
             successes == 0 && matches!(last, Some(Some(Failure::Status(400 | 410))))
+        }
+        (DeliveryStatus::Failed, Some(EndReason::Corrupt)) => {
+            successes == 0
+                && (ledger.refused.contains(&delivery.id)
+                    || ledger.quarantined.contains(&delivery.id))
         }
         (DeliveryStatus::Cancelled, Some(EndReason::Requested)) => {
             ledger.cancelled.contains(&delivery.id)
@@ -204,9 +212,15 @@ fn may_be_unlogged(send: &Send, found: &Found, ledger: &Ledger, plan: &Plan) -> 
         return ended_within(send.started_at, to_record);
     }
     match ledger.not_recorded.get(&send.name()) {
-        // An outcome that is itself refused waits for nothing. Others are kept while they may be of use.
+        // An outcome of which nothing is taken ends its delivery. Others are kept while they may be of use.
         Some((lease_end, last_try, retryable)) => {
-            !retryable || last_try >= lease_end || ended_within(*last_try, to_stop)
+            let is_ended = |it: Delivery| {
+                let fenced = ledger.fenced_leases.iter().any(|(id, _)| *id == it.id);
+                it.status == DeliveryStatus::Failed || fenced
+            };
+            (!retryable && deliveries.cloned().any(is_ended))
+                || last_try >= lease_end
+                || ended_within(*last_try, to_stop)
         }
         None => ended_within(send.started_at, to_stop),
     }

@@ -28,10 +28,13 @@ pub(crate) struct Ledger {
     pub(crate) written: BTreeMap<(Uuid, i64), u32>,
     /// Attempts whose outcome was refused for its fence.
     pub(crate) fenced: BTreeSet<Attempted>,
-    fenced_leases: BTreeSet<(Uuid, i64)>,
+    pub(crate) fenced_leases: BTreeSet<(Uuid, i64)>,
     /// Attempts whose outcome the store did not take, the lease's end, when it was last tried, and whether
     /// trying again made sense.
     pub(crate) not_recorded: BTreeMap<Attempted, (Timestamp, Timestamp, bool)>,
+    /// Deliveries whose outcome was refused for what it is, and those that were put aside.
+    pub(crate) refused: BTreeSet<Uuid>,
+    pub(crate) quarantined: BTreeSet<Uuid>,
     pub(crate) cancelled: BTreeSet<Uuid>,
     pub(crate) told: BTreeMap<Uuid, u32>,
     pub(crate) erasures: u32,
@@ -284,9 +287,24 @@ impl World {
                 continue;
             };
             let mut state = self.state();
+            if !retryable {
+                state.ledger.refused.insert(record.lease.delivery);
+            }
             let tried = (record.lease.until, state.now, retryable);
             state.ledger.not_recorded.insert(attempted, tried);
         }
+    }
+
+    pub(crate) fn quarantined(&self, leases: &[Lease]) {
+        for lease in leases {
+            let mut state = self.state();
+            state.note(|| format!("  {} is put aside", lease.delivery));
+            state.ledger.quarantined.insert(lease.delivery);
+            state
+                .ledger
+                .end_leases(lease.delivery, |seen| seen.fence <= lease.fence);
+        }
+        self.observe(leases.iter().map(|lease| lease.delivery));
     }
 
     pub(crate) fn settled(&self, settled: &[(Lease, Settle)]) {

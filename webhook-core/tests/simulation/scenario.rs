@@ -508,7 +508,6 @@ impl Simulation {
         let is_parked = |lane: Uuid| {
             let endpoint = at_once(self.world.store().endpoint(&Scope::All, lane));
             endpoint.is_none_or(|it| it.state == EndpointState::Disabled)
-                || self.world.state().manners[&lane] == Manner::Unreadable
         };
         live.into_iter()
             .filter(|job| !is_parked(job.lane))

@@ -181,6 +181,15 @@ impl Store for SimStore {
         answer
     }
 
+    async fn quarantine(&self, leases: &[Lease], _: Now) -> Result<()> {
+        let effect = async {
+            self.inner().quarantine(leases, self.0.now()).await?;
+            self.0.world.quarantined(leases);
+            Ok(())
+        };
+        self.0.call("quarantine", effect).await
+    }
+
     async fn jobs(&self, deliveries: &[Uuid]) -> Result<Vec<Job>> {
         self.0.call("jobs", self.inner().jobs(deliveries)).await
     }

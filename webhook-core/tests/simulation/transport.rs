@@ -33,7 +33,7 @@ pub(crate) enum Manner {
     Hung,
     /// Refuses some events for good.
     Picky,
-    /// Answers in a way that the store refuses, the first time.
+    /// Answers in a way that the store refuses: for what came over the wire, or whatever is said of it.
     Odd,
     /// Good, but its row cannot be read.
     Unreadable,
@@ -41,20 +41,26 @@ pub(crate) enum Manner {
     Probe,
 }
 
-/// The status of an answer that the store refuses.
+/// The status of an answer of which the store takes nothing, and the body of one that it takes in short.
 const ODD: u16 = 599;
+const ODD_BODY: &str = "odd";
 
 pub(crate) fn is_unrecordable(record: &Record) -> bool {
-    let attempt = record.attempt.as_ref();
-    attempt.is_some_and(|it| matches!(it.outcome, Outcome::Response { status: ODD, .. }))
+    let outcome = record.attempt.as_ref().map(|it| &it.outcome);
+    match outcome {
+        Some(Outcome::Response { status, body, .. }) => *status == ODD || body == ODD_BODY,
+        Some(Outcome::Failed(_)) | None => false,
+    }
 }
 
 impl World {
     pub(crate) fn has_unreadable(&self, leases: &[Lease]) -> bool {
-        let state = self.state();
-        leases
-            .iter()
-            .any(|lease| state.manners.get(&lease.lane) == Some(&Manner::Unreadable))
+        let is_unreadable =
+            |lease: &&Lease| self.state().manners.get(&lease.lane) == Some(&Manner::Unreadable);
+        leases.iter().filter(is_unreadable).any(|lease| {
+            let delivery = self.delivery(lease.delivery);
+            delivery.is_some_and(|it| !it.status.is_final())
+        })
     }
 }
 
@@ -110,7 +116,9 @@ impl SimTransport {
         if call.manner == Manner::Busy && status == 429 {
             response = response.header("retry-after", "4");
         }
-        Ok(response.body(Bytes::new()).unwrap())
+        let is_odd = call.manner == Manner::Odd && status != ODD;
+        let body = if is_odd { ODD_BODY } else { "" };
+        Ok(response.body(Bytes::from_static(body.as_bytes())).unwrap())
     }
 }
 
@@ -186,7 +194,8 @@ impl<'a> Call<'a> {
             Manner::Busy if draw < 0.3 => (429, usual),
             Manner::Hung if draw < 0.5 => (200, Duration::from_secs(1_000)),
             Manner::Picky if draw < 0.3 => (400, usual),
-            Manner::Odd if earlier == 0 => (ODD, usual),
+            Manner::Odd if draw < 0.3 => (ODD, usual),
+            Manner::Odd if draw < 0.6 => (503, usual),
             Manner::Probe if earlier == 0 => (503, Duration::ZERO),
             Manner::Probe => (200, Duration::ZERO),
             _ => (200, usual),
