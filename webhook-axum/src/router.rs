@@ -47,7 +47,8 @@ impl FromRef<Api> for Dispatcher {
 /// letters), `cancelled`, `attempts` by what came of them, and `latency_ms` and `delay_ms` with `p50`, `p95` and
 /// `p99`: for the whole range, for each step of it in `series`, and for those `endpoints` at which most attempts
 /// failed. Beside them stand `backlog`, `parked`, `in_flight` and `oldest_due`, which are `null` while the queue
-/// is away, and for one tenant or endpoint. See [`Dispatcher::stats`] for what is counted, and when.
+/// is away, and for one tenant or endpoint; 10,000 and more means at least so many. See [`Dispatcher::stats`] for what
+/// is counted, and when.
 ///
 /// The router brings its own state and nests into a router with any other. It limits bodies by itself,
 /// whatever axum's `DefaultBodyLimit` says.

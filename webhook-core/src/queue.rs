@@ -120,6 +120,8 @@ impl QueuePart {
 }
 
 /// What waits in a queue.
+///
+/// A count of [`MOST`](Self::MOST) or more says "at least": to count on would cost more than it tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Jobs that are due and unclaimed, held ones included.
@@ -130,6 +132,11 @@ pub struct Depth {
     pub leased: u64,
     /// The earliest due time of an unclaimed job.
     pub oldest_due: Option<Timestamp>,
+}
+
+impl Depth {
+    /// How many jobs a queue counts for sure.
+    pub const MOST: u64 = 10_000;
 }
 
 /// Where jobs wait in lanes, one lane an endpoint, and are claimed fairly.
@@ -203,7 +210,9 @@ pub trait Queue: Send + Sync {
     /// Which of the [parts](Self::parts) keeps the jobs of `lane`.
     fn part_of(&self, lane: Uuid) -> usize;
 
-    /// What waits.
+    /// What waits. Exact while no more than [`Depth::MOST`] jobs are there; with more, each count is of those
+    /// that were looked at, so that its cost does not grow with the backlog. The oldest is found beyond them as far
+    /// as looking at the heads of lanes tells.
     ///
     /// # Errors
     /// When the backend fails.

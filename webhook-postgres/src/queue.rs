@@ -39,6 +39,9 @@ const MAX_PARTS: usize = 64;
 /// The most tenants of a part.
 const MAX_TENANTS: usize = 256;
 
+/// In how many lanes the oldest job is looked for.
+const DEPTH_LANES: i64 = 1_000;
+
 pub(crate) struct PgQueue(Arc<Shared>);
 
 /// Where a process's claims stand.
@@ -469,6 +472,9 @@ impl Queue for PgQueue {
 
     async fn depth(&self, now: Now) -> Result<Depth> {
         let query = self.0.sql.depth.query().bind(at(now));
+        let query = query
+            .bind(i64::try_from(Depth::MOST).unwrap_or(i64::MAX))
+            .bind(DEPTH_LANES);
         let row = self.0.rows(query).await.and_then(only);
         let row = row.map_err(failed("depth"))?;
         let count = |column: &str| -> Result<u64> {

@@ -8,6 +8,7 @@ use std::path::Path;
 use common::Schema;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use webhook_core::testing::run;
+use webhook_core::{Depth, Store};
 
 /// The statements by the names of their files.
 fn statements() -> Vec<(String, String)> {
@@ -96,7 +97,7 @@ async fn analyze(schema: &Schema) {
 }
 
 /// The hot statements, and parameters for them.
-const HOT: [(&str, &str); 10] = [
+const HOT: [(&str, &str); 11] = [
     (
         "claim",
         "NULL, 128, 30000000, '', '{}', '{}', '{}', '{}', 32",
@@ -144,6 +145,7 @@ const HOT: [(&str, &str); 10] = [
         "NULL, IDS, array_fill(1::bigint, ARRAY[128]), 30000000",
     ),
     ("unqueued", "'00000000-0000-0000-0000-000000000000', 1000"),
+    ("depth", "NULL, 10000, 1000"),
 ];
 
 /// Above this the server would compile the plan to machine code, where the host has left that on.
@@ -185,6 +187,9 @@ fn hot_statements_keep_to_their_indexes() {
                 assert!(cost < JIT_ABOVE, "{name}, {mode}: {plan}");
             }
         }
+        let queue = schema.store.queue().expect("its own");
+        let depth = queue.depth(None).await.expect("counts");
+        assert_eq!((depth.ready, depth.parked), (1_000, Depth::MOST));
     });
 }
 

@@ -162,6 +162,7 @@ impl Shared {
         let now = self.database.now(&mut reader, now).await?;
         let row = sqlx::query(self.database.sql.depth.clone())
             .bind(now.as_micros())
+            .bind(i64::try_from(Depth::MOST).unwrap_or(i64::MAX))
             .fetch_one(&mut *reader)
             .await?;
         Ok(Depth {

@@ -118,6 +118,9 @@ fn a_claim_beside_100_000_parked_jobs_uses_the_indexes_of_what_is_ready() {
         execute(&mut connection, "ANALYZE").await;
         let ready = endpoint(&store, "ready", EndpointSettings::default()).await;
         enqueue(&store, "ready", 1).await;
+        let depth = store.queue().unwrap().depth(Some(T0)).await.unwrap();
+        assert_eq!(depth.parked, Depth::MOST, "no more than these are counted");
+        assert_eq!(depth.oldest_due, Some(T0), "and the oldest is found");
         assert_eq!(claim(&store, 10).await[0].lane, ready.id);
 
         for (explain, indexes) in [

@@ -244,7 +244,7 @@ impl<S: ?Sized> Dispatcher<S> {
         self.engine.audit_round()
     }
 
-    /// What waits in the queue. Counts it: not for probes.
+    /// What waits in the queue, counted up to [`Depth::MOST`].
     ///
     /// # Errors
     /// When the queue does not answer. Events are accepted nevertheless if the store does.
@@ -253,7 +253,7 @@ impl<S: ?Sized> Dispatcher<S> {
     }
 
     /// What happened in the last hour, day, week or month to everything in `scope`, or to one endpoint of it,
-    /// and what waits. Its cost does not depend on how many deliveries are stored.
+    /// and what waits, counted up to [`Depth::MOST`]. Its cost does not depend on how many deliveries are stored.
     ///
     /// It is added up from what each process counts in a minute: other processes' last minute may be missing,
     /// and so is the last one of a process that died. Dead letters and cancellations count where a worker
