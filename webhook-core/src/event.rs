@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -164,8 +165,9 @@ impl NewEvent {
         self
     }
 
-    /// Makes repeated calls with the same key one event, within the store's window (24 hours): the same
-    /// key and content answer the first event's id, the same key with other content is a conflict.
+    /// Makes repeated calls with the same key one event, within the dispatcher's
+    /// [window](crate::Builder::idempotency_window), 24 hours unless set: the same key and content answer the
+    /// first event's id, the same key with other content is a conflict.
     ///
     /// # Errors
     /// When the key is not 1 to 255 printable ASCII characters.
@@ -189,6 +191,7 @@ impl NewEvent {
         let idempotency = self.idempotency_key.as_ref().map(|key| Idempotency {
             key: key.clone(),
             fingerprint: self.fingerprint(),
+            window: Idempotency::DEFAULT_WINDOW,
         });
         let body = match self.content {
             Content::Body(body) => body,
@@ -255,10 +258,18 @@ pub struct Event {
 /// An idempotency key and what it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
-    /// The host's key; unique per tenant within the store's window.
+    /// The host's key; unique per tenant within its window.
     pub key: String,
     /// SHA-256 of what was asked for: the same key with another fingerprint is a conflict.
     pub fingerprint: [u8; 32],
+    /// How long after its event is stored the key stands for it. Not kept with the event: the default, where that
+    /// is read back.
+    pub window: Duration,
+}
+
+impl Idempotency {
+    /// How long a key stands unless said.
+    pub const DEFAULT_WINDOW: Duration = Duration::from_secs(24 * 3_600);
 }
 
 impl Event {

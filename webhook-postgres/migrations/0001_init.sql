@@ -33,16 +33,16 @@ CREATE TABLE webhook.events (
 CREATE INDEX events_tenant ON webhook.events (tenant, id);
 CREATE TABLE webhook.events_default PARTITION OF webhook.events DEFAULT;
 
--- No two events of a tenant have one key within a day.
+-- No two events of a tenant have one key before it expires.
 CREATE TABLE webhook.idempotency_keys (
     tenant text COLLATE "C" NOT NULL,
     key text COLLATE "C" NOT NULL,
     event_id uuid NOT NULL,
     fingerprint bytea NOT NULL,
-    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
     PRIMARY KEY (tenant, key)
 );
-CREATE INDEX idempotency_keys_age ON webhook.idempotency_keys (created_at);
+CREATE INDEX idempotency_keys_age ON webhook.idempotency_keys (expires_at);
 
 -- The unfinished ones: this is the queue. What has ended moves to the history.
 CREATE TABLE webhook.deliveries (
@@ -103,6 +103,9 @@ CREATE INDEX deliveries_history_tenant ON webhook.deliveries_history (tenant, id
 CREATE INDEX deliveries_history_replays ON webhook.deliveries_history (event_id)
     WHERE replay_no > 0;
 CREATE INDEX deliveries_history_failed ON webhook.deliveries_history (id) WHERE status = 'failed';
+-- Whether something of a day has ended lately: a few pages for each look, and next to nothing for each row.
+CREATE INDEX deliveries_history_ended ON webhook.deliveries_history
+    USING brin (updated_at) WITH (autosummarize = on);
 CREATE TABLE webhook.deliveries_history_default PARTITION OF webhook.deliveries_history DEFAULT;
 
 -- Append-only.
@@ -246,8 +249,22 @@ AS $$
     )
 $$;
 
--- Drops the partitions of days before `before`, and answers how many. What a live delivery needs stays with
--- its whole day. With its owner's rights, as `make_partitions`.
+-- Whether a delivery of this day has ended since then, or a replay of one of its events.
+CREATE FUNCTION webhook.ended_since(day timestamptz, since timestamptz) RETURNS boolean LANGUAGE sql
+AS $$
+    SELECT EXISTS (
+        SELECT FROM webhook.deliveries_history
+        WHERE id >= webhook.first_id(day) AND id < webhook.first_id(day + interval '1 day')
+            AND updated_at >= since
+    ) OR EXISTS (
+        SELECT FROM webhook.deliveries_history
+        WHERE replay_no > 0 AND updated_at >= since
+            AND event_id >= webhook.first_id(day) AND event_id < webhook.first_id(day + interval '1 day')
+    )
+$$;
+
+-- Drops the partitions of days in which all has ended before `before`, and answers how many. What a live delivery
+-- needs, or one that ended since, stays with its whole day. With its owner's rights, as `make_partitions`.
 CREATE FUNCTION webhook.drop_partitions(before timestamptz) RETURNS integer LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -266,7 +283,8 @@ BEGIN
             'webhook.attempts'::regclass
         ) AND child.relname ~ '_[0-9]{8}$'
     LOOP
-        CONTINUE WHEN partition.day + interval '1 day' > before OR webhook.is_needed(partition.day);
+        CONTINUE WHEN partition.day + interval '1 day' > before OR webhook.is_needed(partition.day)
+            OR webhook.ended_since(partition.day, before);
         BEGIN
             -- Whoever replays an event of that day has done so then, and is seen.
             EXECUTE format('LOCK TABLE ONLY webhook.%I IN ACCESS EXCLUSIVE MODE', partition.parent);
@@ -292,7 +310,7 @@ REVOKE EXECUTE ON FUNCTION webhook.make_partitions, webhook.drop_partitions FROM
 -- SELECT webhook.enqueue('order.paid', '{"order":7}', idempotency_key => 'order-7-paid');
 CREATE FUNCTION webhook.enqueue(
     event_type text, data text, tenant text DEFAULT 'default', idempotency_key text DEFAULT NULL,
-    deliver_at timestamptz DEFAULT NULL
+    deliver_at timestamptz DEFAULT NULL, idempotency_window interval DEFAULT '24 hours'
 ) RETURNS uuid LANGUAGE plpgsql
 AS $$
 #variable_conflict use_variable
@@ -357,9 +375,9 @@ BEGIN
         );
         DELETE FROM webhook.idempotency_keys AS key
         WHERE key.tenant = enqueue.tenant AND key.key = idempotency_key
-            AND key.created_at <= at - interval '24 hours';
-        INSERT INTO webhook.idempotency_keys AS key (tenant, key, event_id, fingerprint, created_at)
-        VALUES (tenant, idempotency_key, id, fingerprint, at)
+            AND key.expires_at <= at;
+        INSERT INTO webhook.idempotency_keys AS key (tenant, key, event_id, fingerprint, expires_at)
+        VALUES (tenant, idempotency_key, id, fingerprint, at + idempotency_window)
         ON CONFLICT ON CONSTRAINT idempotency_keys_pkey DO UPDATE SET event_id = key.event_id
         RETURNING key.event_id, key.fingerprint INTO known;
         IF known.event_id <> id THEN

@@ -1,7 +1,5 @@
 //! Events come in: one statement stores them with all their deliveries.
 
-use std::time::Duration;
-
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{Connection, PgConnection, Postgres, Row};
@@ -14,9 +12,6 @@ use webhook_core::{
 use crate::column::{At, at, id_prefix, micros};
 use crate::job::job;
 use crate::store::Shared;
-
-/// How long an idempotency key stands for its event.
-pub(crate) const KEY_WINDOW: Duration = Duration::from_secs(24 * 3_600);
 
 /// Where the columns of a job begin in what `insert_events_keyed` answers.
 const FIRST_OF_JOB: usize = 3;
@@ -112,11 +107,14 @@ impl Shared {
         let (names, fingerprints): (Vec<_>, Vec<_>) = keys
             .map(|key| key.map(|it| (it.key.as_str(), &it.fingerprint[..])).unzip())
             .unzip();
+        let windows = events
+            .iter()
+            .map(|event| event.idempotency.as_ref().map(|key| micros(key.window)));
         let query = bind(self.sql.insert_events_keyed.query(), events, now);
         let query = query
             .bind(names)
             .bind(fingerprints)
-            .bind(micros(KEY_WINDOW));
+            .bind(windows.collect::<Vec<_>>());
         let rows = query.fetch_all(connection).await?;
         let mut insertion = Insertion {
             events: vec![Inserted::New; events.len()],

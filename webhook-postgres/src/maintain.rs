@@ -7,7 +7,6 @@ use tokio::time::timeout;
 use webhook_core::Now;
 
 use crate::column::{at, micros};
-use crate::insert::KEY_WINDOW;
 use crate::store::Shared;
 
 /// Today and beyond. Long enough for a weekend without any process running; what comes after goes to the
@@ -42,10 +41,7 @@ impl Shared {
             .query_once()
             .bind(at(now))
             .bind(DAYS_AHEAD);
-        let query = query
-            .bind(micros(retention))
-            .bind(micros(KEY_WINDOW))
-            .bind(MAX_ROWS);
+        let query = query.bind(micros(retention)).bind(MAX_ROWS);
         let row = query.fetch_one(&mut *tx).await?;
         tx.commit().await?;
 

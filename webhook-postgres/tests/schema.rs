@@ -205,22 +205,55 @@ fn partitions_are_made_ahead_and_dropped_by_retention() {
             .cancel_delivery(&Scope::All, delivery, Some(later))
             .await
             .expect("ends");
-        store
-            .maintain(30 * DAY, Some(later))
-            .await
-            .expect("keeps house");
-        assert_eq!(
-            store.event(&Scope::All, event.id).await.expect("reads"),
-            None
-        );
-        assert_eq!(
-            store.delivery(&Scope::All, delivery).await.expect("reads"),
-            None
-        );
+        for (passed, is_kept) in [(29 * DAY, true), (31 * DAY, false)] {
+            store
+                .maintain(30 * DAY, Some(later + passed))
+                .await
+                .expect("keeps house");
+            let event = store.event(&Scope::All, event.id).await.expect("reads");
+            let delivery = store.delivery(&Scope::All, delivery).await.expect("reads");
+            assert_eq!(
+                (event.is_some(), delivery.is_some()),
+                (is_kept, is_kept),
+                "{passed:?} after its end"
+            );
+        }
         assert!(
             schema.value::<i64>(partitions).await > 4,
             "the days ahead of then are there"
         );
+    });
+}
+
+/// Of days without partitions: what ended lately stays, however long it was there before.
+#[test]
+fn what_is_in_the_default_partitions_is_kept_as_long() {
+    run(async {
+        let schema = Schema::new().await;
+        let store = &schema.store;
+        let endpoint = endpoint_for("default", EndpointSettings::default());
+        store.insert_endpoint(&endpoint).await.expect("stored");
+        let now = Timestamp::from_seconds(1_700_000_000);
+        let event = event_for("default", "a", "1", now);
+        let events = std::slice::from_ref(&event);
+        let options = InsertOptions::new(OnConflict::Skip);
+        let inserted = store.insert_events(events, &options, Some(now)).await;
+        let job = inserted.expect("stored").jobs.remove(0);
+        let ended = now + 40 * DAY;
+        store
+            .cancel_delivery(&Scope::All, job.delivery, Some(ended))
+            .await
+            .expect("ends");
+        for (passed, is_kept) in [(29 * DAY, true), (31 * DAY, false)] {
+            store
+                .maintain(30 * DAY, Some(ended + passed))
+                .await
+                .expect("keeps house");
+            let event = store.event(&Scope::All, event.id).await.expect("reads");
+            let delivery = store.delivery(&Scope::All, job.delivery).await;
+            let delivery = delivery.expect("reads");
+            assert_eq!((event.is_some(), delivery.is_some()), (is_kept, is_kept));
+        }
     });
 }
 
@@ -305,6 +338,9 @@ fn enqueue_in_sql_does_what_the_library_does() {
             .tenant("acme".parse().expect("a tenant"));
         let dispatcher = dispatcher(&schema, &ManualClock::new(event.created_at), []);
         assert_eq!(dispatcher.enqueue(same).await.expect("accepted"), id);
+        let short = "SELECT webhook.enqueue('order.paid', '1', 'acme', 's', NULL, interval '0')";
+        let ids: [uuid::Uuid; 2] = [schema.value(short).await, schema.value(short).await];
+        assert_ne!(ids[0], ids[1], "a window of its own");
         for bad in [
             "SELECT webhook.enqueue('order paid', '1')",
             "SELECT webhook.enqueue('order.paid', '{')",

@@ -60,12 +60,12 @@ CREATE TABLE webhook_idempotency_keys (
     key TEXT NOT NULL,
     event_id BLOB NOT NULL,
     fingerprint BLOB NOT NULL,
-    since INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
     PRIMARY KEY (tenant, key)
 ) STRICT, WITHOUT ROWID;
 
--- Finds the keys that are too old to count.
-CREATE INDEX webhook_idempotency_keys_by_age ON webhook_idempotency_keys (since);
+-- Finds the keys that have expired.
+CREATE INDEX webhook_idempotency_keys_by_age ON webhook_idempotency_keys (expires_at);
 
 -- Unfinished deliveries only: these are the queue.
 CREATE TABLE webhook_deliveries (

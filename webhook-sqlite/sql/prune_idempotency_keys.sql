@@ -1,1 +1,1 @@
-DELETE FROM webhook_idempotency_keys WHERE since <= ?1
+DELETE FROM webhook_idempotency_keys WHERE expires_at <= ?1

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row, SqlStr};
@@ -16,9 +15,6 @@ use crate::error::corrupt;
 use crate::rows::time;
 use crate::sql::Bound;
 use crate::store::Shared;
-
-/// How long an idempotency key stands for its event.
-pub(crate) const KEY_WINDOW: Duration = Duration::from_secs(24 * 3_600);
 
 /// The fence of a delivery that is claimed as it is made.
 const FIRST_FENCE: i64 = 1;
@@ -133,7 +129,10 @@ impl Shared {
     ) -> sqlx::Result<Vec<Inserted>> {
         let mut known = self.known_keys(tx, events, now).await?;
         let judge = |event: &Event| {
-            let Some(Idempotency { key, fingerprint }) = &event.idempotency else {
+            let Some(Idempotency {
+                key, fingerprint, ..
+            }) = &event.idempotency
+            else {
                 return Inserted::New;
             };
             let own = Key {
@@ -168,7 +167,7 @@ impl Shared {
         let bind = |query: Bound, (tenant, key): &(&str, &str)| query.bind(*tenant).bind(*key);
         let mut known = HashMap::new();
         for row in batch.run(tx, &keyed, bind, |query| query).await? {
-            if now < time(&row, "since")? + KEY_WINDOW {
+            if now < time(&row, "expires_at")? {
                 let fingerprint: &[u8] = row.try_get("fingerprint")?;
                 let key = Key {
                     event: row.try_get("event_id")?,
@@ -210,7 +209,7 @@ impl Shared {
                 .bind(&idempotency.key)
                 .bind(event.id)
                 .bind(&idempotency.fingerprint[..])
-                .bind(now.as_micros())
+                .bind((now + idempotency.window).as_micros())
         };
         sql.insert_idempotency_keys
             .run(tx, &keyed, bind, |query| query)

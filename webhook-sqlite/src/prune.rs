@@ -6,7 +6,6 @@ use sqlx::Row;
 use uuid::Uuid;
 use webhook_core::{Now, Timestamp};
 
-use crate::insert::KEY_WINDOW;
 use crate::sql::Bound;
 use crate::store::Shared;
 
@@ -18,11 +17,18 @@ impl Shared {
         let mut tx = self.database.write().await?;
         let now = self.database.now(&mut tx, now).await?;
         tx.rollback().await?;
-        self.prune(now - retention).await.map(drop)
+        self.prune_at(now - retention, now).await.map(drop)
     }
 
     pub(crate) async fn prune(&self, older_than: Timestamp) -> sqlx::Result<u64> {
-        self.prune_keys().await?;
+        let mut reader = self.database.read().await?;
+        let now = self.database.now(&mut reader, None).await?;
+        drop(reader);
+        self.prune_at(older_than, now).await
+    }
+
+    async fn prune_at(&self, older_than: Timestamp, now: Timestamp) -> sqlx::Result<u64> {
+        self.prune_keys(now).await?;
         let (mut pruned, mut after) = (0, Some(0));
         while let Some(sequence) = after {
             let batch;
@@ -32,13 +38,10 @@ impl Shared {
         Ok(pruned)
     }
 
-    async fn prune_keys(&self) -> sqlx::Result<()> {
+    async fn prune_keys(&self, now: Timestamp) -> sqlx::Result<()> {
         let mut tx = self.database.write().await?;
-        let now = self.database.now(&mut tx, None).await?;
         let keys = sqlx::query(self.database.sql.prune_idempotency_keys.clone());
-        keys.bind((now - KEY_WINDOW).as_micros())
-            .execute(&mut *tx)
-            .await?;
+        keys.bind(now.as_micros()).execute(&mut *tx).await?;
         tx.commit().await
     }
 

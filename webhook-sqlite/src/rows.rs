@@ -57,7 +57,11 @@ pub(crate) fn event(row: &SqliteRow) -> sqlx::Result<Event> {
     let fingerprint: Option<&[u8]> = row.try_get("fingerprint")?;
     let idempotency = key.zip(fingerprint).map(|(key, fingerprint)| {
         let fingerprint = fingerprint.try_into().map_err(corrupt)?;
-        Ok::<_, sqlx::Error>(Idempotency { key, fingerprint })
+        Ok::<_, sqlx::Error>(Idempotency {
+            key,
+            fingerprint,
+            window: Idempotency::DEFAULT_WINDOW,
+        })
     });
     Ok(Event {
         id: row.try_get("id")?,

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
@@ -16,10 +17,10 @@ use sqlx::{Connection as _, Row as _};
 use uuid::Uuid;
 use webhook_core::testing::{ScriptedTransport, endpoint_for, event_for, run};
 use webhook_core::{
-    Attempt, ClaimOptions, DeliveryFilter, DeliveryStatus, Dispatcher, EndReason, Endpoint,
-    EndpointSettings, ErrorKind, Event, EventFilter, HeaderLog, InsertOptions, Job, Lease,
-    NewEvent, Next, OnConflict, Outcome, Page, PageRequest, Record, Recorded, Scope, Store,
-    Timestamp, TransportErrorKind, TxStore, Verdict,
+    Attempt, ClaimOptions, DeliveryFilter, DeliveryStatus, Depth, Dispatcher, EndReason, Endpoint,
+    EndpointSettings, ErrorKind, Event, EventFilter, HeaderLog, Idempotency, InsertOptions,
+    Inserted, Job, Lease, NewEvent, Next, OnConflict, Outcome, Page, PageRequest, Record, Recorded,
+    Scope, Store, Timestamp, TransportErrorKind, TxStore, Verdict,
 };
 use webhook_sqlite::{OpenError, SqliteStore};
 
@@ -97,6 +98,37 @@ fn stores_on_one_file_claim_exclusively_and_keep_to_the_cap_together() {
             leases.iter().filter(|lease| lease.lane == capped).count(),
             7
         );
+    });
+}
+
+#[test]
+fn stores_on_one_file_make_one_event_of_one_key() {
+    run(async {
+        let folder = Folder::new();
+        let stores = [
+            SqliteStore::open(folder.file()).await.unwrap(),
+            SqliteStore::open(folder.file()).await.unwrap(),
+        ];
+        for round in 0..20_u8 {
+            let insert = async |store: &SqliteStore| {
+                let mut event = event_for("default", "a", "1", T0);
+                event.idempotency = Some(Idempotency {
+                    key: round.to_string(),
+                    fingerprint: [round; 32],
+                    window: MINUTE,
+                });
+                let options = InsertOptions::new(OnConflict::Skip);
+                let events = std::slice::from_ref(&event);
+                let inserted = store.insert_events(events, &options, Some(T0)).await;
+                (event.id, inserted.unwrap().events[0])
+            };
+            let ((a, first), (b, second)) = join(insert(&stores[0]), insert(&stores[1])).await;
+            assert!(
+                (first, second) == (Inserted::New, Inserted::Existing(a))
+                    || (first, second) == (Inserted::Existing(b), Inserted::New),
+                "{first:?} {second:?}"
+            );
+        }
     });
 }
 

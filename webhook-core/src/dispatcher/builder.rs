@@ -11,6 +11,7 @@ use super::enqueue::Intake;
 use super::lanes::Lanes;
 use super::trouble::Trouble;
 use super::{Dispatcher, Engine};
+use crate::event::Idempotency;
 use crate::id::IdGenerator;
 use crate::network::NetworkPolicy;
 use crate::observer::Observer;
@@ -45,6 +46,7 @@ pub(super) struct Config {
     pub(super) max_response_body: usize,
     pub(super) max_age: Duration,
     pub(super) retention: Duration,
+    pub(super) idempotency_window: Duration,
     pub(super) retry: RetryPolicy,
     pub(super) user_agent: HeaderValue,
     /// Not one of the host's, which may not keep its deadline.
@@ -74,6 +76,7 @@ impl Default for Config {
             max_response_body: 16 * 1024,
             max_age: Duration::from_secs(7 * 86_400),
             retention: Duration::from_secs(30 * 86_400),
+            idempotency_window: Idempotency::DEFAULT_WINDOW,
             retry: RetryPolicy::default(),
             user_agent: HeaderValue::from_static(concat!(
                 "webhook-delivery/",
@@ -97,6 +100,9 @@ pub enum BuildError {
     /// What is kept for a shorter time than it may wait would be gone before it is delivered.
     #[error("the retention must be longer than the maximum age, by a day at least")]
     Retention,
+    /// An idempotency key would stand for an event that is not kept any more.
+    #[error("an idempotency key must not stand for longer than the retention")]
+    IdempotencyWindow,
     /// The HTTP client could not be made.
     #[error("the HTTP transport cannot be made")]
     Transport(#[source] crate::error::BoxError),
@@ -222,11 +228,19 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
-    /// How long events, ended deliveries and their attempts are kept; 30 days unless said. Must be longer
-    /// than [`max_age`](Self::max_age) by a day, so that nothing goes that is still to be delivered.
+    /// How long events, ended deliveries and their attempts are kept after the end; 30 days unless said. Must be
+    /// longer than [`max_age`](Self::max_age) by a day.
     #[must_use]
     pub fn retention(mut self, time: Duration) -> Self {
         self.config.retention = time;
+        self
+    }
+
+    /// How long an idempotency key stands for its event; 24 hours unless said. Not longer than
+    /// [`retention`](Self::retention).
+    #[must_use]
+    pub fn idempotency_window(mut self, time: Duration) -> Self {
+        self.config.idempotency_window = time;
         self
     }
 
@@ -240,10 +254,14 @@ impl<S: Store + 'static> Builder<S> {
     /// The dispatcher. Starts nothing: deliveries go out while [`Dispatcher::run`] is running.
     ///
     /// # Errors
-    /// When a queue or a transport is missing, the retention is too short, or the HTTP client cannot be made.
+    /// When a queue or a transport is missing, the retention is too short for what else is set, or the HTTP client
+    /// cannot be made.
     pub fn build(self) -> Result<Dispatcher<S>, BuildError> {
         if self.config.retention < self.config.max_age + Config::RETENTION_MARGIN {
             return Err(BuildError::Retention);
+        }
+        if self.config.idempotency_window > self.config.retention {
+            return Err(BuildError::IdempotencyWindow);
         }
         let store = Arc::new(self.store);
         let has_index = self.queue.is_some();
@@ -305,4 +323,41 @@ fn default_transport(
 #[cfg(not(feature = "reqwest"))]
 fn default_transport(_: &NetworkPolicy, _: &Config) -> Result<Arc<dyn Transport>, BuildError> {
     Err(BuildError::MissingTransport)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryStore;
+    use crate::testing::ScriptedTransport;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+    const MOMENT: Duration = Duration::from_micros(1);
+
+    fn build(retention: Duration, window: Duration) -> Result<(), BuildError> {
+        let builder = Dispatcher::builder(MemoryStore::new())
+            .transport(ScriptedTransport::default())
+            .max_age(DAY * 3)
+            .retention(retention)
+            .idempotency_window(window);
+        builder.build().map(drop)
+    }
+
+    #[test]
+    fn what_may_wait_longer_than_it_is_kept_is_refused() {
+        assert!(build(DAY * 4, DAY).is_ok());
+        assert!(matches!(
+            build(DAY * 4 - MOMENT, DAY),
+            Err(BuildError::Retention)
+        ));
+    }
+
+    #[test]
+    fn a_key_that_outlives_its_event_is_refused() {
+        assert!(build(DAY * 4, DAY * 4).is_ok());
+        assert!(matches!(
+            build(DAY * 4, DAY * 4 + MOMENT),
+            Err(BuildError::IdempotencyWindow)
+        ));
+    }
 }

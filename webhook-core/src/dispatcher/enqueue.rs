@@ -101,7 +101,10 @@ impl Engine {
 
     /// Gives an event its id, its time and its body.
     pub(super) fn stamp(&self, event: NewEvent) -> Result<Event, InvalidEvent> {
-        let event = event.stamp(self.new_id(), self.clock.now());
+        let mut event = event.stamp(self.new_id(), self.clock.now());
+        if let Some(key) = &mut event.idempotency {
+            key.window = self.config.idempotency_window;
+        }
         match event.body.len() {
             size if size > self.config.max_payload => Err(InvalidEvent::TooLarge {
                 size,

@@ -1,6 +1,6 @@
 //! What a [`MemoryStore`](super::MemoryStore) holds, and how it changes: plain data, without locks or clock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +22,6 @@ use crate::store::{
 use crate::tenant::{Scope, Tenant};
 use crate::time::Timestamp;
 
-/// How long an idempotency key stands for its event.
-const KEY_WINDOW: Duration = Duration::from_secs(24 * 3_600);
-
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) events: BTreeMap<Uuid, EventRow>,
@@ -33,7 +30,7 @@ pub(super) struct State {
     pub(super) lanes: Lanes,
     by_tenant: HashMap<Tenant, Vec<Uuid>>,
     keys: HashMap<(Tenant, String), Key>,
-    keys_by_age: VecDeque<(Timestamp, Tenant, String)>,
+    keys_by_end: BTreeSet<(Timestamp, Tenant, String)>,
     /// Events without a live delivery, by when they lost the last.
     finished: VecDeque<(u64, Uuid)>,
     finishes: u64,
@@ -69,7 +66,7 @@ pub(super) struct DeliveryRow {
 struct Key {
     event: Uuid,
     fingerprint: [u8; 32],
-    since: Timestamp,
+    until: Timestamp,
 }
 
 /// What an insert may claim of each endpoint, by its version.
@@ -95,7 +92,7 @@ impl State {
             lanes: Lanes::default(),
             by_tenant: HashMap::new(),
             keys: HashMap::new(),
-            keys_by_age: VecDeque::new(),
+            keys_by_end: BTreeSet::new(),
             finished: VecDeque::new(),
             finishes: 0,
             history,
@@ -162,18 +159,20 @@ impl State {
     pub(super) fn judge(&self, events: &[Event], now: Timestamp) -> Vec<Inserted> {
         let mut before = HashMap::new();
         let mut judge = |event: &Event| {
-            let Some(Idempotency { key, fingerprint }) = &event.idempotency else {
+            let Some(Idempotency {
+                key,
+                fingerprint,
+                window,
+            }) = &event.idempotency
+            else {
                 return Inserted::New;
             };
             let name = (event.tenant.clone(), key.clone());
-            let stored = self
-                .keys
-                .get(&name)
-                .filter(|key| now < key.since + KEY_WINDOW);
+            let stored = self.keys.get(&name).filter(|key| now < key.until);
             let own = Key {
                 event: event.id,
                 fingerprint: *fingerprint,
-                since: now,
+                until: now + *window,
             };
             let known = *stored.unwrap_or_else(|| before.entry(name).or_insert(own));
             match known {
@@ -444,18 +443,21 @@ impl State {
         if self.events.contains_key(&event.id) {
             return;
         }
-        if let Some(Idempotency { key, fingerprint }) = &event.idempotency {
-            let name = (event.tenant.clone(), key.clone());
-            self.keys_by_age
-                .push_back((now, name.0.clone(), name.1.clone()));
-            self.keys.insert(
-                name,
-                Key {
-                    event: event.id,
-                    fingerprint: *fingerprint,
-                    since: now,
-                },
-            );
+        if let Some(Idempotency {
+            key,
+            fingerprint,
+            window,
+        }) = &event.idempotency
+        {
+            let (tenant, until) = (event.tenant.clone(), now + *window);
+            self.keys_by_end
+                .insert((until, tenant.clone(), key.clone()));
+            let stands_for = Key {
+                event: event.id,
+                fingerprint: *fingerprint,
+                until,
+            };
+            self.keys.insert((tenant, key.clone()), stands_for);
         }
         let shared = Arc::new(event.clone());
         let row = EventRow {
@@ -592,8 +594,11 @@ impl State {
 
     fn forget_old_keys(&mut self, now: Timestamp) {
         while let Some((_, tenant, key)) = self
-            .keys_by_age
-            .pop_front_if(|(since, ..)| *since + KEY_WINDOW <= now)
+            .keys_by_end
+            .first()
+            .is_some_and(|(until, ..)| *until <= now)
+            .then(|| self.keys_by_end.pop_first())
+            .flatten()
         {
             self.keys.remove(&(tenant, key));
         }

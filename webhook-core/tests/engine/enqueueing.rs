@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use webhook_core::testing::{Intercepted, ScriptedTransport, enqueued};
+use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport, enqueued};
 use webhook_core::{
     BatchError, Dispatcher, EndpointSettings, EnqueueError, Error, ErrorKind, InvalidEvent,
     MAX_BATCH, MemoryStore, NewEvent,
@@ -200,6 +201,27 @@ async fn an_idempotency_key_makes_repeated_calls_one_event() {
         matches!(other, Err(EnqueueError::IdempotencyConflict { event_id }) if event_id == first)
     );
     assert_eq!(world.deliveries().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_stands_for_its_event_as_long_as_the_host_says() {
+    let clock = ManualClock::default();
+    let hour = Duration::from_secs(3_600);
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(ScriptedTransport::default())
+        .clock(clock.clone())
+        .idempotency_window(hour)
+        .build()
+        .unwrap();
+    let enqueue = async || {
+        let keyed = event().idempotency_key("order-7").unwrap();
+        dispatcher.enqueue(keyed).await.unwrap()
+    };
+    let first = enqueue().await;
+    clock.advance(hour - Duration::from_micros(1));
+    assert_eq!(enqueue().await, first);
+    clock.advance(Duration::from_micros(1));
+    assert_ne!(enqueue().await, first);
 }
 
 #[tokio::test]

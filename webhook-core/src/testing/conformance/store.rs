@@ -18,7 +18,7 @@ macro_rules! __store_checks {
             same_key_with_other_content_is_a_conflict,
             same_key_of_another_tenant_is_another_event,
             same_key_within_one_insert_counts_once,
-            key_is_free_again_after_a_day,
+            key_stands_for_as_long_as_its_event_says,
             conflict_can_abort_the_whole_insert,
             deliver_at_is_when_it_is_due,
             attempts_are_logged_as_they_were,
@@ -331,16 +331,33 @@ mod checks {
         assert_eq!(events.len(), 1);
     }
 
-    pub(super) async fn key_is_free_again_after_a_day<H: Harness>(harness: H) {
+    pub(super) async fn key_stands_for_as_long_as_its_event_says<H: Harness>(harness: H) {
         let scene = Scene::new(harness);
-        let day = 86_400;
-        insert(&scene, &[keyed(1, "1", "default", T0)], 0).await;
-        let late = keyed(2, "2", "default", T0 + seconds(day));
-        assert!(matches!(
-            insert(&scene, std::slice::from_ref(&late), day - 1).await[..],
-            [Inserted::Conflict(_)]
-        ));
-        assert_eq!(insert(&scene, &[late], day).await, [Inserted::New]);
+        let retention = seconds(30 * 86_400);
+        for (id, tenant, window) in [(10, "a", 86_400), (20, "b", 600), (30, "c", 2 * 86_400)] {
+            let event = |id, data, window, now| {
+                let mut event = keyed(id, data, tenant, T0 + seconds(now));
+                if let Some(key) = &mut event.idempotency {
+                    key.window = seconds(window);
+                }
+                [event]
+            };
+            let first = event(id, "1", window, 0);
+            assert_eq!(insert(&scene, &first, 0).await, [Inserted::New]);
+            scene
+                .store()
+                .maintain(retention, at(window - 1))
+                .await
+                .expect("keeps house");
+            // The window of the first counts.
+            let early = event(id + 1, "2", 1, window - 1);
+            assert_eq!(
+                insert(&scene, &early, window - 1).await,
+                [Inserted::Conflict(first[0].id)]
+            );
+            let late = event(id + 2, "3", window, window);
+            assert_eq!(insert(&scene, &late, window).await, [Inserted::New]);
+        }
     }
 
     pub(super) async fn conflict_can_abort_the_whole_insert<H: Harness>(harness: H) {
