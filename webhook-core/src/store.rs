@@ -116,6 +116,9 @@ pub enum Verdict {
     Run(Work),
     /// Nothing yet: the queue was wrong, it is due only after this time. Its row is as it was.
     Early(Duration),
+    /// Nothing yet: its lane is ordered, and this delivery, the first of those that are live, comes before it. Does
+    /// the queue know? Its row is as it was.
+    Behind(Uuid),
     /// Nothing more: it has ended.
     Ended,
 }

@@ -21,6 +21,7 @@ enum Found {
     /// Someone else owns it.
     Lost,
     Early(Duration),
+    Behind(Uuid),
     Ended,
     /// The endpoint or the event is gone, or cannot be read: no attempt will ever be possible.
     Dead(EndReason),
@@ -48,6 +49,7 @@ impl Shared {
             let verdict = match found {
                 Found::Lost => continue,
                 Found::Early(by) => Verdict::Early(by),
+                Found::Behind(head) => Verdict::Behind(head),
                 Found::Ended => Verdict::Ended,
                 Found::Dead(reason) => {
                     dead.entry(reason).or_default().push(*lease);
@@ -174,6 +176,9 @@ fn found(row: &PgRow, lease: &Lease) -> sqlx::Result<Found> {
         return Ok(Found::Lost);
     }
     if row.try_get("is_early")? {
+        if let Some(head) = row.try_get("behind")? {
+            return Ok(Found::Behind(head));
+        }
         let by: i64 = row.try_get("early_by")?;
         return Ok(Found::Early(Duration::from_micros(by.unsigned_abs())));
     }

@@ -1,7 +1,24 @@
 WITH wanted (id) AS (VALUES (?))
 SELECT
     delivery.id, delivery.status, delivery.fence, delivery.due, delivery.first_due, delivery.attempts,
-    delivery.event_id, delivery.endpoint_id, endpoint.version
+    delivery.event_id, delivery.endpoint_id, endpoint.version,
+    -- Who comes first in an ordered lane.
+    CASE WHEN endpoint.ordered THEN (
+        SELECT head.id
+        FROM webhook_deliveries AS head
+        WHERE head.sequence = (
+            SELECT min(first.sequence)
+            FROM (
+                SELECT min(sequence) AS sequence
+                FROM webhook_deliveries
+                WHERE endpoint_id = delivery.endpoint_id AND leased = 0 AND place = 0
+                UNION ALL
+                SELECT min(sequence)
+                FROM webhook_deliveries
+                WHERE endpoint_id = delivery.endpoint_id AND leased = 1 AND place = 0
+            ) AS first
+        )
+    ) END AS head
 FROM wanted
 CROSS JOIN webhook_deliveries AS delivery ON delivery.id = wanted.id
 LEFT JOIN webhook_endpoints AS endpoint ON endpoint.id = delivery.endpoint_id

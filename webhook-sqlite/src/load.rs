@@ -23,6 +23,8 @@ struct Live {
     endpoint_id: Uuid,
     /// The endpoint's; `None` if it is not there.
     endpoint_version: Option<i64>,
+    /// The first live delivery of its lane, if that is ordered.
+    head: Option<Uuid>,
 }
 
 /// What claimed deliveries need of other tables, as far as it can be read.
@@ -53,7 +55,10 @@ impl Shared {
                 Some(row) if row.is_early(lease, loaded_at) => {
                     Verdict::Early(row.due.since(loaded_at))
                 }
-                Some(row) => needs.work(row).map_or(Verdict::Ended, Verdict::Run),
+                Some(row) => match row.behind(lease) {
+                    Some(head) => Verdict::Behind(head),
+                    None => needs.work(row).map_or(Verdict::Ended, Verdict::Run),
+                },
             };
             if matches!(verdict, Verdict::Ended) && live.contains_key(&lease.delivery) {
                 unreadable.push(*lease);
@@ -80,7 +85,8 @@ impl Shared {
         let live = self.live(&mut tx, leases).await?;
         let is_due = |lease: &&Lease| {
             live.get(&lease.delivery)
-                .is_some_and(|row| row.fence < lease.fence && !row.is_early(lease, now))
+                .filter(|row| row.fence < lease.fence && !row.is_early(lease, now))
+                .is_some_and(|row| row.behind(lease).is_none())
         };
         let due: Vec<_> = leases.iter().filter(is_due).copied().collect();
         let bind = |query: Bound, lease: &Lease| {
@@ -121,6 +127,7 @@ impl Shared {
                 event_id: row.try_get("event_id")?,
                 endpoint_id: row.try_get("endpoint_id")?,
                 endpoint_version: row.try_get("version")?,
+                head: row.try_get("head")?,
             };
             live.insert(row.try_get("id")?, delivery);
         }
@@ -186,6 +193,12 @@ impl Shared {
 impl Live {
     fn is_early(&self, lease: &Lease, now: Timestamp) -> bool {
         self.fence < lease.fence && self.due > now
+    }
+
+    /// Whoever comes before it in an ordered lane.
+    fn behind(&self, lease: &Lease) -> Option<Uuid> {
+        self.head
+            .filter(|head| *head != lease.delivery && self.fence < lease.fence)
     }
 }
 

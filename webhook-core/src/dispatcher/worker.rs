@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use uuid::Uuid;
 
 use super::Engine;
 use super::attempt::{Claim, Finished, Task};
@@ -316,6 +317,7 @@ impl Engine {
             ended: Vec::new(),
             next_due: claimed.next_due,
         };
+        let mut heads = Vec::new();
         for Loaded {
             lease: own,
             verdict,
@@ -327,6 +329,11 @@ impl Engine {
                 Verdict::Early(by) => batch
                     .ended
                     .push(Finished::Settled(claim, Settle::Unused(by))),
+                Verdict::Behind(head) => {
+                    heads.push(head);
+                    let unused = Settle::Unused(Self::RECHECK);
+                    batch.ended.push(Finished::Settled(claim, unused));
+                }
                 Verdict::Run(work) => batch.tasks.push(Task {
                     claim,
                     work,
@@ -334,8 +341,23 @@ impl Engine {
                 }),
             }
         }
+        self.push_heads(&heads, now).await;
         self.extend_slow(&mut batch.tasks, now).await;
         Ok(batch)
+    }
+
+    /// Tells an index queue of what others wait for in ordered lanes: it may not have heard of it, or forgotten it.
+    async fn push_heads(&self, heads: &[Uuid], now: Now) {
+        if heads.is_empty() {
+            return;
+        }
+        let pushed = async {
+            let jobs = self.store.jobs(heads).await?;
+            self.queue.push(&jobs, now).await
+        };
+        if let Err(error) = pushed.await {
+            tracing::warn!(%error, "the heads of ordered lanes could not be pushed");
+        }
     }
 
     /// Loads what was claimed. If a row of it is at fault, one by one, so that it does not keep the others

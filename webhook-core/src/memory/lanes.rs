@@ -146,6 +146,12 @@ impl Lanes {
         Claimed { leases, next_due }
     }
 
+    /// The first job of a lane that waits, if the lane is ordered.
+    pub(super) fn head_of_ordered(&self, lane: Uuid) -> Option<Uuid> {
+        let lane = self.lanes.get(&lane).filter(|it| it.limits.ordered)?;
+        lane.waiting.first().map(|Place(_, _, head)| *head)
+    }
+
     /// Whether this is the current lease of its delivery.
     pub(super) fn owns(&self, lease: &Lease) -> bool {
         let entry = self.jobs.get(&lease.delivery);

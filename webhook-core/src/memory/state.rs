@@ -230,6 +230,11 @@ impl State {
         {
             return loaded(Verdict::Early(due.since(now)));
         }
+        // Beside another queue nothing is leased in the store's own, where all that is live waits.
+        let head = self.lanes.head_of_ordered(row.delivery.endpoint_id);
+        if let Some(head) = head.filter(|it| *it != lease.delivery && row.fence < lease.fence) {
+            return loaded(Verdict::Behind(head));
+        }
         let Some(endpoint) = self.endpoints.get(&row.delivery.endpoint_id) else {
             return loaded(Verdict::Ended);
         };

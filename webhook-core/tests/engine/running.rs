@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use webhook_core::testing::{Intercepted, ManualClock, Reply, ScriptedTransport};
 use webhook_core::{
     Builder, Clock as _, DeliveryStatus, Dispatcher, EndpointSettings, Error, ErrorKind,
-    MemoryQueue, MemoryStore, Notice, Store, Transport, TransportError,
+    MemoryQueue, MemoryStore, Notice, Queue as _, Store, Transport, TransportError,
 };
 
 use crate::{create_endpoint, deliveries, event, until};
@@ -416,6 +416,52 @@ async fn a_running_worker_repairs_an_erased_queue() {
         receiver.requests().len() == 2
     })
     .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_head_of_an_ordered_lane_is_fetched_when_a_follower_comes_up() {
+    let (inner, queue) = (MemoryStore::new(), MemoryQueue::default());
+    // No sweep helps.
+    let store = Intercepted::new(inner.clone(), |operation| async move {
+        match operation {
+            "unqueued" => Err(Error::new(ErrorKind::Unavailable, operation)),
+            _ => Ok(()),
+        }
+    });
+    let (clock, receiver) = (ManualClock::default(), ScriptedTransport::default());
+    let builder = || {
+        Dispatcher::builder(store.clone())
+            .queue(queue.clone())
+            .transport(receiver.clone())
+            .clock(clock.clone())
+    };
+    let dispatcher = builder().build().unwrap().erase();
+    let ordered = EndpointSettings {
+        ordered: true,
+        ..Default::default()
+    };
+    create_endpoint(&dispatcher, ordered).await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(dispatcher.enqueue(event()).await.unwrap().to_string());
+    }
+    tokio::task::yield_now().await;
+    queue.erase();
+    let mut jobs = inner.unqueued(None, 10).await.unwrap();
+    jobs.sort_by_key(|job| job.sequence);
+    let now = Some(clock.now());
+    queue.push(&jobs[1..], now).await.unwrap();
+
+    let running = Running::start(builder());
+    until(|| {
+        clock.advance(Duration::from_millis(100));
+        receiver.requests().len() == 2
+    })
+    .await;
+    let sent = receiver.requests();
+    let sent: Vec<_> = sent.iter().map(|it| &it.headers["webhook-id"]).collect();
+    assert_eq!(sent, [&*ids[0], &*ids[1]]);
     running.stop().await;
 }
 

@@ -354,11 +354,10 @@ impl World {
         }
     }
 
-    /// An endpoint that wants order gets the oldest first. A queue beside the store cannot promise that: its
-    /// pushes come as they come.
+    /// An endpoint that wants order gets the oldest first, whatever a queue beside the store knows of it.
     pub(crate) fn judge_order(&self, event: Uuid, endpoint: Uuid) {
         let ordered = at_once(self.store().endpoint(&Scope::All, endpoint));
-        if self.queue().is_some() || !ordered.is_some_and(|it| it.settings.ordered) {
+        if !ordered.is_some_and(|it| it.settings.ordered) {
             return;
         }
         let live = at_once(self.store().unqueued(None, usize::MAX));

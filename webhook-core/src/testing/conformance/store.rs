@@ -26,6 +26,8 @@ macro_rules! __store_checks {
             ended_deliveries_never_change,
             ended_delivery_is_told_at_load,
             early_claim_is_told_at_load,
+            claim_out_of_order_is_told_at_load,
+            quarantine_makes_a_dead_letter_of_what_is_claimed,
             gone_disables_the_endpoint,
             unqueued_pages_through_what_is_live,
             jobs_tells_which_are_live,
@@ -551,6 +553,82 @@ mod checks {
             scene.delivery(lease.delivery).await.status,
             DeliveryStatus::Pending
         );
+    }
+
+    pub(super) async fn claim_out_of_order_is_told_at_load<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let ordered = EndpointSettings {
+            ordered: true,
+            ..Default::default()
+        };
+        scene.lane(ordered).await;
+        let mut jobs = scene.enqueue("default", 3).await;
+        jobs.sort_by_key(|job| job.sequence);
+        // What a queue would claim that does not know of those before it.
+        let claim = |index: usize, fence| Lease {
+            delivery: jobs[index].delivery,
+            lane: jobs[index].lane,
+            fence: jobs[index].fence + fence,
+            until: T0 + LEASE,
+        };
+        let (retry, later) = (Next::RetryAfter(seconds(60)), at(20));
+        scene.attempt(503, retry, at(0)).await;
+        for index in [1, 2] {
+            let lease = claim(index, 1_000);
+            let loaded = scene.load(lease, later).await.expect("answers");
+            assert!(
+                matches!(loaded.verdict, Verdict::Behind(head) if head == jobs[0].delivery),
+                "{loaded:?}"
+            );
+            assert_eq!(
+                scene.record(lease, 200, Next::Succeeded, later).await,
+                Recorded::Fenced
+            );
+            let waiting = scene.delivery(lease.delivery).await;
+            assert_eq!(waiting.status, DeliveryStatus::Pending);
+        }
+        scene.attempt(200, Next::Succeeded, at(60)).await;
+        let next = claim(1, 2_000);
+        let loaded = scene.load(next, at(60)).await.expect("answers");
+        assert!(matches!(loaded.verdict, Verdict::Run(_)), "{loaded:?}");
+        let loaded = scene.load(claim(2, 2_000), at(60)).await.expect("answers");
+        assert!(
+            matches!(loaded.verdict, Verdict::Behind(head) if head == next.delivery),
+            "what is in progress comes first, too: {loaded:?}"
+        );
+    }
+
+    pub(super) async fn quarantine_makes_a_dead_letter_of_what_is_claimed<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        scene.enqueue("default", 3).await;
+        let ended = scene.attempt(200, Next::Succeeded, at(0)).await;
+        let [unread, loaded] = scene.claim(2, at(0)).await[..] else {
+            panic!("two jobs are left");
+        };
+        scene.load(loaded, at(0)).await.expect("it is live");
+        let stale = Lease {
+            fence: loaded.fence - 1,
+            ..loaded
+        };
+        let quarantined = scene
+            .store()
+            .quarantine(&[ended, unread, stale], at(1))
+            .await;
+        quarantined.expect("they are put aside");
+        let state = async |lease: Lease| {
+            let delivery = scene.delivery(lease.delivery).await;
+            (delivery.status, delivery.end_reason, delivery.attempts)
+        };
+        let dead = (DeliveryStatus::Failed, Some(EndReason::Corrupt), 0);
+        assert_eq!(state(unread).await, dead);
+        assert_eq!(state(loaded).await, (DeliveryStatus::InProgress, None, 0));
+        assert_eq!(state(ended).await, (DeliveryStatus::Succeeded, None, 1));
+        let again = scene.load(unread, at(1)).await.expect("answers");
+        assert!(matches!(again.verdict, Verdict::Ended));
+        let quarantined = scene.store().quarantine(&[loaded], at(1)).await;
+        quarantined.expect("it is put aside");
+        assert_eq!(state(loaded).await, dead);
     }
 
     pub(super) async fn gone_disables_the_endpoint<H: Harness>(harness: H) {
