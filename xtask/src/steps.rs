@@ -3,6 +3,7 @@
 //! The steps share the target folder, and the tests one set of features, so that little is compiled
 //! twice. None changes `RUSTFLAGS`, which would compile everything again.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -21,6 +22,8 @@ struct Run {
     root: PathBuf,
     /// None before their step.
     services: Services,
+    /// What is told below the summary.
+    notes: Vec<String>,
 }
 
 const STEPS: &[Step] = &[
@@ -70,6 +73,9 @@ const STEPS: &[Step] = &[
     },
 ];
 
+/// What the simulation says of how far it got.
+const SIMULATION: &str = "target/tmp/simulation.txt";
+
 /// Target kinds with tests. Examples have none of their own: tests run them, as they are built.
 const TESTED: [&str; 3] = ["--lib", "--bins", "--tests"];
 
@@ -79,6 +85,7 @@ pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     let run = Run {
         root: root.to_owned(),
         services: Services::default(),
+        notes: Vec::new(),
     };
     let summary = run_all(run, &STEPS.iter().collect::<Vec<_>>());
     println!(
@@ -146,6 +153,9 @@ fn run_all(mut run: Run, steps: &[&Step]) -> Summary {
             println!("==> {}: passed in {time}", step.name);
         }
     }
+    for note in run.notes {
+        summary.table += &format!("{note}\n");
+    }
     summary
 }
 
@@ -206,7 +216,12 @@ fn unit_and_integration_tests(run: &mut Run) -> Result {
         test.arg("test");
     }
     test.envs(run.services.environment());
-    show(everything(&mut test).args(TESTED))
+    let report = root.join(SIMULATION);
+    fs::remove_file(&report).ok();
+    show(everything(&mut test).args(TESTED))?;
+    let report = fs::read_to_string(report).map_err(|error| format!("{SIMULATION}: {error}"))?;
+    run.notes.push(format!("simulation: {}", report.trim_end()));
+    Ok(())
 }
 
 /// It starts servers of its own: these are to be killed.
@@ -261,10 +276,13 @@ mod tests {
         let run = Run {
             root: PathBuf::new(),
             services: Services::default(),
+            notes: vec!["a note".to_owned()],
         };
         let summary = run_all(run, &[&GOOD, &BAD, &NEVER]);
         assert_eq!((summary.passed, summary.failed), (1, 1));
-        let states = summary.table.lines().map(|row| &row[..21]);
+        let (table, note) = summary.table.trim_end().rsplit_once('\n').unwrap();
+        assert_eq!(note, "a note");
+        let states = table.lines().map(|row| &row[..21]);
         let expected = [
             "good         passed  ",
             "bad          FAILED  ",
