@@ -1,6 +1,6 @@
 -- As `insert_events`, of events some of which have idempotency keys. Answers each event's place with
 -- what its key stands for.
--- $1 to $8 as there; $9 key or null, $10 fingerprint or null, $11 how long a key stands, in µs.
+-- $1 to $8 as there; $9 key or null, $10 fingerprint or null, $11 how long it stands, in µs, or null.
 WITH clock AS MATERIALIZED (
     SELECT coalesce($1::timestamptz, now()) AS now
 ),
@@ -8,32 +8,32 @@ input AS MATERIALIZED (
     SELECT *
     FROM unnest(
         $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[], $7::timestamptz[],
-        $8::bytea[], $9::text[], $10::bytea[]
+        $8::bytea[], $9::text[], $10::bytea[], $11::bigint[]
     ) WITH ORDINALITY AS input (
-        id, tenant, event_type, body, created_at, deliver_at, prefix, key, fingerprint, place
+        id, tenant, event_type, body, created_at, deliver_at, prefix, key, fingerprint, stands, place
     )
 ),
 -- `DO UPDATE`, because `DO NOTHING` would not answer the row of whoever was faster. In the order of the
 -- keys, so that two inserts never wait for each other.
 known AS (
-    INSERT INTO "webhook".idempotency_keys AS held (tenant, key, event_id, fingerprint, created_at)
-    SELECT first.tenant, first.key, first.id, first.fingerprint, (SELECT now FROM clock)
+    INSERT INTO "webhook".idempotency_keys AS held (tenant, key, event_id, fingerprint, expires_at)
+    SELECT first.tenant, first.key, first.id, first.fingerprint,
+        (SELECT now FROM clock) + first.stands * interval '1 microsecond'
     FROM (
-        SELECT DISTINCT ON (tenant, key) tenant, key, id, fingerprint
+        SELECT DISTINCT ON (tenant, key) tenant, key, id, fingerprint, stands
         FROM input
         WHERE key IS NOT NULL
         ORDER BY tenant, key, place
     ) AS first
     ORDER BY first.tenant, first.key
     ON CONFLICT (tenant, key) DO UPDATE SET
-        (event_id, fingerprint, created_at) = (
-            SELECT choice.event_id, choice.fingerprint, choice.created_at
+        (event_id, fingerprint, expires_at) = (
+            SELECT choice.event_id, choice.fingerprint, choice.expires_at
             FROM (
-                VALUES (true, excluded.event_id, excluded.fingerprint, excluded.created_at),
-                    (false, held.event_id, held.fingerprint, held.created_at)
-            ) AS choice (is_new, event_id, fingerprint, created_at)
-            WHERE choice.is_new
-                = (held.created_at + $11::bigint * interval '1 microsecond' <= excluded.created_at)
+                VALUES (true, excluded.event_id, excluded.fingerprint, excluded.expires_at),
+                    (false, held.event_id, held.fingerprint, held.expires_at)
+            ) AS choice (is_new, event_id, fingerprint, expires_at)
+            WHERE choice.is_new = (held.expires_at <= (SELECT now FROM clock))
         )
     RETURNING tenant, key, event_id, fingerprint
 ),

@@ -15,11 +15,23 @@ begun AS (
     FROM input, clock
     WHERE delivery.id = input.id AND delivery.fence < input.fence
         AND (delivery.status || '' = 'in_progress' OR delivery.due_at <= clock.now)
+        -- Whoever waits for another's end in an ordered lane.
+        AND NOT (delivery.ordered AND EXISTS (
+            SELECT FROM "webhook".deliveries AS earlier
+            WHERE earlier.ordered AND earlier.endpoint_id = delivery.endpoint_id
+                AND earlier.sequence < delivery.sequence
+        ))
     RETURNING delivery.id
 )
 SELECT input.place, delivery.id AS delivery_id, delivery.fence,
     -- Not due: as before this statement, and not taken over by it.
     delivery.fence < input.fence AND begun.id IS NULL AS is_early,
+    CASE WHEN delivery.ordered AND delivery.fence < input.fence AND begun.id IS NULL THEN (
+        SELECT earlier.id FROM "webhook".deliveries AS earlier
+        WHERE earlier.ordered AND earlier.endpoint_id = delivery.endpoint_id
+            AND earlier.sequence < delivery.sequence
+        ORDER BY earlier.sequence LIMIT 1
+    ) END AS behind,
     greatest(extract(epoch FROM delivery.due_at - clock.now) * 1000000, 0)::bigint AS early_by,
     delivery.attempts, delivery.first_due,
     delivery.endpoint_id, endpoint.version AS endpoint_version, event.id AS event_id,

@@ -1,16 +1,19 @@
 -- Makes room for the days ahead, drops what ended too long ago, and forgets what nobody needs: old
 -- idempotency keys, and lanes without limits whose hold is over. Bounded.
--- $1 now or null, $2 for how many days to make room, $3 how long to keep what has ended, in µs,
--- $4 how long a key stands, in µs, $5 the most rows of each kind.
+-- $1 now or null, $2 for how many days to make room, $3 how long to keep what has ended, in µs, $4 the most rows
+-- of each kind.
 WITH clock AS MATERIALIZED (
     SELECT coalesce($1::timestamptz, now()) AS now
+),
+kept AS MATERIALIZED (
+    SELECT now - $3::bigint * interval '1 microsecond' AS start FROM clock
 ),
 keys AS (
     DELETE FROM "webhook".idempotency_keys
     WHERE (tenant, key) IN (
         SELECT tenant, key FROM "webhook".idempotency_keys
-        WHERE created_at + $4::bigint * interval '1 microsecond' <= (SELECT now FROM clock)
-        ORDER BY created_at LIMIT $5::bigint
+        WHERE expires_at <= (SELECT now FROM clock)
+        ORDER BY expires_at LIMIT $4::bigint
         FOR UPDATE SKIP LOCKED
     )
     RETURNING 1
@@ -20,30 +23,37 @@ attempts AS (
     DELETE FROM "webhook".attempts_default
     WHERE (delivery_id, number) IN (
         SELECT delivery_id, number FROM "webhook".attempts_default
-        WHERE delivery_id < "webhook".first_id(
-            (SELECT now FROM clock) - $3::bigint * interval '1 microsecond'
-        ) AND NOT EXISTS (SELECT FROM "webhook".deliveries WHERE id = delivery_id)
-        LIMIT $5::bigint
+        WHERE delivery_id < "webhook".first_id((SELECT start FROM kept))
+            AND NOT EXISTS (SELECT FROM "webhook".deliveries WHERE id = delivery_id)
+            AND NOT EXISTS (
+                SELECT FROM "webhook".deliveries_history_default AS delivery
+                WHERE delivery.id = delivery_id AND delivery.updated_at >= (SELECT start FROM kept)
+            )
+        LIMIT $4::bigint
     )
 ),
 history AS (
     DELETE FROM "webhook".deliveries_history_default
     WHERE id IN (
         SELECT id FROM "webhook".deliveries_history_default
-        WHERE id < "webhook".first_id(
-            (SELECT now FROM clock) - $3::bigint * interval '1 microsecond'
-        )
-        LIMIT $5::bigint
+        WHERE id < "webhook".first_id((SELECT start FROM kept)) AND updated_at < (SELECT start FROM kept)
+        LIMIT $4::bigint
     )
 ),
 events AS (
     DELETE FROM "webhook".events_default
     WHERE id IN (
         SELECT id FROM "webhook".events_default AS event
-        WHERE id < "webhook".first_id(
-            (SELECT now FROM clock) - $3::bigint * interval '1 microsecond'
-        ) AND NOT EXISTS (SELECT FROM "webhook".deliveries WHERE event_id = event.id)
-        LIMIT $5::bigint
+        WHERE id < "webhook".first_id((SELECT start FROM kept))
+            AND NOT EXISTS (SELECT FROM "webhook".deliveries WHERE event_id = event.id)
+            -- Its deliveries' ids begin with the same time.
+            AND NOT EXISTS (
+                SELECT FROM "webhook".deliveries_history AS delivery
+                WHERE delivery.id >= "webhook".first_id(event.created_at)
+                    AND delivery.id < "webhook".first_id(event.created_at + interval '1 ms')
+                    AND delivery.event_id = event.id AND delivery.updated_at >= (SELECT start FROM kept)
+            )
+        LIMIT $4::bigint
     )
 ),
 lanes AS (
@@ -53,7 +63,7 @@ lanes AS (
     RETURNING 1
 )
 SELECT "webhook".make_partitions(clock.now, $2::integer) AS made,
-    "webhook".drop_partitions(clock.now - $3::bigint * interval '1 microsecond') AS dropped,
+    "webhook".drop_partitions(kept.start) AS dropped,
     (SELECT count(*) FROM keys) AS keys,
     (SELECT count(*) FROM lanes) AS lanes
-FROM clock
+FROM clock, kept
