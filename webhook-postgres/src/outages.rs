@@ -136,6 +136,7 @@ impl Given {
         let event = event_for("default", "a", "1", now);
         let mut keyed = event_for("default", "a", "2", now);
         keyed.idempotency = Some(Idempotency {
+            window: Idempotency::DEFAULT_WINDOW,
             key: "k".to_owned(),
             fingerprint: [7; 32],
         });

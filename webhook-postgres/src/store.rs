@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use webhook_core::{
-    Attempt, Changed, Delivery, DeliveryFilter, EndReason, Endpoint, Event, EventFilter, Fill, InsertOptions,
-    Insertion, Job, Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded,
-    Result, Rollup, Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Attempt, Changed, Delivery, DeliveryFilter, EndReason, Endpoint, Event, EventFilter, Fill,
+    InsertOptions, Insertion, Job, Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue,
+    Record, Recorded, Result, Rollup, Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::connect::{ConnectError, PgStoreBuilder};
