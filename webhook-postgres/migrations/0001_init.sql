@@ -249,10 +249,12 @@ AS $$
     )
 $$;
 
--- Whether a delivery of this day has ended since then, or a replay of one of its events.
-CREATE FUNCTION webhook.ended_since(day timestamptz, since timestamptz) RETURNS boolean LANGUAGE sql
+-- Whether a delivery of this day has ended since then, or a replay of one of its events. Not in SQL alone: its plan
+-- would know of a partition that was dropped since.
+CREATE FUNCTION webhook.ended_since(day timestamptz, since timestamptz) RETURNS boolean LANGUAGE plpgsql
 AS $$
-    SELECT EXISTS (
+BEGIN
+    RETURN EXISTS (
         SELECT FROM webhook.deliveries_history
         WHERE id >= webhook.first_id(day) AND id < webhook.first_id(day + interval '1 day')
             AND updated_at >= since
@@ -260,7 +262,8 @@ AS $$
         SELECT FROM webhook.deliveries_history
         WHERE replay_no > 0 AND updated_at >= since
             AND event_id >= webhook.first_id(day) AND event_id < webhook.first_id(day + interval '1 day')
-    )
+    );
+END
 $$;
 
 -- Drops the partitions of days in which all has ended before `before`, and answers how many. What a live delivery

@@ -46,9 +46,9 @@ events AS (
         SELECT id FROM "webhook".events_default AS event
         WHERE id < "webhook".first_id((SELECT start FROM kept))
             AND NOT EXISTS (SELECT FROM "webhook".deliveries WHERE event_id = event.id)
-            -- Its deliveries' ids begin with the same time.
+            -- Its deliveries' ids begin with the same time. (A partition that is looked at here could not be dropped.)
             AND NOT EXISTS (
-                SELECT FROM "webhook".deliveries_history AS delivery
+                SELECT FROM "webhook".deliveries_history_default AS delivery
                 WHERE delivery.id >= "webhook".first_id(event.created_at)
                     AND delivery.id < "webhook".first_id(event.created_at + interval '1 ms')
                     AND delivery.event_id = event.id AND delivery.updated_at >= (SELECT start FROM kept)
