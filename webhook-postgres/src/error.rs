@@ -3,11 +3,14 @@
 use webhook_core::{Error, ErrorKind};
 
 /// Classes of SQLSTATE that pass: connection, rollback (deadlock, serialization), resources, operator
-/// intervention, system and lock trouble; 25006, a server that is, or has become, a replica; and 25P03, a
-/// transaction that was idle for too long.
-const PASSING: [&str; 8] = ["08", "40", "53", "55", "57", "58", "25006", "25P03"];
-/// SQLSTATEs after which a connection is good for nothing: the server ends it, or does not write (any longer).
-const LOST: [&str; 4] = ["08", "57P", "25006", "25P03"];
+/// intervention, system and lock trouble; 25006, a server that is, or has become, a replica; 25P03, a transaction
+/// that was idle for too long; and 0A000, a migration changed the type of what a prepared statement returns.
+const PASSING: [&str; 9] = [
+    "08", "40", "53", "55", "57", "58", "25006", "25P03", "0A000",
+];
+/// SQLSTATEs after which a connection is good for nothing: the server ends it, does not write (any longer), or keeps
+/// what it prepared before a migration.
+const LOST: [&str; 5] = ["08", "57P", "25006", "25P03", "0A000"];
 /// Classes of SQLSTATE for which the input is to blame.
 const INPUT: [&str; 3] = ["22", "23", "54"];
 

@@ -37,6 +37,41 @@ fn a_newer_schema_refuses_to_start() {
 }
 
 #[test]
+fn what_was_prepared_before_a_migration_is_prepared_anew() {
+    run(async {
+        let schema = Schema::new().await;
+        let (store, now) = (&schema.store, Timestamp::from_seconds(1_700_000_000));
+        let endpoint = endpoint_for("default", EndpointSettings::default());
+        store.insert_endpoint(&endpoint).await.expect("stored");
+        let queue = store.queue().expect("its own");
+        let claimed = async || {
+            let events = [event_for("default", "a", "1", now)];
+            let options = InsertOptions::new(OnConflict::Skip);
+            let inserted = store.insert_events(&events, &options, Some(now)).await;
+            inserted.expect("stored");
+            let claimed = queue.claim(ClaimOptions::new(1, DAY), Some(now)).await;
+            claimed.expect("claims").leases
+        };
+        let loaded = store.load(&claimed().await, Some(now)).await;
+        assert_eq!(loaded.expect("prepared").len(), 1);
+        schema
+            .run("ALTER TABLE webhook.events ALTER COLUMN tenant TYPE varchar")
+            .await;
+        let (leases, mut refused) = (claimed().await, 0);
+        for _ in 0..16 {
+            match store.load(&leases, Some(now)).await {
+                Ok(loaded) => assert_eq!(loaded.len(), 1),
+                Err(error) => {
+                    assert!(error.is_retryable(), "{error:?}");
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!(refused, 1, "the one connection that had it finds out, once");
+    });
+}
+
+#[test]
 fn without_migrations_nothing_is_made() {
     run(async {
         let name = new_name();
