@@ -1,8 +1,10 @@
 //! The one place that knows the Redis client: connections, scripts, and the subscription.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +33,9 @@ const MAX_WAITING_COMMANDS: usize = 8_192;
 const ATTEMPTS: u32 = 2;
 /// When a connection on which nothing happens is asked by the operating system whether it still is one.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How many commands in a row may stay without an answer before their connection is given up.
+const SILENCES: u32 = 2;
 
 /// When a subscription that failed is tried again.
 const SUBSCRIBE_PAUSE: Duration = Duration::from_secs(5);
@@ -63,6 +68,8 @@ pub(crate) struct Client {
     commands: FredClient,
     subscriber: SubscriberClient,
     connections: Vec<AbortHandle>,
+    /// Commands without an answer since the last that had one, by their first key.
+    silences: Mutex<HashMap<String, u32>>,
 }
 
 /// What a [`Subscription`] tells.
@@ -98,6 +105,7 @@ impl Client {
             commands,
             subscriber,
             connections: Vec::new(),
+            silences: Mutex::default(),
         })
     }
 
@@ -150,6 +158,7 @@ impl Client {
         keys: Vec<String>,
         args: Vec<Bytes>,
     ) -> Result<Answer> {
+        let first = keys.first().cloned().unwrap_or_default();
         let known: Result<Value, FredError> = self
             .commands
             .evalsha(script.sha1.as_str(), keys.clone(), args.clone())
@@ -160,8 +169,31 @@ impl Client {
             }
             reply => reply,
         };
+        self.hear(first, &reply);
         let reply = reply.map_err(|error| failed(script.name, error))?;
         Answer::try_from(Reply::from(reply)).map_err(|error| broken(script.name, error))
+    }
+
+    /// Has connections made anew whose server does not answer any more. The client does so by itself only where
+    /// nothing is sent for a while, and where there is work something always is.
+    fn hear(&self, key: String, reply: &Result<Value, FredError>) {
+        let is_silent = reply
+            .as_ref()
+            .is_err_and(|error| *error.kind() == FredErrorKind::Timeout);
+        let mut silences = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
+        // While there is no connection, commands wait for one.
+        if !is_silent || !self.commands.is_connected() {
+            silences.remove(&key);
+            return;
+        }
+        let silent = silences.entry(key).or_default();
+        *silent += 1;
+        if *silent >= SILENCES {
+            silences.clear();
+            tracing::warn!("Redis does not answer: connecting anew");
+            let commands = self.commands.clone();
+            tokio::spawn(async move { commands.force_reconnection().await.ok() });
+        }
     }
 
     /// Listens to a channel. Must be called before `connect`, so that it hears of the first connection.
