@@ -1,6 +1,6 @@
 //! Where a fault happens: a store, a receiver, nodes, and the journals that tell what came of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::ops::Range;
@@ -13,10 +13,12 @@ use uuid::Uuid;
 use webhook_delivery::{Attempt, DeliveryFilter, DeliveryStatus, Dispatcher, PageRequest};
 
 use crate::Result;
+use crate::attempts::{Attempts, Harm};
 use crate::journal::{Account, now};
+use crate::load::{Delivery, Route, mixed};
 use crate::node::{self, Place};
 use crate::oracle::{Fired, Verdict};
-use crate::servers::{Servers, Setting};
+use crate::servers::{Servers, Setting, Site};
 use crate::sink::Sink;
 
 /// Between two looks at whether something has happened.
@@ -41,10 +43,12 @@ pub(crate) struct Arena {
     /// All that there were, and what they wrote.
     producers: Vec<(NodeId, PathBuf)>,
     logs: Vec<PathBuf>,
+    harms: Vec<Harm>,
     /// When the last harm was done.
     over: Option<i64>,
-    /// Events whose deliveries were taken over, and when their owner slept.
-    taken_over: HashMap<Uuid, Range<i64>>,
+    /// What was taken over, and when its owner slept.
+    taken_over: HashMap<Delivery, Range<i64>>,
+    seed: u64,
     random: u64,
 }
 
@@ -59,11 +63,12 @@ struct Starting {
 }
 
 impl Arena {
-    pub(crate) fn new(folder: &Path, setting: Setting, place: Place, seed: u64) -> Result<Self> {
+    pub(crate) fn new(folder: &Path, setting: Setting, site: Site, seed: u64) -> Result<Self> {
+        let Site { place, direct } = site;
         let runtime = Runtime::new()?;
         let sink = Sink::start(&folder.join("received"))?;
         let control = runtime.block_on(async {
-            let control = place.open().await?;
+            let control = direct.open(None).await?;
             node::create_endpoints(&control, &sink.url()).await?;
             Result::Ok(control)
         })?;
@@ -77,15 +82,17 @@ impl Arena {
             nodes: BTreeMap::new(),
             producers: Vec::new(),
             logs: Vec::new(),
+            harms: Vec::new(),
             over: None,
             taken_over: HashMap::new(),
+            seed,
             random: seed,
         })
     }
 
     /// Starts a node that delivers.
     pub(crate) fn worker(&mut self) -> Result<NodeId> {
-        let node = self.spawn(&self.place.clone(), &["--work"])?;
+        let node = self.spawn_worker(&self.place.clone())?;
         self.wait_for(node)
     }
 
@@ -96,7 +103,7 @@ impl Arena {
 
     /// The same, somewhere else.
     pub(crate) fn workers_at(&mut self, place: &Place, count: u64) -> Result<Vec<NodeId>> {
-        let starting = (0..count).map(|_| self.spawn(place, &["--work"]));
+        let starting = (0..count).map(|_| self.spawn_worker(place));
         let starting = starting.collect::<Result<Vec<_>>>()?;
         starting
             .into_iter()
@@ -104,16 +111,40 @@ impl Arena {
             .collect()
     }
 
-    /// Another place of the same kind, where nothing is yet.
-    pub(crate) fn elsewhere(&self, servers: &mut Servers) -> Result<Place> {
-        servers.place(self.setting, &self.folder)
+    fn spawn_worker(&mut self, place: &Place) -> Result<Starting> {
+        let attempts = attempts_of(&self.folder, self.logs.len());
+        self.spawn(place, &["--work", &attempts.to_string_lossy()])
     }
 
-    /// Starts a node that enqueues so many events a second.
+    /// Another place of the same kind, where nothing is yet.
+    pub(crate) fn elsewhere(&self, servers: &mut Servers) -> Result<Place> {
+        Ok(servers.site(self.setting, &self.folder)?.place)
+    }
+
+    /// Starts a node that makes so many calls a second.
     pub(crate) fn producer(&mut self, rate: u64) -> Result<NodeId> {
-        let journal = self.folder.join(format!("accepted-{}", self.logs.len()));
-        let file = journal.to_string_lossy().into_owned();
-        let duties = ["--rate", &rate.to_string(), "--journal", &file];
+        self.producer_after(None, rate)
+    }
+
+    /// The same, in the place of one that died: what that one left open under a key, it enqueues again.
+    pub(crate) fn producer_after(&mut self, dead: Option<NodeId>, rate: u64) -> Result<NodeId> {
+        let name = self.logs.len();
+        let journal = self.folder.join(format!("accepted-{name}"));
+        let mut duties = vec!["--rate".to_owned(), rate.to_string()];
+        duties.extend([
+            "--journal".to_owned(),
+            journal.to_string_lossy().into_owned(),
+        ]);
+        duties.extend(["--name".to_owned(), name.to_string()]);
+        duties.extend(["--seed".to_owned(), self.seed.to_string()]);
+        let of_dead = self.producers.iter().find(|(id, _)| Some(*id) == dead);
+        if let Some((_, journal)) = of_dead {
+            duties.extend([
+                "--resume".to_owned(),
+                journal.to_string_lossy().into_owned(),
+            ]);
+        }
+        let duties: Vec<&str> = duties.iter().map(String::as_str).collect();
         let node = self.spawn(&self.place.clone(), &duties)?;
         let id = self.wait_for(node)?;
         self.producers.push((id, journal));
@@ -124,7 +155,10 @@ impl Arena {
     fn spawn(&mut self, place: &Place, duties: &[&str]) -> Result<Starting> {
         let id = NodeId(self.logs.len());
         let log = self.folder.join(format!("node-{}.log", id.0));
-        let mut command = Command::new(std::env::current_exe()?);
+        // A write beyond a limit is an error to it, as on a full disk, and not its end.
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+        command.arg(std::env::current_exe()?);
         command.args(["node", "--store", &place.store]);
         if let Some(queue) = &place.queue {
             command.args(["--queue", queue, "--key-prefix", &place.key_prefix]);
@@ -153,16 +187,61 @@ impl Arena {
         }
     }
 
+    /// The name of the database, and what the names of the queue's keys begin with.
+    pub(crate) fn name(&self) -> &str {
+        &self.place.key_prefix
+    }
+
     pub(crate) fn setting(&self) -> Setting {
         self.setting
     }
 
+    /// The processes of the nodes that run.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        self.nodes.values().map(Child::id).collect()
+    }
+
     /// Kills a node, as a crash would.
     pub(crate) fn kill(&mut self, id: NodeId) -> Result {
+        let from = now();
         let mut node = self.take(id)?;
         node.kill()?;
         node.wait()?;
+        self.harms.push(Harm {
+            node: Some(id.0),
+            time: from..=now(),
+        });
         Ok(())
+    }
+
+    /// Lets a node stand still.
+    pub(crate) fn freeze(&mut self, id: NodeId) -> Result {
+        let from = now();
+        self.signal(id, "STOP")?;
+        // Until it is thawed.
+        self.harms.push(Harm {
+            node: Some(id.0),
+            time: from..=i64::MAX,
+        });
+        Ok(())
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&mut self, id: NodeId) -> Result {
+        self.signal(id, "CONT")?;
+        let of_it = |harm: &&mut Harm| harm.node == Some(id.0);
+        if let Some(harm) = self.harms.iter_mut().rev().find(of_it) {
+            harm.time = *harm.time.start()..=now();
+        }
+        Ok(())
+    }
+
+    /// Says that something was done to all nodes from a time until now.
+    pub(crate) fn harmed(&mut self, from: i64) {
+        self.harms.push(Harm {
+            node: None,
+            time: from..=now(),
+        });
     }
 
     /// Asks a node to end, and waits until it has.
@@ -176,7 +255,7 @@ impl Arena {
     }
 
     /// Sends a node a signal by its name.
-    pub(crate) fn signal(&self, id: NodeId, name: &str) -> Result {
+    fn signal(&self, id: NodeId, name: &str) -> Result {
         let node = self.nodes.get(&id).ok_or("the node has ended")?;
         let pid = node.id().to_string();
         let mut kill = Command::new("sh");
@@ -254,18 +333,18 @@ impl Arena {
 
     /// A number below `limit`, from the seed.
     pub(crate) fn random(&mut self, limit: u64) -> u64 {
-        // SplitMix64.
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % limit.max(1)
+        self.random = self.random.wrapping_add(1);
+        mixed(mixed(self.random)) % limit.max(1)
     }
 
-    /// Says that these events' deliveries were taken over while their owner slept, from one time to the other:
-    /// nothing may be written of attempts that were under way all that time.
-    pub(crate) fn taken_over(&mut self, events: impl IntoIterator<Item = Uuid>, slept: Range<i64>) {
-        let taken_over = events.into_iter().map(|event| (event, slept.clone()));
+    /// Says that these deliveries were taken over while their owner slept, from one time to the other: nothing
+    /// may be written of attempts that were under way all that time.
+    pub(crate) fn taken_over(
+        &mut self,
+        deliveries: impl IntoIterator<Item = Delivery>,
+        slept: Range<i64>,
+    ) {
+        let taken_over = deliveries.into_iter().map(|it| (it, slept.clone()));
         self.taken_over.extend(taken_over);
     }
 
@@ -284,9 +363,14 @@ impl Arena {
             self.terminate(id)?;
         }
         let account = self.account()?;
+        let mut attempts = Attempts::default();
+        for node in 0..self.logs.len() {
+            attempts.add(node, &attempts_of(&self.folder, node))?;
+        }
         let stale = self.runtime.block_on(self.stale_writes(&account))?;
         Ok(Verdict {
             fired,
+            under_way: attempts.hit_by(&self.harms),
             fenced: self.fenced()?,
             stale,
             forged: self.sink.seen()?.forged,
@@ -301,26 +385,48 @@ impl Arena {
     /// Attempts that were written by an owner that was none any more: another had taken over, or had succeeded.
     /// Only what was received more than once can have one.
     async fn stale_writes(&self, account: &Account) -> Result<u64> {
+        let doubled: HashSet<_> = account.doubled().collect();
+        let events: HashSet<_> = doubled.iter().map(|it| it.event).collect();
         let mut stale = 0;
-        for event in account.doubled() {
+        for event in events {
             let filter = DeliveryFilter {
                 event_id: Some(event),
                 ..Default::default()
             };
             let deliveries = self.control.deliveries();
             let page = deliveries.list(&filter, PageRequest::first(10)).await?;
-            let slept = self.taken_over.get(&event);
             for delivery in page.items {
-                let attempts = deliveries.attempts(delivery.id).await?;
-                let is_old = |it: &&Attempt| slept.is_some_and(|slept| spans(it, slept));
-                let old = attempts.iter().filter(is_old).count();
-                let is_success = |it: &&Attempt| it.outcome.failure().is_none();
-                let successes = attempts.iter().filter(is_success).count();
-                stale += old.max(successes.saturating_sub(1));
+                let route = self.route_of(delivery.endpoint_id).await?;
+                let known = Delivery { event, route };
+                if doubled.contains(&known) {
+                    let attempts = deliveries.attempts(delivery.id).await?;
+                    stale += self.stale_among(&attempts, known);
+                }
             }
         }
         Ok(u64::try_from(stale)?)
     }
+
+    async fn route_of(&self, endpoint: Uuid) -> Result<Route> {
+        let endpoint = self.control.endpoints().get(endpoint).await?;
+        let path = endpoint.url.uri().path();
+        let route = Route::ALL.into_iter().find(|route| route.path() == path);
+        Ok(route.ok_or("an endpoint that is none of ours")?)
+    }
+
+    fn stale_among(&self, attempts: &[Attempt], delivery: Delivery) -> usize {
+        let slept = self.taken_over.get(&delivery);
+        let is_old = |it: &&Attempt| slept.is_some_and(|slept| spans(it, slept));
+        let old = attempts.iter().filter(is_old).count();
+        let is_success = |it: &&Attempt| it.outcome.failure().is_none();
+        let successes = attempts.iter().filter(is_success).count();
+        old.max(successes.saturating_sub(1))
+    }
+}
+
+/// Where a node writes down what it attempts.
+fn attempts_of(folder: &Path, node: usize) -> PathBuf {
+    folder.join(format!("attempts-{node}"))
 }
 
 impl Drop for Arena {
@@ -332,9 +438,11 @@ impl Drop for Arena {
     }
 }
 
-/// Whether no delivery is unfinished. A store that does not answer yet is asked again.
+/// Whether no delivery is unfinished. A store that does not answer yet is asked again. What was in progress at
+/// the first look, and failed before the second, then waits for longer than it takes to look a third time.
 async fn has_ended(control: &Dispatcher) -> Result<bool> {
-    for status in [DeliveryStatus::Pending, DeliveryStatus::InProgress] {
+    use DeliveryStatus::{InProgress, Pending};
+    for status in [Pending, InProgress, Pending] {
         let filter = DeliveryFilter {
             status: Some(status),
             ..Default::default()

@@ -1,26 +1,24 @@
 //! A host of the engine: a process that enqueues, delivers, or both. It is what gets killed.
 
-use std::fs::File;
 use std::io::Read as _;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use webhook_delivery::{
-    Builder, Dispatcher, EndpointUrl, NetworkPolicy, NewEndpoint, NewEvent, PgStore, RedisQueue,
-    RetryPolicy, Secret, SqliteStore, Store, Tenant,
+    Builder, Dispatcher, EndpointUrl, HttpTransport, NetworkPolicy, NewEndpoint, PgStore,
+    RedisQueue, RetryPolicy, Secret, SqliteStore, Store, Tenant,
 };
 
 use crate::Result;
-use crate::journal::{Entry, Journal};
+use crate::attempts::{Log, LoggingTransport};
+use crate::load::{Kind, Route};
+use crate::producer::{Producer, Production};
+use crate::shop::Shop;
 use crate::sink;
 
 /// The most attempts at once of a process.
@@ -29,11 +27,11 @@ pub(crate) const MAX_IN_FLIGHT: usize = 32;
 /// An attempt's deadline: with the margin, what a dead process's deliveries wait for.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Tenants with an endpoint each.
-const TENANTS: u64 = 8;
+/// When what failed is tried again.
+const RETRY: Duration = Duration::from_millis(250);
 
-/// The most events that one producer is enqueueing at a time.
-const ENQUEUEING: usize = 256;
+/// Tenants with two endpoints each; the first has the ordered one, too.
+pub(crate) const TENANTS: u64 = 8;
 
 /// Where nodes keep things.
 #[derive(Clone, Debug, Args)]
@@ -55,15 +53,11 @@ pub(crate) struct Place {
 /// What a node does.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Duties {
-    /// Enqueues so many events a second.
-    #[arg(long)]
-    pub(crate) rate: Option<u64>,
-    /// Where it writes down which of them were accepted.
-    #[arg(long, requires = "rate")]
-    pub(crate) journal: Option<PathBuf>,
-    /// Delivers.
-    #[arg(long)]
-    pub(crate) work: bool,
+    #[command(flatten)]
+    pub(crate) production: Option<Production>,
+    /// Delivers, and writes its attempts down in this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) work: Option<PathBuf>,
 }
 
 /// Runs as a node until it gets SIGTERM, or its standard input ends: it never outlives its parent.
@@ -79,20 +73,21 @@ pub(crate) fn serve(place: &Place, duties: &Duties) -> Result {
         orphaned.cancel();
     });
     Runtime::new()?.block_on(async {
-        let dispatcher = place.open().await?;
-        let producing = match (duties.rate, &duties.journal) {
-            (Some(rate), Some(journal)) => {
-                let journal = Journal::start(File::create(journal)?);
-                tokio::spawn(produce(dispatcher.clone(), rate, journal, stop.clone()))
+        let dispatcher = place.open(duties.work.as_deref()).await?;
+        let producing = match &duties.production {
+            Some(production) => {
+                let shop = Shop::open(place).await?;
+                let producer = Producer::new(dispatcher.clone(), shop, production, stop.clone())?;
+                tokio::spawn(producer.run())
             }
-            _ => tokio::spawn(async {}),
+            None => tokio::spawn(async {}),
         };
         let working = match duties.work {
-            true => {
-                let (dispatcher, stop) = (dispatcher.clone(), stop.clone());
+            Some(_) => {
+                let stop = stop.clone();
                 tokio::spawn(async move { dispatcher.run(stop.cancelled_owned()).await })
             }
-            false => tokio::spawn(async {}),
+            None => tokio::spawn(async {}),
         };
         println!("ready");
         let mut terminated = signal(SignalKind::terminate())?;
@@ -107,92 +102,94 @@ pub(crate) fn serve(place: &Place, duties: &Duties) -> Result {
 }
 
 impl Place {
-    pub(crate) async fn open(&self) -> Result<Dispatcher> {
+    /// With a file, what is attempted is written down there.
+    pub(crate) async fn open(&self, attempts: Option<&Path>) -> Result<Dispatcher> {
         match self.store.split_once(':') {
             Some(("postgres", _)) => {
                 let store = PgStore::connect(&self.store).await?;
-                Ok(self.configure(store).await?.build()?.erase())
+                self.build(store, attempts).await
             }
             Some(("sqlite", path)) => {
                 let store = SqliteStore::open(path).await?;
-                Ok(self.configure(store).await?.build()?.erase())
+                self.build(store, attempts).await
             }
             _ => Err(format!("no store is at {}", self.store).into()),
         }
     }
 
-    async fn configure<S: Store + 'static>(&self, store: S) -> Result<Builder<S>> {
+    async fn build<S: Store + 'static>(
+        &self,
+        store: S,
+        attempts: Option<&Path>,
+    ) -> Result<Dispatcher> {
+        let mut builder = self.configure(store).await?;
+        if let Some(file) = attempts {
+            let log = Log::start(file)?;
+            let inner = HttpTransport::builder().policy(policy()?);
+            let transport = LoggingTransport {
+                log: log.clone(),
+                inner: inner.max_idle_per_host(MAX_IN_FLIGHT).build()?,
+            };
+            builder = builder.transport(transport).observer(log);
+        }
+        Ok(builder.build()?.erase())
+    }
+
+    /// As every node of a fault is set.
+    pub(crate) async fn configure<S: Store + 'static>(&self, store: S) -> Result<Builder<S>> {
         let mut builder = Dispatcher::builder(store);
         if let Some(url) = &self.queue {
             let queue = RedisQueue::builder(url).key_prefix(&self.key_prefix);
             builder = builder.queue(queue.connect().await?);
         }
-        let policy = NetworkPolicy::builder().allow_http(true);
-        let policy = policy.allow_networks(["127.0.0.0/8".parse()?]);
-        let often = vec![Duration::from_millis(250); 1_000];
         Ok(builder
-            .network_policy(policy.build())
-            .retry_policy(RetryPolicy::default().schedule(often).jitter(0.0))
+            .network_policy(policy()?)
+            .retry_policy(
+                RetryPolicy::default()
+                    .schedule(vec![RETRY; 1_000])
+                    .jitter(0.0),
+            )
             .max_in_flight(MAX_IN_FLIGHT)
             .request_timeout(REQUEST_TIMEOUT)
             .lease_margin(Duration::from_secs(self.lease_margin)))
     }
 }
 
-/// Makes the endpoints: each event goes to exactly one.
+fn policy() -> Result<NetworkPolicy> {
+    let policy = NetworkPolicy::builder().allow_http(true);
+    Ok(policy.allow_networks(["127.0.0.0/8".parse()?]).build())
+}
+
+/// Makes the endpoints.
 pub(crate) async fn create_endpoints(dispatcher: &Dispatcher, url: &str) -> Result {
     for tenant in 0..TENANTS {
-        let url: EndpointUrl = url.parse()?;
-        let secret: Secret = sink::SECRET.parse()?;
-        let endpoint = NewEndpoint::new(url).tenant(of(tenant)?).secret(secret);
-        dispatcher.endpoints().create(endpoint).await?;
+        for route in Route::ALL {
+            if route == Route::Ordered && tenant > 0 {
+                continue;
+            }
+            let endpoint = endpoint(tenant, route, url)?;
+            dispatcher.endpoints().create(endpoint).await?;
+        }
     }
     Ok(())
 }
 
-/// Enqueues numbered events until it is to stop, whatever becomes of them. As many at a time as the store
-/// needs to keep the rate.
-async fn produce(dispatcher: Dispatcher, rate: u64, journal: Journal, stop: CancellationToken) {
-    let journal = Arc::new(journal);
-    let room = Arc::new(Semaphore::new(ENQUEUEING));
-    let enqueueing = TaskTracker::new();
-    let mut ticks =
-        tokio::time::interval(Duration::from_secs(1) / u32::try_from(rate).unwrap_or(1));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for number in 0.. {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.cancelled() => break,
-        }
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            break;
-        };
-        let (dispatcher, journal) = (dispatcher.clone(), Arc::clone(&journal));
-        enqueueing.spawn(async move {
-            if let Err(error) = enqueue(&dispatcher, number, &journal).await {
-                tracing::error!(%error, "an event is not accounted for");
-            }
-            drop(permit);
-        });
-    }
-    enqueueing.close();
-    enqueueing.wait().await;
+fn endpoint(tenant: u64, route: Route, url: &str) -> Result<NewEndpoint> {
+    let url: EndpointUrl = format!("{url}{}", route.path()).parse()?;
+    let kinds = Kind::ALL.into_iter();
+    let kinds = kinds.filter(|kind| kind.routes().contains(&route));
+    let types = kinds.map(|kind| kind.event_type().parse());
+    let secret: Secret = sink::SECRET.parse()?;
+    let endpoint = NewEndpoint::new(url)
+        .tenant(self::tenant(tenant)?)
+        .event_types(types.collect::<std::result::Result<Vec<_>, _>>()?)
+        .secret(secret);
+    Ok(match route {
+        Route::Ordered => endpoint.ordered(),
+        _ => endpoint,
+    })
 }
 
-/// Accepted is what `enqueue` said, after it said so.
-async fn enqueue(dispatcher: &Dispatcher, number: u64, journal: &Journal) -> Result {
-    let event = NewEvent::data("fault.tested", format!(r#"{{"number":{number}}}"#))?;
-    let event = event.tenant(of(number % TENANTS)?);
-    journal.note(Entry::Begun);
-    match dispatcher.enqueue(event).await {
-        Ok(id) => journal.write(Entry::accepted(id)).await,
-        Err(error) => {
-            tracing::warn!(?error, "refused");
-            journal.write(Entry::Refused).await
-        }
-    }
-}
-
-fn of(number: u64) -> Result<Tenant> {
+pub(crate) fn tenant(number: u64) -> Result<Tenant> {
     Ok(Tenant::new(&format!("tenant-{number}"))?)
 }

@@ -1,18 +1,21 @@
-//! The receiver: a process of its own that verifies each webhook, writes it down, and only then answers.
+//! The receiver: a process of its own that verifies each webhook, writes it down, and only then
+//! answers. Some it declines.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::http::request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -22,7 +25,8 @@ use tokio::net::TcpListener;
 use webhook_delivery::{Clock as _, SystemClock, Verifier, VerifyingKey};
 
 use crate::Result;
-use crate::journal::{Entry, Journal};
+use crate::journal::{Entry, Journal, now};
+use crate::load::{Call, Delivery};
 
 /// What every endpoint signs with.
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -71,7 +75,7 @@ impl Sink {
 
     /// Where webhooks go.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        format!("http://{}", self.address)
     }
 
     /// What it has counted.
@@ -104,6 +108,8 @@ impl Drop for Sink {
 struct Shared {
     verifier: Verifier,
     journal: Journal,
+    /// How often each delivery was declined.
+    declined: Mutex<HashMap<Delivery, u64>>,
     answered: AtomicU64,
     in_flight: AtomicU64,
     cut: AtomicU64,
@@ -116,6 +122,7 @@ pub(crate) fn serve(journal: &Path) -> Result {
     let shared = Arc::new(Shared {
         verifier: Verifier::new(key),
         journal: Journal::start(File::create(journal)?),
+        declined: Mutex::default(),
         answered: AtomicU64::new(0),
         in_flight: AtomicU64::new(0),
         cut: AtomicU64::new(0),
@@ -165,28 +172,56 @@ async fn take(request: Request<Incoming>, shared: &Shared) -> StatusCode {
     let Ok(body) = body.collect().await else {
         return StatusCode::BAD_REQUEST;
     };
-    let now = SystemClock.now();
-    let verified = shared
-        .verifier
-        .verify(&parts.headers, &body.to_bytes(), now);
-    let Ok(id) = verified
-        .map_err(drop)
-        .and_then(|it| it.id.parse().map_err(drop))
-    else {
+    let body = body.to_bytes();
+    let Some((call, delivery)) = shared.verified(&parts, &body) else {
         shared.forged.fetch_add(1, Ordering::Relaxed);
         under_way.is_answered = true;
         return StatusCode::UNAUTHORIZED;
     };
     tokio::time::sleep(DELAY).await;
-    if shared.journal.write(Entry::received(id)).await.is_err() {
-        return StatusCode::INTERNAL_SERVER_ERROR;
+    let (status, entry) = match shared.declines(delivery) {
+        true => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            Entry::Declined(delivery, now()),
+        ),
+        false => (StatusCode::OK, Entry::Received(call, delivery, now())),
+    };
+    if shared.journal.write(entry).await.is_err() {
+        return StatusCode::INSUFFICIENT_STORAGE;
     }
     tokio::time::sleep(DELAY).await;
     under_way.is_answered = true;
-    StatusCode::OK
+    status
 }
 
 impl Shared {
+    /// What it is, if it is signed as it must be.
+    fn verified(&self, parts: &request::Parts, body: &[u8]) -> Option<(Call, Delivery)> {
+        #[derive(Deserialize)]
+        struct Body {
+            data: Data,
+        }
+        #[derive(Deserialize)]
+        struct Data {
+            call: String,
+        }
+        let now = SystemClock.now();
+        let verified = self.verifier.verify(&parts.headers, body, now).ok()?;
+        let delivery = format!("{}{}", verified.id, parts.uri.path());
+        let body: Body = serde_json::from_slice(body).ok()?;
+        Some((body.data.call.parse().ok()?, delivery.parse().ok()?))
+    }
+
+    /// Whether a request is one of the first, of an event of which they are declined.
+    fn declines(&self, delivery: Delivery) -> bool {
+        let declined = self.declined.lock();
+        let mut declined = declined.unwrap_or_else(PoisonError::into_inner);
+        let count = declined.entry(delivery).or_default();
+        let declines = *count < delivery.route.declines(delivery.event);
+        *count += u64::from(declines);
+        declines
+    }
+
     fn seen(&self) -> Seen {
         Seen {
             answered: self.answered.load(Ordering::Relaxed),

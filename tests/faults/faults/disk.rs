@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::RATE;
 use crate::Result;
 use crate::arena::{Arena, pause, wait_until};
-use crate::node::MAX_IN_FLIGHT;
+use crate::journal::now;
 use crate::oracle::Fired;
 use crate::servers::Servers;
 
@@ -12,22 +13,26 @@ use crate::servers::Servers;
 pub(crate) fn full(arena: &mut Arena, servers: &mut Servers) -> Result<Fired> {
     const TIMES: u64 = 2;
     arena.worker()?;
-    arena.producer(150)?;
+    arena.producer(RATE)?;
+    let mut refused = 0;
     for _ in 0..TIMES {
         arena.wait_for_deliveries(50)?;
         arena.wait_for_traffic()?;
-        let refused = arena.account()?.refused;
-        servers.disk()?.fill()?;
-        wait_until("events are refused", Duration::from_secs(20), || {
-            Ok(arena.account()?.refused > refused)
+        let (from, before) = (now(), arena.account()?.refused.len());
+        let writers = arena.processes();
+        servers.disk()?.fill(&writers)?;
+        wait_until("events are refused", Duration::from_secs(30), || {
+            Ok(arena.account()?.refused.len() > before)
         })?;
         pause(Duration::from_secs(1));
-        servers.disk()?.free()?;
+        servers.disk()?.free(&writers)?;
+        arena.harmed(from);
+        refused += arena.account()?.refused.len() - before;
     }
     arena.over();
     Ok(Fired {
-        times: arena.account()?.refused,
+        times: refused as u64,
         what: "events refused by the full disk",
-        duplicates: TIMES * MAX_IN_FLIGHT as u64,
+        in_order: true,
     })
 }

@@ -1,11 +1,12 @@
 //! The faults: each a function that does harm, and proves that it did.
 
 use crate::Result;
-use crate::arena::Arena;
+use crate::arena::{Arena, NodeId};
 use crate::oracle::Fired;
 use crate::servers::{Servers, Setting};
 
 mod disk;
+mod failover;
 mod network;
 mod postgres;
 mod process;
@@ -22,10 +23,22 @@ pub(crate) struct Fault {
 }
 
 use Setting::{
-    Cluster, Postgres, ProxiedPostgres, ProxiedRedis, Redis, Sentinel, SmallDisk, Sqlite,
+    Cluster, Postgres, ProxiedPostgres, ProxiedRedis, ProxiedStore, Redis, Sentinel, SmallPostgres,
+    SmallSqlite, Sqlite,
 };
 
 const STORES: &[Setting] = &[Sqlite, Postgres, Redis];
+const PROXIED: &[Setting] = &[ProxiedPostgres, ProxiedStore, ProxiedRedis];
+
+/// The calls that a producer makes in a second.
+const RATE: u64 = 120;
+
+/// Two workers, and a producer for them.
+fn begin(arena: &mut Arena) -> Result<[NodeId; 2]> {
+    let workers = [arena.worker()?, arena.worker()?];
+    arena.producer(RATE)?;
+    Ok(workers)
+}
 
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
@@ -53,14 +66,20 @@ pub(crate) const FAULTS: &[Fault] = &[
         run: process::rolling_restarts,
     },
     Fault {
-        name: "migrated-together",
+        name: "started-together",
         settings: &[Sqlite, Postgres],
         lease_margin: 15,
-        run: upgrade::migrated_together,
+        run: upgrade::started_together,
+    },
+    Fault {
+        name: "migrated",
+        settings: &[Postgres, Redis],
+        lease_margin: 15,
+        run: upgrade::migrated,
     },
     Fault {
         name: "disk-full",
-        settings: &[SmallDisk],
+        settings: &[SmallSqlite, SmallPostgres],
         lease_margin: 2,
         run: disk::full,
     },
@@ -72,21 +91,28 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "backends-terminated",
-        settings: &[Postgres],
+        settings: &[Postgres, Redis],
         lease_margin: 2,
         run: postgres::backends_terminated,
     },
     Fault {
         name: "connections-cut",
-        settings: &[ProxiedPostgres, ProxiedRedis],
+        settings: PROXIED,
         lease_margin: 2,
         run: network::cut,
     },
     Fault {
         name: "connections-stalled",
-        settings: &[ProxiedPostgres, ProxiedRedis],
+        settings: PROXIED,
         lease_margin: 2,
         run: network::stalled,
+    },
+    Fault {
+        name: "connections-lost",
+        // Either costs as long as somebody waits for an answer, and both wait in the same way beside Redis.
+        settings: &[ProxiedPostgres, ProxiedRedis],
+        lease_margin: 2,
+        run: network::lost,
     },
     Fault {
         name: "redis-killed",
@@ -116,6 +142,6 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "failed-over",
         settings: &[Cluster, Sentinel],
         lease_margin: 2,
-        run: redis::failed_over,
+        run: failover::failed_over,
     },
 ];

@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use uuid::Uuid;
-
+use super::{RATE, begin};
 use crate::Result;
 use crate::arena::{Arena, NodeId, pause, wait_until};
 use crate::journal::now;
-use crate::node::MAX_IN_FLIGHT;
+use crate::load::Delivery;
 use crate::oracle::Fired;
 use crate::servers::Servers;
 
@@ -21,8 +20,7 @@ const TO_TAKE_OVER: Duration = Duration::from_secs(4);
 /// Twice in a second, a worker dies in the middle of its work, and another takes its place.
 pub(crate) fn worker_killed(arena: &mut Arena, _: &mut Servers) -> Result<Fired> {
     const KILLS: u64 = 6;
-    let mut workers = [arena.worker()?, arena.worker()?];
-    arena.producer(150)?;
+    let mut workers = begin(arena)?;
     for _ in 0..KILLS {
         pause(Duration::from_millis(300 + arena.random(400)));
         let victim = usize::try_from(arena.random(2))?;
@@ -34,35 +32,40 @@ pub(crate) fn worker_killed(arena: &mut Arena, _: &mut Servers) -> Result<Fired>
     Ok(Fired {
         times: arena.cut()?,
         what: "requests cut off by kills",
-        duplicates: KILLS * MAX_IN_FLIGHT as u64,
+        in_order: true,
     })
 }
 
-/// A producer dies while it enqueues.
+/// A producer dies while it enqueues. The next one enqueues again, under the same keys, what was left open.
 pub(crate) fn producer_killed(arena: &mut Arena, _: &mut Servers) -> Result<Fired> {
     const KILLS: u64 = 5;
     arena.worker()?;
+    let (mut last, mut open) = (None, 0);
     for _ in 0..KILLS {
-        let producer = arena.producer(300)?;
+        let left = open_calls(arena)?;
+        let producer = arena.producer_after(last, 2 * RATE)?;
         pause(Duration::from_millis(200 + arena.random(400)));
         wait_until("events are being enqueued", TO_NOTICE, || {
-            Ok(open_calls(arena)? > 0)
+            Ok(open_calls(arena)? > left)
         })?;
         arena.kill(producer)?;
+        open += open_calls(arena)?.saturating_sub(left);
+        last = Some(producer);
     }
+    // One that lives, for what the last one left.
+    arena.producer_after(last, RATE)?;
     arena.over();
+    arena.wait_for_deliveries(50)?;
     Ok(Fired {
-        times: open_calls(arena)?,
+        times: open,
         what: "enqueues without an answer",
-        duplicates: 0,
+        in_order: true,
     })
 }
 
 /// Events that were begun and neither accepted nor refused.
 fn open_calls(arena: &Arena) -> Result<u64> {
-    let account = arena.account()?;
-    let answered = account.accepted.len() as u64 + account.refused;
-    Ok(account.begun.saturating_sub(answered))
+    Ok(arena.account()?.open().count() as u64)
 }
 
 /// A worker stands still for longer than its claims last. When the other has taken them over and is in the
@@ -70,8 +73,7 @@ fn open_calls(arena: &Arena) -> Result<u64> {
 pub(crate) fn worker_frozen(arena: &mut Arena, _: &mut Servers) -> Result<Fired> {
     const FREEZES: u64 = 2;
     const TRIES: u64 = 4 * FREEZES;
-    let mut workers = [arena.worker()?, arena.worker()?];
-    arena.producer(150)?;
+    let mut workers = begin(arena)?;
     let (mut done, mut tried) = (0, 0);
     while done < FREEZES && tried < TRIES {
         tried += 1;
@@ -86,40 +88,39 @@ pub(crate) fn worker_frozen(arena: &mut Arena, _: &mut Servers) -> Result<Fired>
     Ok(Fired {
         times: arena.fenced()?,
         what: "stale writes refused",
-        duplicates: tried * 2 * MAX_IN_FLIGHT as u64,
+        in_order: true,
     })
 }
 
 /// Whether the second worker took over from the first: one that freezes with a lock of SQLite's file stops both.
 fn freeze(arena: &mut Arena, [first, second]: [NodeId; 2]) -> Result<bool> {
     let fenced = arena.fenced()?;
-    let known: HashSet<Uuid> = arena.account()?.doubled().collect();
+    let known: HashSet<Delivery> = arena.account()?.doubled().collect();
     arena.wait_for_traffic()?;
     let frozen_at = now();
-    arena.signal(first, "STOP")?;
+    arena.freeze(first)?;
     let waited = wait_until("claims are taken over", TO_TAKE_OVER, || {
         Ok(arena.account()?.doubled().any(|id| !known.contains(&id)))
     });
     if waited.is_err() {
-        arena.signal(first, "CONT")?;
+        arena.thaw(first)?;
         return Ok(false);
     }
-    arena.signal(second, "STOP")?;
-    let doubled: HashSet<Uuid> = arena.account()?.doubled().collect();
+    arena.freeze(second)?;
+    let doubled: HashSet<Delivery> = arena.account()?.doubled().collect();
     arena.taken_over(doubled.difference(&known).copied(), frozen_at..now());
-    arena.signal(first, "CONT")?;
+    arena.thaw(first)?;
     let refused = wait_until("stale writes are refused", TO_NOTICE, || {
         Ok(arena.fenced()? > fenced)
     });
-    arena.signal(second, "CONT")?;
+    arena.thaw(second)?;
     Ok(refused.is_ok())
 }
 
 /// Workers are asked to end and replaced, one after the other, as a deployment does it.
 pub(crate) fn rolling_restarts(arena: &mut Arena, _: &mut Servers) -> Result<Fired> {
     const RESTARTS: usize = 20;
-    let mut workers: [NodeId; 2] = [arena.worker()?, arena.worker()?];
-    arena.producer(150)?;
+    let mut workers = begin(arena)?;
     for restart in 0..RESTARTS {
         let worker = &mut workers[restart % 2];
         arena.wait_for_deliveries(15)?;
@@ -131,6 +132,6 @@ pub(crate) fn rolling_restarts(arena: &mut Arena, _: &mut Servers) -> Result<Fir
     Ok(Fired {
         times: RESTARTS as u64,
         what: "restarts under load",
-        duplicates: 0,
+        in_order: true,
     })
 }

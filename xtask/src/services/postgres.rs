@@ -61,7 +61,11 @@ impl Postgres {
     /// As sqlx and libpq take it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        format!("{}/postgres", self.address())
+    }
+
+    fn address(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}", self.port)
     }
 
     /// Where it listens.
@@ -94,9 +98,28 @@ impl Postgres {
     /// # Errors
     /// When it cannot be run, or not successfully.
     pub fn sql(&self, sql: &str) -> Result<String> {
+        self.sql_in("postgres", sql)
+    }
+
+    /// The same, in this database.
+    ///
+    /// # Errors
+    /// When it cannot be run, or not successfully.
+    pub fn sql_in(&self, database: &str, sql: &str) -> Result<String> {
         let mut psql = Command::new(self.programs.join("psql"));
-        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &self.url()]);
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d"]);
+        psql.arg(format!("{}/{database}", self.address()));
         super::output(psql.args(["-c", sql]))
+    }
+
+    /// How often its log contains this.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn logged(&self, part: &str) -> Result<u64> {
+        let log = self.server.log();
+        let log = log.map_err(|error| format!("the log of Postgres: {error}"))?;
+        Ok(log.matches(part).count() as u64)
     }
 }
 

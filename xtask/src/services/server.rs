@@ -68,6 +68,11 @@ impl Server {
         &self.folder
     }
 
+    /// What it has said so far.
+    pub(super) fn log(&self) -> io::Result<String> {
+        fs::read(&self.log).map(|log| String::from_utf8_lossy(&log).into_owned())
+    }
+
     pub(super) fn command(&mut self) -> &mut Command {
         &mut self.command
     }
@@ -93,8 +98,7 @@ impl Server {
 
     /// The end of its log.
     fn told(&self) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let log = self.log().unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(SHOWN)..].join("\n")
     }
