@@ -193,7 +193,7 @@ fn a_key_is_one_for_all_who_race() {
         assert_eq!(race(&schema).await, first, "the key stands for it");
         // A day later it stands for nothing, and again one of all wins.
         let age =
-            "UPDATE webhook.idempotency_keys SET created_at = created_at - interval '25 hours'";
+            "UPDATE webhook.idempotency_keys SET expires_at = expires_at - interval '25 hours'";
         schema.run(age).await;
         let second = race(&schema).await;
         assert_ne!(second, first);

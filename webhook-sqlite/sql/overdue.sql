@@ -15,7 +15,7 @@ WITH overdue AS (
         FROM webhook_endpoints AS endpoint
         CROSS JOIN webhook_deliveries AS delivery ON delivery.endpoint_id = endpoint.id
         WHERE delivery.leased = 0 AND delivery.place < ?1 AND delivery.due < ?1
-        LIMIT ?2 / 2
+        LIMIT (?2 / 2)
     )
 )
 SELECT
