@@ -3,8 +3,8 @@
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use uuid::Uuid;
-use webhook_core::{Deliveries, Dispatcher, Endpoints, Error, Events, Failure, Scope, Stats};
-use webhook_core::{StatsRange, Tenant, Timestamp, TransportErrorKind};
+use webhook_core::{Deliveries, Dispatcher, Endpoints, Error, Events, Failure, Replays, Scope};
+use webhook_core::{Stats, StatsRange, Tenant, Timestamp, TransportErrorKind};
 
 use crate::auth::Identity;
 use crate::error::ApiError;
@@ -16,6 +16,7 @@ pub(crate) struct Caller {
     dispatcher: Dispatcher,
     scope: Scope,
     audience: Audience,
+    name: String,
 }
 
 /// Whom an answer is for.
@@ -40,6 +41,10 @@ impl Caller {
         self.dispatcher.deliveries().within(self.scope.clone())
     }
 
+    pub(crate) fn replays(&self) -> Replays<'_> {
+        self.dispatcher.replays().within(self.scope.clone())
+    }
+
     pub(crate) async fn stats(
         &self,
         range: StatsRange,
@@ -51,6 +56,11 @@ impl Caller {
     /// For what is in [`tenant`](Self::tenant) only: enqueueing itself knows no scope.
     pub(crate) fn dispatcher(&self) -> &Dispatcher {
         &self.dispatcher
+    }
+
+    /// What people call the caller.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -95,6 +105,7 @@ impl FromRequestParts<Api> for Caller {
         Ok(Self {
             dispatcher: api.dispatcher.clone(),
             scope: identity.scope.clone(),
+            name: identity.name.clone(),
             audience: match identity.scope {
                 Scope::All => Audience::Operator,
                 Scope::Tenant(_) => Audience::Tenant,

@@ -34,6 +34,9 @@ impl FromRef<Api> for Dispatcher {
 /// | `POST /endpoints/{id}/rotate-secret` | a new secret beside the old one |
 /// | `GET /deliveries`, `GET /deliveries/{id}` | what became of it, with every attempt |
 /// | `POST /deliveries/{id}/replay`, `POST /deliveries/{id}/cancel` | once more, or no more |
+/// | `POST /endpoints/{id}/replay` | `{since, until?, status?}`: what the endpoint got since then, and what it missed, once more |
+/// | `POST /deliveries/replay` | `{filter}`: those that have ended and match, once more |
+/// | `GET /replays`, `GET /replays/{id}`, `POST /replays/{id}/cancel` | how far these have come |
 /// | `GET /stats` | what happened in the last `?range=` of `1h`, `24h` (unless given), `7d` or `30d`, and what waits |
 /// | `GET /health`, `GET /ready` | for orchestrators; open to all |
 ///
@@ -42,6 +45,15 @@ impl FromRef<Api> for Dispatcher {
 /// `{"items": […], "next": "cursor" | null}`, newest first, read on with `?cursor=` and `?limit=` (1 to 200,
 /// 50 unless given). What a caller sends is taken strictly: unknown and duplicate fields and parameters are
 /// refused.
+///
+/// The filter of `POST /deliveries/replay` has the fields that `GET /deliveries` takes as parameters: `tenant`,
+/// `endpoint_id`, `event_id`, `event_type`, `status`, `error_kind`, `cause` (`endpoint`, or `system` for what failed
+/// through the engine), `since`, `until`; at least one besides `tenant`. Both ways to start a replay also take `pace`,
+/// in deliveries a second (500 unless given), and `dry_run`, which makes nothing and answers with a `count`. A `total`
+/// or `count` that would take too long is broken off, and says that it is not exact. See [`ReplaySelection`] for what
+/// is passed over.
+///
+/// [`ReplaySelection`]: webhook_core::ReplaySelection
 ///
 /// `GET /stats` takes `tenant` and `endpoint_id` besides. Its answer has `accepted`, `delivered`, `failed` (dead
 /// letters), `cancelled`, `attempts` by what came of them, and `latency_ms` and `delay_ms` with `p50`, `p95` and

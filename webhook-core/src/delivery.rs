@@ -45,6 +45,47 @@ pub struct Delivery {
     pub updated_at: Timestamp,
 }
 
+/// Whose fault a delivery's last failure is. Dead letters of the system are the host's to look into, and all the
+/// others their owners'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCause {
+    /// The endpoint's, or of what lies between.
+    Endpoint,
+    /// Ours: a defect, or what is stored cannot be read.
+    System,
+}
+
+impl FailureCause {
+    /// The `snake_case` word used in SQL and routes.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Endpoint => "endpoint",
+            Self::System => "system",
+        }
+    }
+}
+
+impl Delivery {
+    /// Whose fault its last failure is, if there was one: of its last attempt, or of its end. Backends say the same
+    /// in SQL.
+    #[must_use]
+    pub fn cause(&self) -> Option<FailureCause> {
+        let has_failed = matches!(
+            self.end_reason,
+            Some(EndReason::Exhausted | EndReason::Permanent | EndReason::Expired)
+        );
+        if self.end_reason == Some(EndReason::Corrupt)
+            || self.last_error.is_some_and(Failure::is_ours)
+        {
+            Some(FailureCause::System)
+        } else {
+            (has_failed || self.last_error.is_some()).then_some(FailureCause::Endpoint)
+        }
+    }
+}
+
 /// The states of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -246,6 +287,14 @@ pub enum Failure {
     Status(u16),
     /// No complete response.
     Transport(TransportErrorKind),
+}
+
+impl Failure {
+    /// Whether it says nothing of the endpoint: then it does not count as one of the schedule's attempts.
+    #[must_use]
+    pub fn is_ours(self) -> bool {
+        self == Self::Transport(TransportErrorKind::Internal)
+    }
 }
 
 impl fmt::Display for Failure {

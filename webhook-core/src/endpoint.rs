@@ -188,9 +188,13 @@ impl Endpoint {
     /// Whether it receives events of this type: enabled or paused, and one of its patterns matches.
     #[must_use]
     pub fn accepts(&self, event_type: &EventType) -> bool {
+        self.state != EndpointState::Disabled && self.wants(event_type)
+    }
+
+    /// Whether one of its patterns matches, whatever its state.
+    pub(crate) fn wants(&self, event_type: &EventType) -> bool {
         let types = &self.settings.event_types;
-        self.state != EndpointState::Disabled
-            && (types.is_empty() || types.iter().any(|pattern| pattern.matches(event_type)))
+        types.is_empty() || types.iter().any(|pattern| pattern.matches(event_type))
     }
 
     /// Whether the payload filter lets this event through.
@@ -320,7 +324,7 @@ impl NewEndpoint {
     }
 }
 
-/// Why an endpoint's settings are refused.
+/// Why settings are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} must be {expected}")]
 pub struct InvalidSetting {
@@ -329,6 +333,10 @@ pub struct InvalidSetting {
 }
 
 impl InvalidSetting {
+    pub(crate) fn new(field: &'static str, expected: &'static str) -> Self {
+        Self { field, expected }
+    }
+
     /// The setting, by its name in the API.
     #[must_use]
     pub fn field(&self) -> &'static str {

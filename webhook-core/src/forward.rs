@@ -11,6 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Result;
 use crate::event::Event;
 use crate::queue::{Job, Lease, Queue};
+use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
     Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Insertion, Loaded, Record, Recorded,
@@ -147,6 +148,43 @@ macro_rules! forward_store {
             async fn cancel_delivery(&self, scope: &Scope, delivery: Uuid, now: Now) -> Result<Changed<()>> {
                 $(self.$before("cancel_delivery").await?;)?
                 <$inner as Store>::cancel_delivery(self, scope, delivery, now).await
+            }
+
+            async fn insert_replay(&self, replay: &Replay, now: Now) -> Result<Replay> {
+                $(self.$before("insert_replay").await?;)?
+                <$inner as Store>::insert_replay(self, replay, now).await
+            }
+
+            async fn replay(&self, scope: &Scope, id: Uuid) -> Result<Option<Replay>> {
+                $(self.$before("replay").await?;)?
+                <$inner as Store>::replay(self, scope, id).await
+            }
+
+            async fn replays(&self, scope: &Scope, page: PageRequest) -> Result<Page<Replay>> {
+                $(self.$before("replays").await?;)?
+                <$inner as Store>::replays(self, scope, page).await
+            }
+
+            async fn cancel_replay(&self, scope: &Scope, id: Uuid, now: Now) -> Result<Changed<Replay>> {
+                $(self.$before("cancel_replay").await?;)?
+                <$inner as Store>::cancel_replay(self, scope, id, now).await
+            }
+
+            async fn scan_replay(
+                &self,
+                scope: &Scope,
+                selection: &ReplaySelection,
+                after: Option<Uuid>,
+                limit: usize,
+                now: Now,
+            ) -> Result<ReplayScan> {
+                $(self.$before("scan_replay").await?;)?
+                <$inner as Store>::scan_replay(self, scope, selection, after, limit, now).await
+            }
+
+            async fn step_replay(&self, limit: usize, now: Now) -> Result<ReplayStep> {
+                $(self.$before("step_replay").await?;)?
+                <$inner as Store>::step_replay(self, limit, now).await
             }
 
             async fn append_stats(&self, rows: &[StatsRow]) -> Result<()> {

@@ -17,6 +17,7 @@ mod observer;
 mod payload;
 mod queue;
 mod receiver;
+mod replay;
 mod retry;
 #[cfg(feature = "tower")]
 mod service;
@@ -31,11 +32,12 @@ mod transport;
 mod url;
 
 pub use delivery::{
-    Attempt, Delivery, DeliveryStatus, EndReason, Failure, InvalidStatus, Outcome, UnknownWord,
+    Attempt, Delivery, DeliveryStatus, EndReason, Failure, FailureCause, InvalidStatus, Outcome,
+    UnknownWord,
 };
 pub use dispatcher::{
     BatchError, BuildError, Builder, Deliveries, Dispatcher, EndpointChange, Endpoints,
-    EnqueueError, Events, MAX_BATCH, ManageError, Step,
+    EnqueueError, Events, MAX_BATCH, ManageError, ReplayCount, Replays, Step,
 };
 pub use endpoint::{
     Endpoint, EndpointSecret, EndpointSettings, EndpointState, InvalidSetting, InvalidState,
@@ -57,6 +59,10 @@ pub use queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, QueuePart, Sett
 pub use receiver::{
     Begin, DEFAULT_MAX_BODY, Deduplicator, Handling, MemoryDeduplicator, MemoryReplayGuard,
     ReceiveError, Receiver, ReceiverBuilder, ReplayGuard,
+};
+pub use replay::{
+    EndpointReplay, NewReplay, Replay, ReplayScan, ReplaySelection, ReplayState, ReplayStep,
+    ReplayVerdict,
 };
 pub use retry::{Decision, Next, RetryPolicy, decide};
 #[cfg(feature = "tower")]

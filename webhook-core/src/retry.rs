@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::{EndReason, Outcome};
+use crate::delivery::{EndReason, Failure, Outcome};
 use crate::header_log::HeaderLog;
 use crate::time::Timestamp;
 use crate::transport::TransportErrorKind;
@@ -97,7 +97,13 @@ pub struct Decision {
 const RETRY_AFTER: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3_600);
 
-/// Decides what follows `outcome`, the result of attempt number `attempts` (the first is 1).
+/// The delay after the first failure that is ours; each is twice as long as the one before, up to the longest.
+const FIRST_OWN_DELAY: Duration = Duration::from_secs(5);
+const LONGEST_OWN_DELAY: Duration = Duration::from_secs(15 * 60);
+
+/// Decides what follows `outcome`, the result of attempt number `attempts` (the first is 1). Of those before,
+/// `excused` failed [through us](Failure::is_ours): they do not count against the schedule, nor does this one if it
+/// did. Only the dispatcher's `max_age` ends such tries.
 ///
 /// `delays` is the endpoint's own schedule, if it has one. `now` is when the response came; it serves a
 /// `Retry-After` that is a date. `spread` in −1..=1 is the random draw that jitter uses.
@@ -105,14 +111,21 @@ const RETRY_AFTER: std::ops::RangeInclusive<Duration> =
 pub fn decide(
     outcome: &Outcome,
     attempts: u32,
+    excused: u32,
     policy: &RetryPolicy,
     delays: Option<&[Duration]>,
     now: Timestamp,
     spread: f64,
 ) -> Decision {
     let asked = retry_after(outcome, now);
+    let next = if outcome.failure().is_some_and(Failure::is_ours) {
+        Next::RetryAfter(jittered(own_delay(excused), policy.jitter, spread))
+    } else {
+        let attempts = attempts.saturating_sub(excused);
+        next(outcome, attempts, policy, delays, asked, spread)
+    };
     Decision {
-        next: next(outcome, attempts, policy, delays, asked, spread),
+        next,
         hold_lane: asked,
         slow_lane: is_slow(outcome),
         disable_endpoint: matches!(outcome, Outcome::Response { status: 410, .. }),
@@ -141,6 +154,11 @@ fn next(
             Next::RetryAfter(asked.map_or(delay, |asked| asked.max(delay)))
         }
     }
+}
+
+fn own_delay(excused: u32) -> Duration {
+    let longer = FIRST_OWN_DELAY.saturating_mul(2u32.saturating_pow(excused));
+    longer.min(LONGEST_OWN_DELAY)
 }
 
 fn jittered(delay: Duration, share: f64, spread: f64) -> Duration {
@@ -219,6 +237,7 @@ mod tests {
         decide(
             outcome,
             attempts,
+            0,
             &RetryPolicy::default(),
             None,
             NOW,
@@ -290,6 +309,32 @@ mod tests {
     }
 
     #[test]
+    fn what_fails_through_us_uses_up_no_attempt() {
+        let policy = RetryPolicy::default().schedule([]);
+        let next = |outcome: &Outcome, attempts, excused| {
+            decide(outcome, attempts, excused, &policy, None, NOW, 0.0).next
+        };
+        let ours = Outcome::Failed(TransportErrorKind::Internal);
+        let delays = [0, 1, 2, 7, 8, 600].map(|excused| next(&ours, excused + 1, excused));
+        let after = |seconds| Next::RetryAfter(Duration::from_secs(seconds));
+        let doubled = [
+            after(5),
+            after(10),
+            after(20),
+            after(640),
+            after(900),
+            after(900),
+        ];
+        assert_eq!(delays, doubled);
+
+        let schedule = RetryPolicy::default();
+        let theirs = decide(&response(500), 4, 3, &schedule, None, NOW, 0.0);
+        assert_eq!(theirs.next, after(5), "the endpoint's first");
+        let last = next(&response(500), 4, 3);
+        assert_eq!(last, Next::Failed(EndReason::Exhausted));
+    }
+
+    #[test]
     fn retry_after_lengthens_the_delay_within_bounds() {
         let hour = 3_600;
         for (value, seconds) in [
@@ -332,6 +377,7 @@ mod tests {
             decide(
                 &response(500),
                 attempts,
+                0,
                 &RetryPolicy::default(),
                 Some(&own),
                 NOW,

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::delivery::{Attempt, Delivery, DeliveryStatus};
+use crate::delivery::{Attempt, Delivery, DeliveryStatus, FailureCause};
 use crate::endpoint::{Endpoint, StateReason};
 use crate::error::Result;
 use crate::event::{Event, EventType};
 use crate::queue::{Job, Lease, Queue};
+use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::retry::Next;
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::tenant::{Page, PageRequest, Scope, Tenant};
@@ -128,6 +130,8 @@ pub enum Verdict {
 pub struct Work {
     /// The attempts made before.
     pub attempts: u32,
+    /// How many of them failed through us, and do not count against the schedule.
+    pub excused: u32,
     /// When this delivery first was due.
     pub first_due: Timestamp,
     /// What to send.
@@ -177,22 +181,55 @@ pub struct Fill {
 }
 
 /// Which deliveries a list shows; all that is `Some` must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DeliveryFilter {
     /// Of this endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_id: Option<Uuid>,
     /// Of this event.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub event_id: Option<Uuid>,
     /// Of this type.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub event_type: Option<EventType>,
     /// In this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<DeliveryStatus>,
-    /// Whose last attempt failed so: `http_503`, `timeout`.
-    pub error_kind: Option<String>,
+    /// Whose last attempt failed in one of these ways: `http_503`, `timeout`. None means all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub error_kinds: Vec<String>,
+    /// Whose last failure is the fault of this side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<FailureCause>,
     /// Made at this time or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// Made before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+}
+
+impl DeliveryFilter {
+    /// Whether a delivery is one of those.
+    #[must_use]
+    pub fn matches(&self, delivery: &Delivery) -> bool {
+        fn is<T: PartialEq>(wanted: Option<&T>, found: &T) -> bool {
+            wanted.is_none_or(|wanted| wanted == found)
+        }
+        let error_kind = || delivery.last_error.map(|error| error.to_string());
+        is(self.endpoint_id.as_ref(), &delivery.endpoint_id)
+            && is(self.event_id.as_ref(), &delivery.event_id)
+            && is(self.event_type.as_ref(), &delivery.event_type)
+            && is(self.status.as_ref(), &delivery.status)
+            && (self.error_kinds.is_empty()
+                || error_kind().is_some_and(|kind| self.error_kinds.contains(&kind)))
+            && self
+                .cause
+                .is_none_or(|wanted| delivery.cause() == Some(wanted))
+            && self.since.is_none_or(|since| delivery.created_at >= since)
+            && self.until.is_none_or(|until| delivery.created_at < until)
+    }
 }
 
 /// Which events a list shows; all that is `Some` must hold.
@@ -318,8 +355,8 @@ pub trait Store: Send + Sync {
     /// When it does not.
     async fn ping(&self) -> Result<()>;
 
-    /// Housekeeping, a bounded amount of it: drops what has ended longer than `retention` ago, but nothing
-    /// that a live delivery needs, merges statistics as [`STATS_TIERS`](crate::STATS_TIERS) say and drops
+    /// Housekeeping, a bounded amount of it: drops what has ended longer than `retention` ago, bulk replays too,
+    /// but nothing that a live delivery needs, merges statistics as [`STATS_TIERS`](crate::STATS_TIERS) say and drops
     /// those that are older than `retention`, and does what else the backend needs from time to time. The
     /// engine calls it about once an hour, in every process.
     ///
@@ -423,6 +460,57 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn cancel_delivery(&self, scope: &Scope, delivery: Uuid, now: Now)
     -> Result<Changed<()>>;
+
+    /// Stores a new bulk replay, as made at the store's own time, and answers it so: its selection ends then.
+    ///
+    /// # Errors
+    /// When nothing was stored, or it is unknown whether it was.
+    async fn insert_replay(&self, replay: &Replay, now: Now) -> Result<Replay>;
+
+    /// One bulk replay. Those of all tenants are seen with [`Scope::All`] only.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn replay(&self, scope: &Scope, id: Uuid) -> Result<Option<Replay>>;
+
+    /// Bulk replays, newest first.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn replays(&self, scope: &Scope, page: PageRequest) -> Result<Page<Replay>>;
+
+    /// Ends a running bulk replay. A step that is under way makes nothing any more; what was made stays.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn cancel_replay(&self, scope: &Scope, id: Uuid, now: Now) -> Result<Changed<Replay>>;
+
+    /// Looks at `limit` rows of a selection and says what a replay that were stored now would do with them. The
+    /// rows come in the order of their ids, after `after`; the cost is that of the rows, whatever is stored besides.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn scan_replay(
+        &self,
+        scope: &Scope,
+        selection: &ReplaySelection,
+        after: Option<Uuid>,
+        limit: usize,
+        now: Now,
+    ) -> Result<ReplayScan>;
+
+    /// Takes a step of the running bulk replay that has been due the longest, if one is due: looks at its next
+    /// `limit` rows, makes the new deliveries of those that are wanted, due at once, and moves the replay on behind
+    /// them. All that is one transaction: after a crash the step has been taken, or can be taken again. Its next step
+    /// is due when its pace allows it.
+    ///
+    /// Each step is taken once, however many ask at the same time. One whose taker died is due again within a minute.
+    ///
+    /// A row that cannot be read is skipped. A replay whose endpoint is gone is cancelled.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn step_replay(&self, limit: usize, now: Now) -> Result<ReplayStep>;
 
     /// Adds rows of statistics to those that are there, also to ones of the same minute: each process has its
     /// own. The engine calls it about once a minute, and not at all while nothing happens.

@@ -54,6 +54,8 @@ CREATE TABLE webhook.deliveries (
     event_type text NOT NULL,
     status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'in_progress')),
     attempts integer NOT NULL DEFAULT 0,
+    -- How many of the attempts failed through us: they do not count against the schedule.
+    excused integer NOT NULL DEFAULT 0,
     -- May be claimed now. If not, `due_at` says when it may.
     ready boolean NOT NULL,
     -- Of a pending delivery: when it is due. Of one in progress: when its lease ends.
@@ -166,6 +168,31 @@ CREATE TABLE webhook.fills (
     is_complete boolean NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Bulk replays.
+CREATE TABLE webhook.replays (
+    id uuid PRIMARY KEY,
+    -- NULL goes over all tenants.
+    tenant text COLLATE "C",
+    -- JSON.
+    selection text NOT NULL,
+    state text NOT NULL CHECK (state IN ('running', 'completed', 'cancelled')),
+    pace bigint NOT NULL,
+    total bigint NOT NULL,
+    total_is_exact boolean NOT NULL,
+    done bigint NOT NULL,
+    skipped bigint NOT NULL,
+    created_by text,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    -- The last row that it has looked at.
+    after uuid,
+    -- When its next step is due, or the lease of one that is under way ends.
+    next_at timestamptz NOT NULL,
+    -- Grows with each step that is claimed: who claimed before can take it no more.
+    fence bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+CREATE INDEX replays_running ON webhook.replays (next_at, id) WHERE state = 'running';
+
 -- UUIDv7-shaped: the time in ms, then a hash of what it is the delivery of.
 CREATE FUNCTION webhook.delivery_id(made_at timestamptz, event uuid, endpoint uuid, replay_no integer)
     RETURNS uuid LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -186,15 +213,20 @@ AS $$
     ) AS hash
 $$;
 
--- All deliveries, for people.
+-- All deliveries, for people. `cause` says whose fault the last failure is.
 CREATE VIEW webhook.all_deliveries AS
 SELECT id, event_id, endpoint_id, replay_no, tenant, event_type, status, NULL::text AS end_reason,
     attempts, CASE status WHEN 'pending' THEN due_at END AS next_retry_at, last_error, created_at,
-    updated_at
+    updated_at,
+    CASE WHEN last_error = 'internal' THEN 'system' WHEN last_error IS NOT NULL THEN 'endpoint' END AS cause
 FROM webhook.deliveries
 UNION ALL
 SELECT id, event_id, endpoint_id, replay_no, tenant, event_type, status, end_reason,
-    attempts, NULL, last_error, created_at, updated_at
+    attempts, NULL, last_error, created_at, updated_at,
+    CASE
+        WHEN end_reason = 'corrupt' OR last_error = 'internal' THEN 'system'
+        WHEN last_error IS NOT NULL OR end_reason IN ('exhausted', 'permanent', 'expired') THEN 'endpoint'
+    END
 FROM webhook.deliveries_history;
 
 -- The first id of a time, in UUIDv7's order.

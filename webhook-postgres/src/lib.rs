@@ -47,6 +47,7 @@ mod outages;
 mod queue;
 mod read;
 mod record;
+mod replays;
 mod statements;
 mod stats;
 mod store;

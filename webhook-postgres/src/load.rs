@@ -30,6 +30,7 @@ enum Found {
 
 struct Live {
     attempts: u32,
+    excused: u32,
     first_due: webhook_core::Timestamp,
     event: Arc<Event>,
     endpoint: (Uuid, i64),
@@ -161,6 +162,7 @@ impl Live {
     fn with(self, endpoint: Arc<Endpoint>) -> Work {
         Work {
             attempts: self.attempts,
+            excused: self.excused,
             first_due: self.first_due,
             event: self.event,
             endpoint,
@@ -191,6 +193,7 @@ fn found(row: &PgRow, lease: &Lease) -> sqlx::Result<Found> {
     let At(first_due) = row.try_get("first_due")?;
     Ok(Found::Live(Live {
         attempts: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(0),
+        excused: u32::try_from(row.try_get::<i32, _>("excused")?).unwrap_or(0),
         first_due,
         event: Arc::new(event),
         endpoint: (row.try_get("endpoint_id")?, version),

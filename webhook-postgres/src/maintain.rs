@@ -56,6 +56,11 @@ impl Shared {
         Ok(())
     }
 
+    pub(crate) async fn prune_replays(&self, retention: Duration, now: Now) -> sqlx::Result<()> {
+        let query = self.sql.prune_replays.query_once().bind(at(now));
+        self.execute(query.bind(micros(retention))).await.map(drop)
+    }
+
     async fn begin_housekeeping<'c>(
         &self,
         connection: &'c mut PgConnection,

@@ -95,8 +95,9 @@ impl Shared {
         let query = query.bind(filter.endpoint_id).bind(filter.event_id);
         let query = query.bind(filter.event_type.as_ref().map(EventType::as_str));
         let query = query.bind(filter.status.map(webhook_core::DeliveryStatus::as_str));
-        let query = query.bind(filter.error_kind.as_deref());
+        let query = query.bind((!filter.error_kinds.is_empty()).then_some(&filter.error_kinds));
         let query = query.bind(at(filter.since)).bind(at(filter.until));
+        let query = query.bind(filter.cause.map(webhook_core::FailureCause::as_str));
         let rows = self.rows(query).await?;
         page_of(&rows, page, delivery)
     }

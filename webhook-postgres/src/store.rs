@@ -10,7 +10,8 @@ use uuid::Uuid;
 use webhook_core::{
     Attempt, Changed, Delivery, DeliveryFilter, EndReason, Endpoint, Event, EventFilter, Fill,
     InsertOptions, Insertion, Job, Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue,
-    Record, Recorded, Result, Rollup, Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Record, Recorded, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope,
+    StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::connect::{ConnectError, PgStoreBuilder};
@@ -174,8 +175,9 @@ impl Store for PgStore {
 
     async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
         let stats = self.0.maintain_stats(retention, now).await;
+        let replays = self.0.prune_replays(retention, now).await;
         let rest = self.0.maintain(retention, now).await;
-        stats.and(rest).map_err(failed("maintain"))
+        stats.and(replays).and(rest).map_err(failed("maintain"))
     }
 
     async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
@@ -264,6 +266,44 @@ impl Store for PgStore {
     ) -> Result<Changed<()>> {
         let cancelled = self.0.cancel_delivery(scope, delivery, now).await;
         cancelled.map_err(failed("cancel_delivery"))
+    }
+
+    async fn insert_replay(&self, replay: &Replay, now: Now) -> Result<Replay> {
+        self.0.insert_replay(replay, now).await
+    }
+
+    async fn replay(&self, scope: &Scope, id: Uuid) -> Result<Option<Replay>> {
+        self.0.replay_by_id(scope, id).await
+    }
+
+    async fn replays(&self, scope: &Scope, page: PageRequest) -> Result<Page<Replay>> {
+        let found = self.0.replays(scope, page).await;
+        found.map_err(failed("replays"))
+    }
+
+    async fn cancel_replay(&self, scope: &Scope, id: Uuid, now: Now) -> Result<Changed<Replay>> {
+        self.0.cancel_replay(scope, id, now).await
+    }
+
+    async fn scan_replay(
+        &self,
+        scope: &Scope,
+        selection: &ReplaySelection,
+        after: Option<Uuid>,
+        limit: usize,
+        now: Now,
+    ) -> Result<ReplayScan> {
+        let scanned = self.0.scan_replay(scope, selection, after, limit, now);
+        scanned.await.map_err(failed("scan_replay"))
+    }
+
+    async fn step_replay(&self, limit: usize, now: Now) -> Result<ReplayStep> {
+        let step = self.0.step_replay(limit, now).await;
+        let step = step.map_err(failed("step_replay"))?;
+        if !step.jobs.is_empty() {
+            self.0.announce();
+        }
+        Ok(step)
     }
 
     async fn append_stats(&self, rows: &[StatsRow]) -> Result<()> {

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Schema, new_name, pool};
+use sqlx::Executor;
 use sqlx::postgres::PgListener;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
-    ClaimOptions, EndpointSettings, ErrorKind, InsertOptions, Lease, NewEvent, OnConflict,
-    RateLimit, Scope, Settle, Store, Timestamp, TxStore,
+    ClaimOptions, DeliveryFilter, DeliveryStatus, EndpointSettings, ErrorKind, InsertOptions,
+    Lease, NewEvent, OnConflict, RateLimit, Replay, ReplaySelection, ReplayState, Scope, Settle,
+    Store, Timestamp, TxStore,
 };
 use webhook_postgres::PgStore;
 
@@ -83,6 +85,96 @@ fn each_job_goes_to_one_claimer() {
         let distinct: HashSet<_> = leases.iter().map(|lease| lease.delivery).collect();
         assert_eq!(leases.len(), distinct.len(), "one was claimed twice");
         assert_eq!(leases.len(), 300, "all are claimed");
+    });
+}
+
+/// A replay of one dead letter, at `T0`.
+async fn replay_of_a_dead_letter(schema: &Schema) -> Replay {
+    lane(&schema.store, EndpointSettings::default()).await;
+    enqueue(&schema.store, 1).await;
+    let end = "WITH ended AS (DELETE FROM webhook.deliveries RETURNING *)
+        INSERT INTO webhook.deliveries_history (id, event_id, endpoint_id, replay_no, tenant, event_type,
+            status, attempts, created_at, updated_at)
+        SELECT id, event_id, endpoint_id, replay_no, tenant, event_type, 'failed', 1, created_at, updated_at
+        FROM ended";
+    schema.run(end).await;
+    let failed = DeliveryFilter {
+        status: Some(DeliveryStatus::Failed),
+        ..DeliveryFilter::default()
+    };
+    let replay = Replay {
+        id: event_for("default", "a", "1", T0).id,
+        tenant: None,
+        selection: ReplaySelection::Deliveries(failed),
+        state: ReplayState::Running,
+        pace: 500,
+        total: 1,
+        total_is_exact: true,
+        done: 0,
+        skipped: 0,
+        created_by: None,
+        created_at: T0,
+        updated_at: T0,
+    };
+    let inserted = schema.store.insert_replay(&replay, Some(T0)).await;
+    inserted.expect("it is stored")
+}
+
+/// Takes the step of a replay as the one who claimed it with this fence, and answers how many deliveries it made.
+async fn take_step(schema: &Schema, replay: &Replay, fence: u8) -> usize {
+    let history = "FROM webhook.deliveries_history)";
+    let arguments = [
+        "NULL".to_owned(),
+        format!("'{}'", replay.id),
+        fence.to_string(),
+        "'completed'".to_owned(),
+        "NULL".to_owned(),
+        "0".to_owned(),
+        format!("(SELECT array_agg(event_id) {history}"),
+        format!("(SELECT array_agg(endpoint_id) {history}"),
+        "ARRAY[0]".to_owned(),
+    ];
+    let mut text = include_str!("../sql/step_replay.sql").to_owned();
+    for (index, argument) in arguments.iter().enumerate().rev() {
+        text = text.replace(&format!("${}", index + 1), argument);
+    }
+    let made = schema.pool.fetch_all(sqlx::raw_sql(schema.sql(&text)));
+    made.await.expect("it answers").len()
+}
+
+#[test]
+fn a_step_of_a_replay_is_refused_to_whoever_has_lost_it() {
+    run(async {
+        let schema = Schema::new().await;
+        let replay = replay_of_a_dead_letter(&schema).await;
+        schema.run("UPDATE webhook.replays SET fence = 2").await;
+        assert_eq!(take_step(&schema, &replay, 1).await, 0, "another has it");
+        schema
+            .run("UPDATE webhook.replays SET state = 'cancelled'")
+            .await;
+        assert_eq!(take_step(&schema, &replay, 2).await, 0, "it is cancelled");
+        schema
+            .run("UPDATE webhook.replays SET state = 'running'")
+            .await;
+        assert_eq!(take_step(&schema, &replay, 2).await, 1);
+        assert_eq!(take_step(&schema, &replay, 2).await, 0, "it is through");
+    });
+}
+
+#[test]
+fn a_step_of_a_replay_whose_taker_died_is_taken_by_another() {
+    run(async {
+        let schema = Schema::new().await;
+        replay_of_a_dead_letter(&schema).await;
+        // What a process leaves that dies between its claim and its step.
+        let claim = "UPDATE webhook.replays SET fence = 1, next_at = next_at + interval '30 s'";
+        schema.run(claim).await;
+        let early = schema.store.step_replay(10, Some(T0)).await.expect("asks");
+        assert_eq!((early.replay, early.next_in), (None, Some(LEASE / 2)));
+        let later = Some(T0 + LEASE / 2);
+        let step = schema.store.step_replay(10, later).await.expect("a step");
+        assert_eq!(step.jobs.len(), 1);
+        assert_eq!(step.replay.map(|it| it.done), Some(1));
     });
 }
 

@@ -97,7 +97,7 @@ async fn analyze(schema: &Schema) {
 }
 
 /// The hot statements, and parameters for them.
-const HOT: [(&str, &str); 11] = [
+const HOT: [(&str, &str); 13] = [
     (
         "claim",
         "NULL, 128, 30000000, '', '{}', '{}', '{}', '{}', 32",
@@ -143,6 +143,16 @@ const HOT: [(&str, &str); 11] = [
     (
         "extend",
         "NULL, IDS, array_fill(1::bigint, ARRAY[128]), 30000000",
+    ),
+    (
+        "endpoint_events",
+        "'00000000-0000-7000-8000-000000000001', 'default', \
+         '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 250, false",
+    ),
+    (
+        "step_replay",
+        "NULL, '00000000-0000-7000-8000-000000000001', 1, 'running', NULL, 0, IDS, IDS, \
+         array_fill(0, ARRAY[128])",
     ),
     ("unqueued", "'00000000-0000-0000-0000-000000000000', 1000"),
     ("depth", "NULL, 10000, 1000"),

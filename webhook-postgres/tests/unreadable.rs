@@ -6,8 +6,9 @@ use common::Schema;
 use uuid::Uuid;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
-    Changed, Delivery, DeliveryFilter, Endpoint, EndpointSettings, ErrorKind, Event, EventFilter,
-    InsertOptions, OnConflict, Page, PageRequest, Result, Scope, Store, Timestamp,
+    Changed, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, EndpointSettings, ErrorKind,
+    Event, EventFilter, InsertOptions, OnConflict, Page, PageRequest, Replay, ReplaySelection,
+    ReplayState, Result, Scope, Store, Timestamp,
 };
 
 const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
@@ -152,5 +153,66 @@ fn an_event_is_replayed_to_all_other_endpoints() {
         };
         assert_eq!(jobs.len(), 1);
         assert_eq!(jobs[0].lane, other.id);
+    });
+}
+
+#[test]
+fn a_replay_passes_over_what_cannot_be_read_and_waits_for_no_other() {
+    run(async {
+        let schema = with_events(3).await;
+        let end = "WITH ended AS (DELETE FROM webhook.deliveries RETURNING *)
+            INSERT INTO webhook.deliveries_history (id, event_id, endpoint_id, replay_no, tenant, event_type,
+                status, attempts, created_at, updated_at)
+            SELECT id, event_id, endpoint_id, replay_no, tenant, event_type, 'failed', 1, created_at,
+                updated_at
+            FROM ended";
+        schema.run(end).await;
+        let all = ids(&schema, "deliveries_history").await;
+        spoil(&schema, "deliveries_history", "event_type", &all[1..2]).await;
+        let failed = DeliveryFilter {
+            status: Some(DeliveryStatus::Failed),
+            ..DeliveryFilter::default()
+        };
+        let replay = |second| Replay {
+            id: event_for("default", "a", "1", Timestamp::from_seconds(second)).id,
+            tenant: None,
+            selection: ReplaySelection::Deliveries(failed.clone()),
+            state: ReplayState::Running,
+            pace: 500,
+            total: 2,
+            total_is_exact: true,
+            done: 0,
+            skipped: 0,
+            created_by: None,
+            created_at: T0,
+            updated_at: T0,
+        };
+        let (bad, good) = (replay(1), replay(2));
+        for replay in [&bad, &good] {
+            let stored = schema.store.insert_replay(replay, Some(T0)).await;
+            stored.expect("stored");
+        }
+        // As of a version that knows more selections.
+        spoil(&schema, "replays", "selection", &[bad.id]).await;
+        let first = schema
+            .store
+            .step_replay(10, Some(T0))
+            .await
+            .expect("a step");
+        assert_eq!(first.replay, None);
+        let second = schema
+            .store
+            .step_replay(10, Some(T0))
+            .await
+            .expect("a step");
+        let done = second.replay.expect("the other one");
+        assert_eq!((done.id, done.done, done.skipped), (good.id, 2, 1));
+        let page = PageRequest::first(10);
+        let seen = schema
+            .store
+            .replays(&Scope::All, page)
+            .await
+            .expect("a page");
+        assert_eq!(seen.items, [done]);
     });
 }

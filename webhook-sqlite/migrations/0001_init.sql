@@ -79,6 +79,8 @@ CREATE TABLE webhook_deliveries (
     event_type TEXT NOT NULL,
     status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'in_progress')),
     attempts INTEGER NOT NULL DEFAULT 0,
+    -- How many of the attempts failed through us: they do not count against the schedule.
+    excused INTEGER NOT NULL DEFAULT 0,
     last_error TEXT,
     due INTEGER NOT NULL,
     first_due INTEGER NOT NULL,
@@ -167,14 +169,44 @@ CREATE TABLE webhook_fills (
     is_complete INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Unfinished and finished deliveries in one form. The casts let SQLite merge the two in the order of an index.
+-- Bulk replays.
+CREATE TABLE webhook_replays (
+    id BLOB PRIMARY KEY NOT NULL,
+    -- NULL goes over all tenants.
+    tenant TEXT,
+    -- JSON.
+    selection TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('running', 'completed', 'cancelled')),
+    pace INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    total_is_exact INTEGER NOT NULL,
+    done INTEGER NOT NULL,
+    skipped INTEGER NOT NULL,
+    created_by TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    -- The last row that it has looked at.
+    after BLOB,
+    next_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Finds the one whose step is due.
+CREATE INDEX webhook_replays_running ON webhook_replays (next_at, id) WHERE state = 'running';
+
+-- Unfinished and finished deliveries in one form. `cause` says whose fault the last failure is. The casts let SQLite
+-- merge the two in the order of an index.
 CREATE VIEW webhook_all_deliveries AS
 SELECT
     id, event_id, endpoint_id, replay_no, tenant, event_type, status, attempts, due AS next_retry_at,
-    last_error, CAST(NULL AS TEXT) AS end_reason, created_at, updated_at
+    last_error, CAST(NULL AS TEXT) AS end_reason, created_at, updated_at,
+    CASE WHEN last_error = 'internal' THEN 'system' WHEN last_error IS NOT NULL THEN 'endpoint' END AS cause
 FROM webhook_deliveries
 UNION ALL
 SELECT
     id, event_id, endpoint_id, replay_no, tenant, event_type, status, attempts, CAST(NULL AS INTEGER),
-    last_error, end_reason, created_at, updated_at
+    last_error, end_reason, created_at, updated_at,
+    CASE
+        WHEN end_reason = 'corrupt' OR last_error = 'internal' THEN 'system'
+        WHEN last_error IS NOT NULL OR end_reason IN ('exhausted', 'permanent', 'expired') THEN 'endpoint'
+    END
 FROM webhook_deliveries_history;

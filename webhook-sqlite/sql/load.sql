@@ -1,6 +1,7 @@
 WITH wanted (id) AS (VALUES (?))
 SELECT
     delivery.id, delivery.status, delivery.fence, delivery.due, delivery.first_due, delivery.attempts,
+    delivery.excused,
     delivery.event_id, delivery.endpoint_id, endpoint.version,
     -- Who comes first in an ordered lane.
     CASE WHEN endpoint.ordered THEN (

@@ -5,6 +5,7 @@ SET
     leased = 0,
     lease_until = NULL,
     attempts = webhook_deliveries.attempts + retry.attempts,
+    excused = excused + (retry.attempts > 0 AND retry.last_error IS 'internal'),
     last_error = CASE retry.attempts WHEN 0 THEN webhook_deliveries.last_error ELSE retry.last_error END,
     due = retry.due,
     place = CASE place WHEN 0 THEN 0 ELSE retry.due END,

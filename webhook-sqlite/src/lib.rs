@@ -31,6 +31,7 @@ mod queue;
 mod read;
 mod record;
 mod replay;
+mod replays;
 mod rows;
 mod sql;
 mod stats;

@@ -19,6 +19,7 @@ struct Live {
     due: Timestamp,
     first_due: Timestamp,
     attempts: u32,
+    excused: u32,
     event_id: Uuid,
     endpoint_id: Uuid,
     /// The endpoint's; `None` if it is not there.
@@ -124,6 +125,7 @@ impl Shared {
                 due: time(row, "due")?,
                 first_due: time(row, "first_due")?,
                 attempts: count(row, "attempts")?,
+                excused: count(row, "excused")?,
                 event_id: row.try_get("event_id")?,
                 endpoint_id: row.try_get("endpoint_id")?,
                 endpoint_version: row.try_get("version")?,
@@ -207,6 +209,7 @@ impl Needs {
     fn work(&self, row: &Live) -> Option<Work> {
         Some(Work {
             attempts: row.attempts,
+            excused: row.excused,
             first_due: row.first_due,
             event: Arc::clone(self.events.get(&row.event_id)?),
             endpoint: self.endpoints.get(&row.endpoint_id)?.clone()?,

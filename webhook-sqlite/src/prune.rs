@@ -29,6 +29,7 @@ impl Shared {
 
     async fn prune_at(&self, older_than: Timestamp, now: Timestamp) -> sqlx::Result<u64> {
         self.prune_keys(now).await?;
+        self.prune_replays(older_than).await?;
         let (mut pruned, mut after) = (0, Some(0));
         while let Some(sequence) = after {
             let batch;
@@ -42,6 +43,16 @@ impl Shared {
         let mut tx = self.database.write().await?;
         let keys = sqlx::query(self.database.sql.prune_idempotency_keys.clone());
         keys.bind(now.as_micros()).execute(&mut *tx).await?;
+        tx.commit().await
+    }
+
+    async fn prune_replays(&self, older_than: Timestamp) -> sqlx::Result<()> {
+        let mut tx = self.database.write().await?;
+        let replays = sqlx::query(self.database.sql.prune_replays.clone());
+        replays
+            .bind(older_than.as_micros())
+            .execute(&mut *tx)
+            .await?;
         tx.commit().await
     }
 

@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Row, SqlStr, Sqlite};
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, Event, EventFilter, EventType,
-    Page, PageRequest, Scope, Timestamp,
+    FailureCause, Page, PageRequest, Scope, Timestamp,
 };
 
 use crate::endpoints::tenant_of;
@@ -112,7 +112,8 @@ impl Shared {
                 "event_type =",
                 filter.event_type.as_ref().map(EventType::as_str),
             )
-            .and("last_error =", filter.error_kind.as_deref())
+            .one_of("last_error", &filter.error_kinds)
+            .and("cause =", filter.cause.map(FailureCause::as_str))
             .and("created_at >=", filter.since.map(Timestamp::as_micros))
             .and("created_at <", filter.until.map(Timestamp::as_micros))
             .status(filter.status)
@@ -157,8 +158,21 @@ impl Select {
         self
     }
 
+    /// Adds a condition, if there are values.
+    fn one_of(mut self, column: &str, values: &[String]) -> Self {
+        if !values.is_empty() {
+            self.0.push(" AND ").push(column).push(" IN (");
+            let mut list = self.0.separated(", ");
+            for value in values {
+                list.push_bind(value.clone());
+            }
+            self.0.push(")");
+        }
+        self
+    }
+
     /// As a literal: a bound value would miss the index of the dead letters.
-    fn status(mut self, status: Option<DeliveryStatus>) -> Self {
+    pub(crate) fn status(mut self, status: Option<DeliveryStatus>) -> Self {
         if let Some(status) = status {
             self.0
                 .push(" AND status = '")
@@ -168,7 +182,7 @@ impl Select {
         self
     }
 
-    async fn one<T>(
+    pub(crate) async fn one<T>(
         self,
         connection: &mut SqliteConnection,
         id: Uuid,
@@ -192,8 +206,21 @@ impl Select {
         Ok(())
     }
 
+    /// The next rows in the order of their ids.
+    pub(crate) async fn after(
+        self,
+        connection: &mut SqliteConnection,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> sqlx::Result<Vec<SqliteRow>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut select = self.and("id >", after);
+        select.0.push(" ORDER BY id LIMIT ").push_bind(limit);
+        select.0.build().fetch_all(connection).await
+    }
+
     /// Newest first. Rows that cannot be read are missing in it, and the next page begins where it would.
-    async fn page<T>(
+    pub(crate) async fn page<T>(
         self,
         connection: &mut SqliteConnection,
         page: PageRequest,

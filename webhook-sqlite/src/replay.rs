@@ -31,7 +31,7 @@ impl Shared {
             tx.rollback().await?;
             return Ok(Changed::NotFound);
         };
-        let replays = self.replays(&mut tx, delivery.event_id).await?;
+        let replays = self.replay_numbers(&mut tx, delivery.event_id).await?;
         let is_live = replays
             .get(&delivery.endpoint_id)
             .is_some_and(|it| it.is_live);
@@ -63,7 +63,7 @@ impl Shared {
             tx.rollback().await?;
             return Ok(Changed::NotFound);
         };
-        let replays = self.replays(&mut tx, id).await?;
+        let replays = self.replay_numbers(&mut tx, id).await?;
         let mut takers = self.takers(&mut tx, &[&event]).await?;
         let takers = takers.remove(event.tenant.as_str()).unwrap_or_default();
         let wanted = takers
@@ -83,12 +83,12 @@ impl Shared {
     }
 
     /// What each endpoint has had of an event.
-    async fn replays(
+    async fn replay_numbers(
         &self,
         tx: &mut SqliteConnection,
         event: Uuid,
     ) -> sqlx::Result<HashMap<Uuid, Replays>> {
-        let replays = sqlx::query(self.database.sql.replays.clone()).bind(event);
+        let replays = sqlx::query(self.database.sql.replay_numbers.clone()).bind(event);
         let mut by_endpoint = HashMap::new();
         for row in replays.fetch_all(tx).await? {
             let replays = Replays {
@@ -111,7 +111,22 @@ fn replay<'a>(
     let replay_no = replays
         .get(&endpoint.id)
         .map_or(0, |replays| replays.last + 1);
-    let id = delivery_id(now, event.id, endpoint.id, replay_no);
+    new_delivery(event, endpoint, replay_no, now)
+}
+
+/// Due now. The first to an endpoint that missed the event is the one that the event would have made.
+pub(crate) fn new_delivery<'a>(
+    event: &'a Event,
+    endpoint: &Endpoint,
+    replay_no: u32,
+    now: Timestamp,
+) -> NewDelivery<'a> {
+    let made_at = if replay_no == 0 {
+        event.created_at
+    } else {
+        now
+    };
+    let id = delivery_id(made_at, event.id, endpoint.id, replay_no);
     NewDelivery {
         event,
         replay_no,

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
-use webhook_core::backend::{AttemptRow, EndpointRow};
+use webhook_core::backend::{AttemptRow, EndpointRow, ReplayRow};
 use webhook_core::{
-    Attempt, Delivery, Endpoint, Event, EventType, Idempotency, Job, LaneLimits, RateLimit, Tenant,
-    Timestamp,
+    Attempt, Delivery, Endpoint, Event, EventType, Idempotency, Job, LaneLimits, RateLimit, Replay,
+    Tenant, Timestamp,
 };
 
 use crate::error::corrupt;
@@ -129,6 +129,24 @@ pub(crate) fn attempt(row: &SqliteRow) -> sqlx::Result<Attempt> {
     Attempt::try_from(row).map_err(corrupt)
 }
 
+pub(crate) fn replay(row: &SqliteRow) -> sqlx::Result<Replay> {
+    let row = ReplayRow {
+        id: row.try_get("id")?,
+        tenant: row.try_get("tenant")?,
+        selection: row.try_get("selection")?,
+        state: row.try_get("state")?,
+        pace: row.try_get("pace")?,
+        total: row.try_get("total")?,
+        total_is_exact: row.try_get("total_is_exact")?,
+        done: row.try_get("done")?,
+        skipped: row.try_get("skipped")?,
+        created_by: row.try_get("created_by")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    };
+    Replay::try_from(row).map_err(corrupt)
+}
+
 pub(crate) fn job(row: &SqliteRow) -> sqlx::Result<Job> {
     Ok(Job {
         delivery: row.try_get("id")?,
@@ -161,7 +179,7 @@ pub(crate) fn tenant(row: &SqliteRow) -> sqlx::Result<Tenant> {
 }
 
 /// A word of one of core's enumerations.
-fn word<T: FromStr<Err: StdError + Send + Sync + 'static>>(
+pub(crate) fn word<T: FromStr<Err: StdError + Send + Sync + 'static>>(
     word: Option<&str>,
 ) -> sqlx::Result<Option<T>> {
     word.map(str::parse).transpose().map_err(corrupt)

@@ -11,8 +11,9 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Fill, InsertOptions,
-    Insertion, Job, Lease, Loaded, Now, Page, PageRequest, Queue, Record, Recorded, Result, Rollup,
-    Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Insertion, Job, Lease, Loaded, Now, Page, PageRequest, Queue, Record, Recorded, Replay,
+    ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, StatsQuery, StatsRow, Store,
+    Timestamp, TxStore,
 };
 
 use crate::builder::{OpenError, SqliteStoreBuilder};
@@ -108,7 +109,8 @@ impl SqliteStore {
     }
 
     /// Deletes the events that were accepted before `older_than`, with their deliveries and attempts, unless
-    /// one of the deliveries is unfinished or ended later. Returns how many events it deleted.
+    /// one of the deliveries is unfinished or ended later, and the bulk replays that ended before. Returns how many
+    /// events it deleted.
     ///
     /// The engine does this by itself, with its retention. It works in batches, between which others can write. The
     /// file does not shrink; what is freed is used again.
@@ -300,6 +302,46 @@ impl Store for SqliteStore {
     ) -> Result<Changed<()>> {
         let changed = self.0.cancel_delivery(scope, delivery, now).await;
         changed.map_err(failed("cancel_delivery"))
+    }
+
+    async fn insert_replay(&self, replay: &Replay, now: Now) -> Result<Replay> {
+        let inserted = self.0.insert_replay(replay, now).await;
+        inserted.map_err(failed("insert_replay"))
+    }
+
+    async fn replay(&self, scope: &Scope, id: Uuid) -> Result<Option<Replay>> {
+        self.0.replay(scope, id).await.map_err(failed("replay"))
+    }
+
+    async fn replays(&self, scope: &Scope, page: PageRequest) -> Result<Page<Replay>> {
+        let found = self.0.replays(scope, page).await;
+        found.map_err(failed("replays"))
+    }
+
+    async fn cancel_replay(&self, scope: &Scope, id: Uuid, now: Now) -> Result<Changed<Replay>> {
+        let cancelled = self.0.cancel_replay(scope, id, now).await;
+        cancelled.map_err(failed("cancel_replay"))
+    }
+
+    async fn scan_replay(
+        &self,
+        scope: &Scope,
+        selection: &ReplaySelection,
+        after: Option<Uuid>,
+        limit: usize,
+        now: Now,
+    ) -> Result<ReplayScan> {
+        let scanned = self.0.scan_replay(scope, selection, after, limit, now);
+        scanned.await.map_err(failed("scan_replay"))
+    }
+
+    async fn step_replay(&self, limit: usize, now: Now) -> Result<ReplayStep> {
+        let step = self.0.step_replay(limit, now).await;
+        let step = step.map_err(failed("step_replay"))?;
+        if !step.jobs.is_empty() {
+            self.0.notify();
+        }
+        Ok(step)
     }
 
     async fn append_stats(&self, rows: &[StatsRow]) -> Result<()> {

@@ -20,7 +20,8 @@ use webhook_core::{
     Attempt, ClaimOptions, DeliveryFilter, DeliveryStatus, Depth, Dispatcher, EndReason, Endpoint,
     EndpointSettings, ErrorKind, Event, EventFilter, HeaderLog, Idempotency, InsertOptions,
     Inserted, Job, Lease, NewEvent, Next, OnConflict, Outcome, Page, PageRequest, Record, Recorded,
-    Scope, Store, Timestamp, TransportErrorKind, TxStore, Verdict,
+    Replay, ReplaySelection, ReplayState, Scope, Store, Timestamp, TransportErrorKind, TxStore,
+    Verdict,
 };
 use webhook_sqlite::{OpenError, SqliteStore};
 
@@ -418,6 +419,63 @@ fn a_job_that_cannot_be_read_does_not_end_the_queues_refill() {
         let last = store.unqueued(Some(second[1]), 2).await.unwrap();
         assert!(last.is_empty(), "{last:?}");
         assert_eq!(ids(&store.jobs(&all).await.unwrap()), good);
+    });
+}
+
+#[test]
+fn a_replay_passes_over_what_cannot_be_read_and_waits_for_no_other() {
+    run(async {
+        let folder = Folder::new();
+        let store = SqliteStore::open(folder.file()).await.unwrap();
+        endpoint(&store, "default", EndpointSettings::default()).await;
+        enqueue(&store, "default", 3).await;
+        for lease in claim(&store, 3).await {
+            let record = Record {
+                lease,
+                attempt: None,
+                next: Next::Failed(EndReason::Exhausted),
+                disable: None,
+                hold: None,
+            };
+            store.record(&[record], Some(T0)).await.unwrap();
+        }
+        let replay = |second| Replay {
+            id: event_for("default", "a", "1", Timestamp::from_seconds(second)).id,
+            tenant: None,
+            selection: ReplaySelection::Deliveries(DeliveryFilter::default()),
+            state: ReplayState::Running,
+            pace: 500,
+            total: 2,
+            total_is_exact: true,
+            done: 0,
+            skipped: 0,
+            created_by: None,
+            created_at: T0,
+            updated_at: T0,
+        };
+        let (bad, good) = (replay(1), replay(2));
+        for replay in [&bad, &good] {
+            store.insert_replay(replay, Some(T0)).await.unwrap();
+        }
+        let mut connection = connect(&folder).await;
+        let spoil = "UPDATE webhook_deliveries_history SET event_type = ' '
+            WHERE id = (SELECT max(id) FROM webhook_deliveries_history)";
+        execute(&mut connection, spoil).await;
+        // As of a version that knows more selections.
+        let spoil = sqlx::query("UPDATE webhook_replays SET selection = '{}' WHERE id = ?");
+        spoil.bind(bad.id).execute(&mut connection).await.unwrap();
+        let first = store.step_replay(10, Some(T0)).await.unwrap();
+        assert_eq!(first.replay, None);
+        let done = store
+            .step_replay(10, Some(T0))
+            .await
+            .unwrap()
+            .replay
+            .unwrap();
+        assert_eq!((done.id, done.done, done.skipped), (good.id, 2, 1));
+        let page = PageRequest::first(10);
+        let seen = store.replays(&Scope::All, page).await.unwrap();
+        assert_eq!(seen.items, [done]);
     });
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Delivery, DeliveryFilter, DeliveryStatus, EndReason, Endpoint, EndpointState,
-    EventType, HeaderLog, ManageError, Outcome, Page, PageRequest, Tenant, Timestamp,
+    EventType, FailureCause, HeaderLog, ManageError, Outcome, Tenant, Timestamp,
     TransportErrorKind,
 };
 
@@ -35,12 +35,12 @@ async fn list(
     Query(query): Query<ListDeliveries>,
 ) -> Result<List<DeliveryView>, ApiError> {
     let page = page_request(query.limit, query.cursor);
-    let (tenant, filter) = query.filter()?;
+    let (tenant, filter) = query
+        .conditions()
+        .filter(caller.audience())
+        .map_err(invalid_query)?;
     let caller = caller.narrowed(tenant)?;
-    let page = match error_kinds(&filter, caller.audience()) {
-        None => caller.deliveries().list(&filter, page).await?,
-        Some(kinds) => list_any(&caller, &filter, &kinds, page).await?,
-    };
+    let page = caller.deliveries().list(&filter, page).await?;
     Ok(List::of(&page, |one| {
         DeliveryView::of(one, caller.audience())
     }))
@@ -110,6 +110,7 @@ struct ListDeliveries {
     event_type: Option<EventType>,
     status: Option<DeliveryStatus>,
     error_kind: Option<String>,
+    cause: Option<FailureCause>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     #[serde(default)]
@@ -118,7 +119,42 @@ struct ListDeliveries {
 }
 
 impl ListDeliveries {
-    fn filter(self) -> Result<(Option<Tenant>, DeliveryFilter), ApiError> {
+    fn conditions(self) -> Conditions {
+        Conditions {
+            tenant: self.tenant,
+            endpoint_id: self.endpoint_id,
+            event_id: self.event_id,
+            event_type: self.event_type,
+            status: self.status,
+            error_kind: self.error_kind,
+            cause: self.cause,
+            since: self.since,
+            until: self.until,
+        }
+    }
+}
+
+/// Which deliveries are meant.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Conditions {
+    tenant: Option<Tenant>,
+    endpoint_id: Option<Uuid>,
+    event_id: Option<Uuid>,
+    event_type: Option<EventType>,
+    status: Option<DeliveryStatus>,
+    error_kind: Option<String>,
+    cause: Option<FailureCause>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl Conditions {
+    /// The tenant that is named, and the rest.
+    pub(super) fn filter(
+        self,
+        audience: Audience,
+    ) -> Result<(Option<Tenant>, DeliveryFilter), &'static str> {
         let is_word = |word: &String| {
             (1..=64).contains(&word.len())
                 && word
@@ -126,16 +162,17 @@ impl ListDeliveries {
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         };
         if !self.error_kind.as_ref().is_none_or(is_word) {
-            return Err(invalid_query(
-                "error_kind must be a word such as timeout or http_503",
-            ));
+            return Err("error_kind must be a word such as timeout or http_503");
         }
         let filter = DeliveryFilter {
             endpoint_id: self.endpoint_id,
             event_id: self.event_id,
             event_type: self.event_type,
             status: self.status,
-            error_kind: self.error_kind,
+            error_kinds: self
+                .error_kind
+                .map_or_else(Vec::new, |asked| error_kinds(asked, audience)),
+            cause: self.cause,
             since: self.since,
             until: self.until,
         };
@@ -150,44 +187,20 @@ const UNREACHABLE: [TransportErrorKind; 3] = [
     TransportErrorKind::Connect,
 ];
 
-/// The stored kinds that a tenant's filter means: a filter must not tell apart what answers do not. `None`
-/// if the filter can be used as it is.
-fn error_kinds(filter: &DeliveryFilter, audience: Audience) -> Option<Vec<&'static str>> {
-    let asked = filter.error_kind.as_deref()?;
+/// The stored kinds that a filter means: a tenant's must not tell apart what answers do not.
+fn error_kinds(asked: String, audience: Audience) -> Vec<String> {
     let hidden = |kind: &TransportErrorKind| kind.as_str() == asked;
     let is_group = |kind: &TransportErrorKind| kind.as_tenant_str() == asked;
     match audience {
-        Audience::Operator => None,
-        Audience::Tenant if UNREACHABLE.iter().any(hidden) => Some(Vec::new()),
         Audience::Tenant if UNREACHABLE.iter().any(is_group) => {
-            Some(UNREACHABLE.map(TransportErrorKind::as_str).into())
+            UNREACHABLE.map(|kind| kind.as_str().to_owned()).into()
         }
-        Audience::Tenant => None,
+        // The word that a tenant reads is stored nowhere.
+        Audience::Tenant if UNREACHABLE.iter().any(hidden) => {
+            vec![UNREACHABLE[0].as_tenant_str().to_owned()]
+        }
+        Audience::Operator | Audience::Tenant => vec![asked],
     }
-}
-
-/// A page of the deliveries whose error kind is one of `kinds`.
-async fn list_any(
-    caller: &Caller,
-    filter: &DeliveryFilter,
-    kinds: &[&str],
-    page: PageRequest,
-) -> Result<Page<Delivery>, ApiError> {
-    let (mut items, mut more) = (Vec::new(), false);
-    for kind in kinds {
-        let filter = DeliveryFilter {
-            error_kind: Some((*kind).to_owned()),
-            ..filter.clone()
-        };
-        let found = caller.deliveries().list(&filter, page).await?;
-        more |= found.next.is_some();
-        items.extend(found.items);
-    }
-    items.sort_by_key(|delivery| std::cmp::Reverse(delivery.id));
-    more |= items.len() > page.limit;
-    items.truncate(page.limit);
-    let next = items.last().map(|last| last.id).filter(|_| more);
-    Ok(Page { items, next })
 }
 
 /// A delivery as answers show it.
@@ -204,6 +217,7 @@ pub(super) struct DeliveryView {
     next_retry_at: Option<Timestamp>,
     last_error: Option<String>,
     end_reason: Option<EndReason>,
+    cause: Option<FailureCause>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -222,6 +236,7 @@ impl DeliveryView {
             next_retry_at: delivery.next_retry_at,
             last_error: delivery.last_error.map(|failure| audience.failure(failure)),
             end_reason: delivery.end_reason,
+            cause: delivery.cause(),
             created_at: delivery.created_at,
             updated_at: delivery.updated_at,
         }

@@ -4,6 +4,7 @@ mod deliveries;
 mod endpoints;
 mod events;
 pub(crate) mod probes;
+mod replays;
 mod stats;
 
 use axum::Router;
@@ -16,6 +17,7 @@ pub(crate) fn guarded() -> Router<Api> {
     events::routes()
         .merge(endpoints::routes())
         .merge(deliveries::routes())
+        .merge(replays::routes())
         .merge(stats::routes())
 }
 

@@ -339,6 +339,8 @@ async fn malformed_ids_are_told_from_unknown_ones() {
         (Method::GET, "/deliveries/ID"),
         (Method::POST, "/deliveries/ID/replay"),
         (Method::POST, "/deliveries/ID/cancel"),
+        (Method::GET, "/replays/ID"),
+        (Method::POST, "/replays/ID/cancel"),
     ] {
         let body = (method == Method::PATCH).then(|| json!({}));
         for bad in ["7", "x", "%00", "%ff", &unknown[1..]] {
@@ -391,12 +393,14 @@ async fn wrong_queries_are_refused() {
         "error_kind=",
         "error_kind=%00",
         "error_kind=Time%20Out",
+        "cause=me",
         "q=x",
     ];
     for (path, queries) in [
         ("/endpoints", &everywhere[..]),
         ("/events", &everywhere),
         ("/deliveries", &everywhere),
+        ("/replays", &everywhere),
         ("/events", &timed),
         ("/deliveries", &timed),
         ("/deliveries", &of_deliveries),
@@ -421,6 +425,7 @@ async fn a_request_without_a_say_takes_no_fields() {
         format!("/events/{id}/replay"),
         format!("/deliveries/{id}/replay"),
         format!("/deliveries/{id}/cancel"),
+        format!("/replays/{id}/cancel"),
     ] {
         let answer = app.post(&path, json!({"since": 1})).await;
         assert_eq!(answer.error(), (400, "invalid_request".into()), "{path}");

@@ -9,6 +9,7 @@ mod events;
 mod lists;
 mod mounting;
 mod outage;
+mod replays;
 mod stats;
 mod support;
 mod walls;

@@ -13,8 +13,9 @@ use webhook_core::testing::ScriptedTransport;
 use webhook_core::{
     Attempt, Changed, ClaimOptions, Claimed, Delivery, DeliveryFilter, Depth, Dispatcher, Endpoint,
     Error, ErrorKind, Event, EventFilter, Fill, InsertOptions, Insertion, Job, Lease, Loaded,
-    MemoryStore, Now, Page, PageRequest, Queue, QueuePart, Record, Recorded, Result, Rollup, Scope,
-    Settle, StatsQuery, StatsRow, Store, Timestamp,
+    MemoryStore, Now, Page, PageRequest, Queue, QueuePart, Record, Recorded, Replay, ReplayScan,
+    ReplaySelection, ReplayStep, Result, Rollup, Scope, Settle, StatsQuery, StatsRow, Store,
+    Timestamp,
 };
 
 use crate::support::{ROUTES, send};
@@ -130,6 +131,37 @@ impl Store for Broken {
     }
 
     async fn cancel_delivery(&self, _: &Scope, _: Uuid, _: Now) -> Result<Changed<()>> {
+        failure(self.0)
+    }
+
+    async fn insert_replay(&self, _: &Replay, _: Now) -> Result<Replay> {
+        failure(self.0)
+    }
+
+    async fn replay(&self, _: &Scope, _: Uuid) -> Result<Option<Replay>> {
+        failure(self.0)
+    }
+
+    async fn replays(&self, _: &Scope, _: PageRequest) -> Result<Page<Replay>> {
+        failure(self.0)
+    }
+
+    async fn cancel_replay(&self, _: &Scope, _: Uuid, _: Now) -> Result<Changed<Replay>> {
+        failure(self.0)
+    }
+
+    async fn scan_replay(
+        &self,
+        _: &Scope,
+        _: &ReplaySelection,
+        _: Option<Uuid>,
+        _: usize,
+        _: Now,
+    ) -> Result<ReplayScan> {
+        failure(self.0)
+    }
+
+    async fn step_replay(&self, _: usize, _: Now) -> Result<ReplayStep> {
         failure(self.0)
     }
 
@@ -263,7 +295,7 @@ async fn a_store_that_fails_is_a_503_on_every_route() {
         for (method, path, body) in ROUTES {
             let id = Uuid::from_u128(7).to_string();
             let path = path.replace("{event}", &id).replace("{endpoint}", &id);
-            let path = path.replace("{delivery}", &id);
+            let path = path.replace("{delivery}", &id).replace("{replay}", &id);
             let headers = if body.is_empty() { &[][..] } else { &headers };
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             let answer = send(&app, method.clone(), &path, headers, *body).await;

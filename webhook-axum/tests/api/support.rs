@@ -206,7 +206,7 @@ pub(crate) async fn send(
     }
 }
 
-/// Every guarded route, with `{event}`, `{endpoint}` and `{delivery}` for ids, and a good body.
+/// Every guarded route, with `{event}`, `{endpoint}`, `{delivery}` and `{replay}` for ids, and a good body.
 pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/events", r#"{"event_type":"a","data":1}"#),
     ("POST", "/events/batch", r#"[{"event_type":"a","data":1}]"#),
@@ -227,5 +227,18 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/deliveries/{delivery}", ""),
     ("POST", "/deliveries/{delivery}/replay", ""),
     ("POST", "/deliveries/{delivery}/cancel", ""),
+    (
+        "POST",
+        "/endpoints/{endpoint}/replay",
+        r#"{"since":"2023-01-01T00:00:00Z"}"#,
+    ),
+    (
+        "POST",
+        "/deliveries/replay",
+        r#"{"filter":{"status":"failed"}}"#,
+    ),
+    ("GET", "/replays", ""),
+    ("GET", "/replays/{replay}", ""),
+    ("POST", "/replays/{replay}/cancel", ""),
     ("GET", "/stats", ""),
 ];

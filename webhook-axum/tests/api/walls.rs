@@ -12,6 +12,7 @@ struct Ids {
     event: String,
     endpoint: String,
     delivery: String,
+    replay: String,
 }
 
 async fn call(app: &App, method: &str, path: &str, body: &str, authorization: &[&str]) -> Answer {
@@ -41,11 +42,16 @@ async fn seeded(app: &App) -> Ids {
     let deliveries = call(app, "GET", "/deliveries", "", operator)
         .await
         .expect(200);
+    let replay = r#"{"filter":{"status":"failed"}}"#;
+    let replay = call(app, "POST", "/deliveries/replay", replay, operator)
+        .await
+        .expect(202);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     Ids {
         event: text(&event["event_id"]),
         endpoint: text(&endpoint["id"]),
         delivery: text(&deliveries["items"][0]["id"]),
+        replay: text(&replay["id"]),
     }
 }
 
@@ -53,6 +59,7 @@ fn filled(path: &str, ids: &Ids) -> String {
     path.replace("{event}", &ids.event)
         .replace("{endpoint}", &ids.endpoint)
         .replace("{delivery}", &ids.delivery)
+        .replace("{replay}", &ids.replay)
 }
 
 #[tokio::test]
@@ -64,7 +71,7 @@ async fn what_is_another_tenants_does_not_exist() {
         let answer = call(&app, method, &path, body, &["operator b"]).await;
         assert_eq!(answer.error(), (404, "not_found".into()), "{method} {path}");
     }
-    for path in ["/events", "/endpoints", "/deliveries"] {
+    for path in ["/events", "/endpoints", "/deliveries", "/replays"] {
         let list = call(&app, "GET", path, "", &["operator b"])
             .await
             .expect(200);
@@ -171,6 +178,7 @@ async fn nobody_comes_in_without_the_token() {
         event: "x".into(),
         endpoint: "x".into(),
         delivery: "x".into(),
+        replay: "x".into(),
     };
     for (method, path, body) in ROUTES {
         let path = filled(path, &ids);

@@ -1,9 +1,9 @@
 //! For those who write a backend: the forms in which values are stored.
 //!
 //! A backend keeps most of a row in columns of its own. What would otherwise be spelled anew by each of them,
-//! and in time differently, is here: [`EndpointRow`] and [`AttemptRow`] say how the rest is written, and
+//! and in time differently, is here: [`EndpointRow`], [`AttemptRow`] and [`ReplayRow`] say how the rest is written, and
 //! read it back with every rule checked again.
 
 mod stored;
 
-pub use stored::{AttemptRow, EndpointRow};
+pub use stored::{AttemptRow, EndpointRow, ReplayRow};

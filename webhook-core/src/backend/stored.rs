@@ -1,4 +1,4 @@
-//! Endpoints and attempts in the form in which they are stored.
+//! Endpoints, attempts and bulk replays in the form in which they are stored.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use crate::error::{BoxError, Error, ErrorKind};
 use crate::filter::{EventPattern, PayloadFilter};
 use crate::header_log::HeaderLog;
 use crate::headers::CustomHeaders;
+use crate::replay::Replay;
 use crate::signing::Secret;
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
@@ -297,6 +298,72 @@ fn parse_attempt(row: AttemptRow<'_>) -> Result<Attempt, BoxError> {
         first_byte: row.first_byte.map(duration),
         request_headers: headers(row.request_headers)?,
         outcome,
+    })
+}
+
+/// A bulk replay as a row of plain columns. Counts that do not fit are as large as can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // The fields of `Replay`, by the same names.
+pub struct ReplayRow {
+    pub id: Uuid,
+    pub tenant: Option<String>,
+    /// JSON text.
+    pub selection: String,
+    pub state: String,
+    pub pace: i64,
+    pub total: i64,
+    pub total_is_exact: bool,
+    pub done: i64,
+    pub skipped: i64,
+    pub created_by: Option<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl From<&Replay> for ReplayRow {
+    fn from(replay: &Replay) -> Self {
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        Self {
+            id: replay.id,
+            tenant: replay.tenant.as_ref().map(|it| it.as_str().to_owned()),
+            selection: serde_json::to_string(&replay.selection).unwrap_or_default(),
+            state: replay.state.as_str().to_owned(),
+            pace: replay.pace.into(),
+            total: count(replay.total),
+            total_is_exact: replay.total_is_exact,
+            done: count(replay.done),
+            skipped: count(replay.skipped),
+            created_by: replay.created_by.clone(),
+            created_at: replay.created_at,
+            updated_at: replay.updated_at,
+        }
+    }
+}
+
+impl TryFrom<ReplayRow> for Replay {
+    type Error = Error;
+
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when a column does not hold what [`ReplayRow::from`] wrote.
+    fn try_from(row: ReplayRow) -> Result<Self, Error> {
+        parse_replay(row).map_err(|error| corrupt("replays", error))
+    }
+}
+
+fn parse_replay(row: ReplayRow) -> Result<Replay, BoxError> {
+    Ok(Replay {
+        id: row.id,
+        tenant: row.tenant.as_deref().map(Tenant::new).transpose()?,
+        selection: serde_json::from_str(&row.selection)?,
+        state: row.state.parse()?,
+        pace: row.pace.try_into()?,
+        total: row.total.try_into()?,
+        total_is_exact: row.total_is_exact,
+        done: row.done.try_into()?,
+        skipped: row.skipped.try_into()?,
+        created_by: row.created_by,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
     })
 }
 

@@ -239,6 +239,7 @@ impl Engine {
         decide(
             outcome,
             work.attempts + 1,
+            work.excused,
             &self.config.retry,
             delays,
             now,

@@ -296,6 +296,7 @@ impl<S: Store + 'static> Builder<S> {
             gathered: Arc::default(),
             trouble: Trouble::default(),
             nudge: tokio::sync::Notify::new(),
+            replay_started: tokio::sync::Notify::new(),
         };
         Ok(Dispatcher {
             store,

@@ -137,6 +137,7 @@ impl HeadStart {
                 continue;
             };
             let work = Work {
+                excused: 0,
                 attempts: 0,
                 first_due: job.due,
                 event: Arc::new(event.clone()),

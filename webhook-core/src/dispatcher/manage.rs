@@ -408,8 +408,8 @@ impl<'a> Deliveries<'a> {
 }
 
 impl Engine {
-    async fn push_replayed(&self, jobs: &[Job]) {
-        if !self.has_index {
+    pub(super) async fn push_replayed(&self, jobs: &[Job]) {
+        if !self.has_index || jobs.is_empty() {
             return;
         }
         if let Err(error) = self.queue.push(jobs, self.clock.pinned()).await {

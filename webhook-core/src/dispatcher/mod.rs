@@ -6,6 +6,7 @@
 //! - `worker.rs`: claims, and keeps the slots full; `attempt.rs`: one HTTP try; `recorder.rs`: writes what came out.
 //! - `trouble.rs`: what cannot be recorded or read, and still must not go round in circles.
 //! - `sweep.rs`: repairs an index queue from the store; `refill.rs`: fills those of its parts that lost everything.
+//! - `replay.rs`: bulk replays, step by step.
 //! - `maintain.rs`: the store's housekeeping.
 //! - `stats.rs`: counts what happens, and tells of it.
 //! - `manage.rs`: endpoints, events and deliveries, for people.
@@ -19,6 +20,7 @@ mod maintain;
 mod manage;
 mod recorder;
 mod refill;
+mod replay;
 mod stats;
 mod sweep;
 mod trouble;
@@ -34,6 +36,7 @@ use uuid::Uuid;
 pub use builder::{BuildError, Builder};
 pub use enqueue::{BatchError, EnqueueError, MAX_BATCH};
 pub use manage::{Deliveries, EndpointChange, Endpoints, Events, ManageError};
+pub use replay::{ReplayCount, Replays};
 pub use worker::Step;
 
 use crate::error::Result;
@@ -110,6 +113,8 @@ pub(crate) struct Engine {
     trouble: Trouble,
     /// Wakes the worker when something may have been committed that the queue cannot tell of.
     nudge: tokio::sync::Notify,
+    /// Wakes who carries on replays.
+    replay_started: tokio::sync::Notify,
 }
 
 /// By hand: `derive` would ask for `S: Clone`.
@@ -206,6 +211,12 @@ impl<S: ?Sized> Dispatcher<S> {
     #[must_use]
     pub fn deliveries(&self) -> Deliveries<'_> {
         Deliveries::new(&self.engine)
+    }
+
+    /// Bulk replays, of every tenant unless narrowed.
+    #[must_use]
+    pub fn replays(&self) -> Replays<'_> {
+        Replays::new(&self.engine)
     }
 
     /// Whether the store answers: nothing can be accepted while it does not.

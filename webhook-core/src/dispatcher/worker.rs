@@ -78,6 +78,9 @@ impl Engine {
             let counting = engine.flush_stats_each_minute();
             cancelled.run_until_cancelled(counting).await
         });
+        let (engine, cancelled) = (Arc::clone(&self), sweeping.clone());
+        let replayer =
+            tokio::spawn(async move { cancelled.run_until_cancelled(engine.replay_all()).await });
         for _ in 0..self.config.max_in_flight {
             pool.tasks.spawn(Arc::clone(&self).work(Arc::clone(&pool)));
         }
@@ -102,7 +105,7 @@ impl Engine {
             tracing::warn!("what was left could not be recorded; its leases will end");
         }
         sweeping.cancel();
-        for background in sweeper.into_iter().chain([keeper, counter]) {
+        for background in sweeper.into_iter().chain([keeper, counter, replayer]) {
             if background.await.is_err() {
                 tracing::error!("a task in the background panicked");
             }
@@ -116,9 +119,11 @@ impl Engine {
         }
     }
 
-    /// One claim with everything that follows, in the caller's task.
+    /// A step of a replay, and one claim with everything that follows, in the caller's task.
     pub(super) async fn step(self: &Arc<Self>) -> Result<Step> {
         let is_refilling = self.has_index && self.sweep().await?;
+        let replay_due = self.step_replay().await?.next_in;
+        let replay_due = replay_due.map(|by| self.clock.now() + by);
         let options = self.claim_options(self.config.max_in_flight);
         let options = options.rooms(self.config.max_in_flight_per_endpoint, Vec::new());
         let batch = self.claim(options).await?;
@@ -130,7 +135,7 @@ impl Engine {
             claimed: batch.claimed,
             next_due: match is_refilling {
                 true => Some(self.clock.now()),
-                false => batch.next_due,
+                false => batch.next_due.into_iter().chain(replay_due).min(),
             },
         })
     }

@@ -6,6 +6,7 @@
 
 mod lanes;
 mod queue;
+mod replays;
 mod state;
 mod store;
 

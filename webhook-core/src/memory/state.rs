@@ -8,7 +8,8 @@ use hashbrown::HashMap;
 use uuid::Uuid;
 
 use super::lanes::Lanes;
-use crate::delivery::{Attempt, Delivery, DeliveryStatus, EndReason};
+use super::replays::ReplayRow;
+use crate::delivery::{Attempt, Delivery, DeliveryStatus, EndReason, Failure};
 use crate::endpoint::{Endpoint, EndpointState, StateReason};
 use crate::event::{Event, Idempotency};
 use crate::id::delivery_id;
@@ -40,6 +41,7 @@ pub(super) struct State {
     sequence: i64,
     pub(super) stats: Vec<StatsRow>,
     pub(super) fills: HashMap<String, Fill>,
+    pub(super) replays: BTreeMap<Uuid, ReplayRow>,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,9 @@ pub(super) struct EventRow {
 pub(super) struct DeliveryRow {
     pub(super) delivery: Delivery,
     pub(super) attempts: Vec<Arc<Attempt>>,
-    event: Arc<Event>,
+    pub(super) event: Arc<Event>,
+    /// How many attempts do not count against the schedule.
+    excused: u32,
     fence: i64,
     lease_until: Option<Timestamp>,
     first_due: Timestamp,
@@ -100,6 +104,7 @@ impl State {
             sequence: 0,
             stats: Vec::new(),
             fills: HashMap::new(),
+            replays: BTreeMap::new(),
         }
     }
 
@@ -243,6 +248,7 @@ impl State {
         }
         loaded(Verdict::Run(Work {
             attempts: row.delivery.attempts,
+            excused: row.excused,
             first_due: row.first_due,
             event: Arc::clone(&row.event),
             endpoint: Arc::clone(endpoint),
@@ -261,6 +267,7 @@ impl State {
         if let Some(attempt) = &record.attempt {
             row.delivery.attempts += 1;
             row.delivery.last_error = attempt.outcome.failure();
+            row.excused += u32::from(row.delivery.last_error.is_some_and(Failure::is_ours));
             row.attempts.push(Arc::clone(attempt));
         }
         let endpoint = row.delivery.endpoint_id;
@@ -526,6 +533,7 @@ impl State {
             delivery,
             attempts: Vec::new(),
             event: Arc::clone(event),
+            excused: 0,
             fence: 0,
             lease_until: None,
             first_due: job.due,
@@ -538,13 +546,24 @@ impl State {
         }
     }
 
-    fn replay(&mut self, event: &Arc<Event>, endpoint: &Endpoint, now: Timestamp) -> Job {
+    /// The first delivery to an endpoint that missed the event is the one that the event would have made.
+    pub(super) fn replay(
+        &mut self,
+        event: &Arc<Event>,
+        endpoint: &Endpoint,
+        now: Timestamp,
+    ) -> Job {
         let replay_no = self
             .deliveries_of(event, endpoint.id)
             .map(|row| row.delivery.replay_no + 1)
             .max()
             .unwrap_or(0);
-        let id = delivery_id(now, event.id, endpoint.id, replay_no);
+        let made_at = if replay_no == 0 {
+            event.created_at
+        } else {
+            now
+        };
+        let id = delivery_id(made_at, event.id, endpoint.id, replay_no);
         let mut job = Job::new(id, endpoint, now, 0);
         self.insert_row(event, &mut job, replay_no, now);
         self.lanes.push(&job, now);
@@ -556,7 +575,11 @@ impl State {
             .any(|row| !row.delivery.status.is_final())
     }
 
-    fn deliveries_of(&self, event: &Event, endpoint: Uuid) -> impl Iterator<Item = &DeliveryRow> {
+    pub(super) fn deliveries_of(
+        &self,
+        event: &Event,
+        endpoint: Uuid,
+    ) -> impl Iterator<Item = &DeliveryRow> {
         let ids = self
             .events
             .get(&event.id)

@@ -14,6 +14,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, QueuePart, Settle};
+use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
     Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion, Loaded,
@@ -201,9 +202,11 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    /// The history is bounded by its size, not by time; statistics by time.
+    /// The history is bounded by its size, not by time; bulk replays and statistics by time.
     async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
-        self.state().maintain_stats(retention, at(now));
+        let mut state = self.state();
+        state.maintain_stats(retention, at(now));
+        state.forget_old_replays(at(now) - retention);
         Ok(())
     }
 
@@ -287,7 +290,7 @@ impl Store for MemoryStore {
         let state = self.state();
         let deliveries = state.deliveries.values().rev().map(|row| &row.delivery);
         let deliveries =
-            deliveries.filter(|one| scope.contains(&one.tenant) && delivery_matches(filter, one));
+            deliveries.filter(|one| scope.contains(&one.tenant) && filter.matches(one));
         Ok(paged(
             deliveries.map(|delivery| (delivery.id, delivery.clone())),
             page,
@@ -336,6 +339,47 @@ impl Store for MemoryStore {
         now: Now,
     ) -> Result<Changed<()>> {
         Ok(self.state().cancel(scope, delivery, at(now)))
+    }
+
+    async fn insert_replay(&self, replay: &Replay, now: Now) -> Result<Replay> {
+        Ok(self.state().insert_replay(replay.clone(), at(now)))
+    }
+
+    async fn replay(&self, scope: &Scope, id: Uuid) -> Result<Option<Replay>> {
+        Ok(self.state().find_replay(scope, id).cloned())
+    }
+
+    async fn replays(&self, scope: &Scope, page: PageRequest) -> Result<Page<Replay>> {
+        let state = self.state();
+        let newest_first = state.replays_of(scope).rev();
+        Ok(paged(
+            newest_first.map(|replay| (replay.id, replay.clone())),
+            page,
+        ))
+    }
+
+    async fn cancel_replay(&self, scope: &Scope, id: Uuid, now: Now) -> Result<Changed<Replay>> {
+        Ok(self.state().cancel_replay(scope, id, at(now)))
+    }
+
+    async fn scan_replay(
+        &self,
+        scope: &Scope,
+        selection: &ReplaySelection,
+        after: Option<Uuid>,
+        limit: usize,
+        now: Now,
+    ) -> Result<ReplayScan> {
+        let found = self
+            .state()
+            .look_at(scope, selection, at(now), after, limit);
+        Ok(found.scan())
+    }
+
+    async fn step_replay(&self, limit: usize, now: Now) -> Result<ReplayStep> {
+        let step = self.state().step_replay(limit, at(now));
+        self.wake();
+        Ok(step)
     }
 
     async fn append_stats(&self, rows: &[StatsRow]) -> Result<()> {
@@ -476,29 +520,6 @@ fn event_matches(filter: &EventFilter, event: &Event) -> bool {
         && filter.since.is_none_or(|since| event.created_at >= since)
         && filter.until.is_none_or(|until| event.created_at < until)
         && filter.text.as_ref().is_none_or(contains)
-}
-
-fn delivery_matches(filter: &DeliveryFilter, delivery: &Delivery) -> bool {
-    let error_kind = || delivery.last_error.map(|error| error.to_string());
-    filter
-        .endpoint_id
-        .is_none_or(|wanted| wanted == delivery.endpoint_id)
-        && filter
-            .event_id
-            .is_none_or(|wanted| wanted == delivery.event_id)
-        && filter
-            .event_type
-            .as_ref()
-            .is_none_or(|wanted| *wanted == delivery.event_type)
-        && filter.status.is_none_or(|wanted| wanted == delivery.status)
-        && filter
-            .since
-            .is_none_or(|since| delivery.created_at >= since)
-        && filter.until.is_none_or(|until| delivery.created_at < until)
-        && filter
-            .error_kind
-            .as_ref()
-            .is_none_or(|wanted| error_kind().as_ref() == Some(wanted))
 }
 
 /// The smallest id above `id`.

@@ -6,6 +6,7 @@ mod delivering;
 mod enqueueing;
 mod fairness;
 mod repairing;
+mod replaying;
 mod running;
 mod stats;
 mod trouble;
@@ -51,6 +52,13 @@ impl World {
 
     async fn deliveries(&self) -> Vec<Delivery> {
         deliveries(&self.dispatcher.erase()).await
+    }
+
+    /// As many deliveries, newest first.
+    async fn store_deliveries(&self, count: usize) -> Vec<Delivery> {
+        let (filter, page) = (DeliveryFilter::default(), PageRequest::first(count));
+        let deliveries = self.dispatcher.deliveries();
+        deliveries.list(&filter, page).await.unwrap().items
     }
 
     /// Enqueues one event and returns its id.

@@ -26,6 +26,7 @@ pub(crate) fn audit(world: &World, plan: &Plan) {
                 .iter()
                 .try_for_each(|it| ends(it, &found, ledger))
         })
+        .and_then(|()| crate::replays::judge(world, &found.deliveries, &found.endpoints, ledger))
         .and_then(|()| requests(&found, ledger, plan));
     drop(state);
     if let Err(what) = judged {

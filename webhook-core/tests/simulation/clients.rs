@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use webhook_core::{
-    BatchError, DeliveryFilter, Dispatcher, EndpointState, EnqueueError, Error, ErrorKind,
-    EventFilter, ManageError, NewEvent, PageRequest, Scope, Store as _, Tenant,
+    BatchError, DeliveryFilter, DeliveryStatus, Dispatcher, EndpointReplay, EndpointState,
+    EnqueueError, Error, ErrorKind, EventFilter, ManageError, NewEvent, NewReplay, PageRequest,
+    ReplaySelection, Scope, Store as _, Tenant,
 };
 
 use crate::scenario::{Action, BAD};
 use crate::seams::SimStore;
-use crate::world::{World, at_once};
+use crate::world::{START, World, at_once};
 
 /// Somebody in a process who makes one call.
 pub(crate) struct Client {
@@ -30,6 +31,7 @@ impl Client {
             Action::Cancel => self.cancel().await,
             Action::Replay => self.replay().await,
             Action::ReplayEvent => self.replay_event().await,
+            Action::ReplayMany => self.replay_many().await,
             Action::Pause => self.pause().await,
             Action::Enable => self.enable().await,
             Action::Delete => self.delete().await,
@@ -166,6 +168,37 @@ impl Client {
             let id = events[self.world.below(events.len())].id;
             let answer = self.dispatcher.events().replay(id).await;
             self.judge_managed(answer.err());
+        }
+    }
+
+    async fn replay_many(&self) {
+        let selection = if self.world.draw() < 0.5 {
+            ReplaySelection::Deliveries(DeliveryFilter {
+                status: Some(DeliveryStatus::Failed),
+                ..DeliveryFilter::default()
+            })
+        } else {
+            ReplaySelection::Endpoint(EndpointReplay {
+                endpoint_id: Uuid::from_u128(1 + self.world.below(4) as u128),
+                since: START,
+                until: None,
+                status: None,
+            })
+        };
+        let pace = 1 + self.world.below(20) as u32;
+        let started = self
+            .dispatcher
+            .replays()
+            .start(NewReplay::new(selection).pace(pace))
+            .await;
+        match started {
+            Ok(replay) if self.world.draw() < 0.2 => {
+                let time = self.world.duration_below(Duration::from_secs(2));
+                self.world.delay(time).await;
+                let cancelled = self.dispatcher.replays().cancel(replay.id).await;
+                self.judge_managed(cancelled.err());
+            }
+            started => self.judge_managed(started.err()),
         }
     }
 

@@ -8,6 +8,7 @@ use webhook_core::{
     Next, OnConflict, PageRequest, Record, Recorded, Scope, Settle, Store as _, Timestamp, Verdict,
 };
 
+use crate::replays::Selected;
 use crate::world::{State, World, at_once};
 
 /// What an HTTP request of some event to some endpoint is known by, at both ends.
@@ -24,6 +25,10 @@ pub(crate) struct Ledger {
     /// What each idempotency key was answered.
     pub(crate) keys: BTreeMap<String, BTreeSet<Uuid>>,
     pub(crate) sends: Vec<Send>,
+    /// Bulk replays, and what each selected when it was started.
+    pub(crate) replays: BTreeMap<Uuid, Vec<Selected>>,
+    /// The replays that made deliveries of an event to an endpoint.
+    pub(crate) replayed: BTreeMap<(Uuid, Uuid, Uuid), u32>,
     /// Attempts whose outcome was written, with the lease that it was written under.
     pub(crate) written: BTreeMap<(Uuid, i64), u32>,
     /// Attempts whose outcome was refused for its fence.

@@ -13,6 +13,7 @@ mod audit;
 mod clients;
 mod ledger;
 mod process;
+mod replays;
 mod scenario;
 mod seams;
 mod transport;

@@ -34,7 +34,7 @@ const TO_REST: Duration = Duration::from_secs(1_200);
 /// How soon an idle engine takes up what is due: far sooner than it polls.
 const WAKE_UP: Duration = Duration::from_millis(100);
 /// The calls at which a seed may have more faults than elsewhere.
-pub(crate) const CALLS: [&str; 19] = [
+pub(crate) const CALLS: [&str; 20] = [
     "insert_events",
     "insert_events.batch",
     "insert_events_in",
@@ -52,6 +52,7 @@ pub(crate) const CALLS: [&str; 19] = [
     "settle",
     "settle.unused",
     "hold",
+    "step_replay",
     "parts",
     "clock.sleep",
 ];
@@ -80,6 +81,8 @@ pub(crate) enum Action {
     Cancel,
     Replay,
     ReplayEvent,
+    /// Dead letters, or what an endpoint was to get.
+    ReplayMany,
     Pause,
     /// All that are paused.
     Enable,
@@ -246,7 +249,7 @@ impl Simulation {
     fn schedule(&self) {
         use Action::{
             Cancel, Crash, Delete, Enable, Enqueue, EnqueueBatch, EnqueueKeyed, Erase, Outage,
-            Pause, Replay, ReplayEvent, Stall, Start, Stop, Transaction,
+            Pause, Replay, ReplayEvent, ReplayMany, Stall, Start, Stop, Transaction,
         };
         let at_any_time = |action| {
             let by = self.world.duration_below(self.plan.length);
@@ -270,6 +273,9 @@ impl Simulation {
         }
         if self.world.draw() < 0.1 {
             at_any_time(Delete);
+        }
+        for _ in 0..self.world.below(4) {
+            at_any_time(ReplayMany);
         }
         if self.world.draw() < 0.5 {
             at_any_time(Stop);
@@ -477,8 +483,9 @@ impl Simulation {
         while !self.world.is_broken() && !self.is_at_rest() {
             if self.world.now() > end {
                 let (left, calls) = (self.unfinished(), self.waiting_calls());
+                let replays = self.world.running_replays();
                 self.world.violate(format!(
-                    "these never end: {left:?}, and the calls {calls:?}"
+                    "these never end: {left:?}, the calls {calls:?}, and the replays {replays:?}"
                 ));
             }
             self.drive(Duration::from_secs(1));
@@ -489,6 +496,7 @@ impl Simulation {
         self.world.state().requests == 0
             && self.unfinished().is_empty()
             && self.waiting_calls().is_empty()
+            && self.world.running_replays().is_empty()
     }
 
     /// Calls of clients whose process lives, and which were not answered.

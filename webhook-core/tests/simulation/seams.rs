@@ -12,7 +12,8 @@ use webhook_core::{
     Attempt, Changed, ClaimOptions, Claimed, Clock, Delivery, DeliveryFilter, Depth, Endpoint,
     Error, ErrorKind, Event, EventFilter, Fill, InsertOptions, Insertion, Job, Lease, Loaded,
     MemoryStore, MemoryTx, Now, OnConflict, Page, PageRequest, Queue, QueuePart, Record, Recorded,
-    Result, Rollup, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, Settle, StatsQuery,
+    StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::process::{Gate, Turn};
@@ -324,6 +325,60 @@ impl Store for SimStore {
             Ok(changed)
         };
         self.0.call("cancel_delivery", effect).await
+    }
+
+    async fn insert_replay(&self, replay: &Replay, _: Now) -> Result<Replay> {
+        let effect = async {
+            let replay = self.inner().insert_replay(replay, self.0.now()).await?;
+            self.0.world.replay_started(&replay);
+            Ok(replay)
+        };
+        self.0.call("insert_replay", effect).await
+    }
+
+    async fn replay(&self, scope: &Scope, id: Uuid) -> Result<Option<Replay>> {
+        self.0.call("replay", self.inner().replay(scope, id)).await
+    }
+
+    async fn replays(&self, scope: &Scope, page: PageRequest) -> Result<Page<Replay>> {
+        self.0
+            .call("replays", self.inner().replays(scope, page))
+            .await
+    }
+
+    async fn cancel_replay(&self, scope: &Scope, id: Uuid, _: Now) -> Result<Changed<Replay>> {
+        self.0
+            .call("cancel_replay", async {
+                self.inner().cancel_replay(scope, id, self.0.now()).await
+            })
+            .await
+    }
+
+    async fn scan_replay(
+        &self,
+        scope: &Scope,
+        selection: &ReplaySelection,
+        after: Option<Uuid>,
+        limit: usize,
+        _: Now,
+    ) -> Result<ReplayScan> {
+        let effect = async {
+            let now = self.0.now();
+            let store = self.inner();
+            store.scan_replay(scope, selection, after, limit, now).await
+        };
+        self.0.call("scan_replay", effect).await
+    }
+
+    /// In small steps: there is little to replay.
+    async fn step_replay(&self, limit: usize, _: Now) -> Result<ReplayStep> {
+        let effect = async {
+            let limit = limit.min(2);
+            let step = self.inner().step_replay(limit, self.0.now()).await?;
+            self.0.world.replay_stepped(&step);
+            Ok(step)
+        };
+        self.0.call("step_replay", effect).await
     }
 
     async fn append_stats(&self, rows: &[StatsRow]) -> Result<()> {

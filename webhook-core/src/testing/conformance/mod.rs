@@ -6,6 +6,7 @@
 
 mod checks;
 pub mod queue;
+mod replays;
 mod rooms;
 mod stats;
 pub mod store;

@@ -45,6 +45,19 @@ macro_rules! __store_checks {
             replay_is_a_new_delivery,
             replay_needs_an_ended_delivery,
             replay_of_an_event_goes_to_those_that_match_now,
+            bulk_replay_makes_one_of_each_in_order,
+            bulk_replay_never_replays_what_it_made,
+            bulk_replay_passes_over_what_was_replayed_since,
+            bulk_replay_selects_by_each_filter,
+            bulk_replay_of_an_endpoint_makes_what_it_missed,
+            bulk_replay_of_an_endpoint_keeps_to_its_time_and_status,
+            bulk_replay_of_an_endpoint_ends_with_it,
+            bulk_replay_keeps_to_its_pace,
+            bulk_replay_step_is_taken_once,
+            bulk_replay_can_be_cancelled,
+            bulk_replays_are_seen_in_their_scope,
+            bulk_replays_end_with_the_retention,
+            failures_are_told_apart_by_whose_they_are,
             cancel_ends_a_live_delivery_once,
             scope_is_a_wall_to_those_who_read,
             scope_is_a_wall_to_those_who_change,
@@ -73,6 +86,7 @@ mod checks {
     use uuid::Uuid;
 
     use super::super::checks::*;
+    pub(super) use super::super::replays::*;
     pub(super) use super::super::stats::*;
     use super::super::{Harness, endpoint_for};
     use crate::delivery::{Delivery, DeliveryStatus, EndReason, Failure, Outcome};
@@ -1002,7 +1016,7 @@ mod checks {
                 ..any.clone()
             },
             DeliveryFilter {
-                error_kind: Some("http_503".to_owned()),
+                error_kinds: vec!["timeout".to_owned(), "http_503".to_owned()],
                 ..any.clone()
             },
             DeliveryFilter {
