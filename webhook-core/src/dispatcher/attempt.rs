@@ -32,7 +32,7 @@ pub(super) struct Claim {
     pub(super) lease: Lease,
     pub(super) place: Place,
     /// Its job, where an index queue has not heard of it.
-    pub(super) unqueued: Option<Box<Job>>,
+    pub(super) unqueued: Option<Box<Unqueued>>,
 }
 
 /// A claimed delivery to attempt, and until when it is ours by our own clock.
@@ -40,6 +40,14 @@ pub(super) struct Task {
     pub(super) claim: Claim,
     pub(super) work: Work,
     pub(super) lease_ends: Timestamp,
+}
+
+/// A claimed job that an index queue has not heard of.
+pub(super) struct Unqueued {
+    pub(super) job: Job,
+    /// When it was claimed, by the backend's clock and by ours: what is due is told in the backend's time.
+    pub(super) claimed_at: Timestamp,
+    pub(super) claimed_at_here: Timestamp,
 }
 
 /// How a claim ends.
@@ -251,6 +259,17 @@ impl Engine {
     pub(super) const LANE_PAUSE: Duration = Duration::from_secs(60);
     /// When its delivery is due again: soon, once the lane is free.
     pub(super) const RECHECK: Duration = Duration::from_secs(1);
+}
+
+impl Unqueued {
+    /// As it is pushed, when it is due in some time from `now_here`.
+    pub(super) fn due_after(self, by: Duration, now_here: Timestamp, fence: i64) -> Job {
+        Job {
+            due: self.claimed_at + now_here.since(self.claimed_at_here) + by,
+            fence,
+            ..self.job
+        }
+    }
 }
 
 impl Task {

@@ -5,12 +5,13 @@
 //! lanes that are known to be well and have no limits, so that nothing is decided here that the queue must.
 
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Engine;
-use super::attempt::{Claim, Task};
+use super::attempt::{Claim, Task, Unqueued};
 use super::lanes::Lead;
 use super::worker::Pool;
 use crate::endpoint::{Endpoint, EndpointState, LaneLimits};
@@ -76,12 +77,9 @@ impl Engine {
         self.count_accepted(events, &insertion.events);
         let inserted = std::mem::take(&mut insertion.events);
         let unclaimed = match head_start {
-            Some(head_start) => head_start.begin(
-                events,
-                insertion,
-                claimed_at + options.lease,
-                self.has_index,
-            ),
+            Some(head_start) => {
+                head_start.begin(events, insertion, claimed_at, options.lease, self.has_index)
+            }
             None => insertion.jobs,
         };
         self.push(unclaimed);
@@ -119,7 +117,8 @@ impl HeadStart {
         mut self,
         events: &[Event],
         insertion: Insertion,
-        lease_ends: Timestamp,
+        claimed_at: Timestamp,
+        lease: Duration,
         has_index: bool,
     ) -> Vec<Job> {
         let mut jobs: Vec<_> = insertion.jobs.into_iter().map(Some).collect();
@@ -146,12 +145,18 @@ impl HeadStart {
             let claim = Claim {
                 lease: new.lease,
                 place,
-                unqueued: has_index.then(|| Box::new(job)),
+                unqueued: has_index.then(|| {
+                    Box::new(Unqueued {
+                        job,
+                        claimed_at: new.lease.until - lease,
+                        claimed_at_here: claimed_at,
+                    })
+                }),
             };
             let task = Task {
                 claim,
                 work,
-                lease_ends,
+                lease_ends: claimed_at + lease,
             };
             tasks.push((task, self.slots.split(1)));
         }

@@ -16,7 +16,7 @@ use super::trouble::reduced;
 use super::worker::surviving;
 use crate::error::{Error, ErrorKind, Result};
 use crate::observer::{Notice, Report};
-use crate::queue::{Job, Settle};
+use crate::queue::Settle;
 use crate::retry::Next;
 use crate::store::{Record, Recorded, Work};
 use crate::time::Timestamp;
@@ -180,11 +180,9 @@ impl Engine {
             match (claim.unqueued, settle) {
                 (None, settle) => leases.push((claim.lease, settle)),
                 (Some(_), Settle::Done) => {}
-                (Some(job), Settle::After(by) | Settle::Unused(by)) => jobs.push(Job {
-                    due: self.clock.now() + by,
-                    fence: claim.lease.fence,
-                    ..*job
-                }),
+                (Some(unqueued), Settle::After(by) | Settle::Unused(by)) => {
+                    jobs.push(unqueued.due_after(by, self.clock.now(), claim.lease.fence));
+                }
             }
         }
         self.push(jobs);
