@@ -378,7 +378,9 @@ impl Store for MemoryStore {
 
     async fn step_replay(&self, limit: usize, now: Now) -> Result<ReplayStep> {
         let step = self.state().step_replay(limit, at(now));
-        self.wake();
+        if !step.jobs.is_empty() {
+            self.wake();
+        }
         Ok(step)
     }
 

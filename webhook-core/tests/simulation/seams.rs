@@ -221,9 +221,11 @@ impl Store for SimStore {
         self.0.call("ping", self.inner().ping()).await
     }
 
-    async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
+    async fn maintain(&self, retention: Duration, _: Now) -> Result<()> {
         self.0
-            .call("maintain", self.inner().maintain(retention, now))
+            .call("maintain", async {
+                self.inner().maintain(retention, self.0.now()).await
+            })
             .await
     }
 
