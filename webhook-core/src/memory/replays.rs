@@ -216,7 +216,7 @@ impl State {
                 .map(|row| row.delivery.status);
             match replay.judge(event, endpoint, last, at) {
                 Some(ReplayVerdict::Make) => {
-                    found.wanted.push((Arc::clone(event), Arc::clone(endpoint)))
+                    found.wanted.push((Arc::clone(event), Arc::clone(endpoint)));
                 }
                 Some(ReplayVerdict::Skip) => found.skipped += 1,
                 None => {}

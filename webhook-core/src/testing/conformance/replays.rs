@@ -519,7 +519,7 @@ pub(super) async fn bulk_replays_are_seen_in_their_scope<H: Harness>(harness: H)
         .replays(&ALL, PageRequest::first(1))
         .await
         .expect("reads");
-    assert_eq!(first.items, [owned.clone()]);
+    assert_eq!(first.items, std::slice::from_ref(&owned));
     let next = PageRequest {
         before: first.next,
         limit: 1,
