@@ -10,6 +10,7 @@
 mod servers;
 
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -54,6 +55,8 @@ const VARIABLES: [&str; 22] = [
 ];
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// A key for secrets.
+const KEY: &str = "kNwOPmYTTpkcBbbGQTFRlpxbOHBmXr+ucdvFCP4l8AY=";
 const TOKEN: &str = "a-token-for-this-test";
 const EVENT: &str = r#"{"event_type": "order.paid", "data": {"order": 7}}"#;
 
@@ -211,7 +214,7 @@ async fn a_wrong_value_stops_the_platform_with_one_line_that_names_the_variable(
         ("ADMIN_TOKEN", ""),
         ("ADMIN_TOKEN", "hush hush-hush"),
         ("ROLE", "boss"),
-        ("EGRESS_PROXY", "http://user:hush-hush@proxy"),
+        ("EGRESS_PROXY", "socks5://user:hush-hush@proxy"),
         ("MAX_IN_FLIGHT", "0"),
         ("ALLOW_HTTP", "maybe"),
         ("ALLOW_NETWORKS", "10.0.0.0/33"),
@@ -243,14 +246,82 @@ async fn a_wrong_value_stops_the_platform_with_one_line_that_names_the_variable(
 }
 
 #[tokio::test]
-async fn a_key_that_would_not_be_used_stops_the_platform() {
+async fn what_is_no_key_stops_the_platform() {
     let folder = Folder::new();
+    for key in [
+        "hush-hush",
+        "aHVzaC1odXNo",
+        &format!("{KEY},"),
+        &format!("{KEY},{KEY}"),
+    ] {
+        let mut command = platform_on(&folder.database());
+        let output = output(command.env("ENCRYPTION_KEY", key)).await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.starts_with("platform: ENCRYPTION_KEY: "), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(!said.contains("hush-hush") && !said.contains("aHVzaC") && !said.contains(KEY));
+    }
+}
+
+#[tokio::test]
+async fn rekey_moves_secrets_from_no_key_to_one_and_to_the_next() {
+    let (folder, mut inbox) = (Folder::new(), Inbox::open().await);
+    let with = |key: &str| {
+        let mut command = platform_on(&folder.database());
+        command.env("ENCRYPTION_KEY", key);
+        command
+    };
+    let platform = Program::start(&mut with("plaintext")).await;
+    let endpoint = json!({"url": inbox.url, "secret": SECRET}).to_string();
+    platform.post("/endpoints", &endpoint).await;
+    platform.terminate().await;
+    platform.end().await;
+    assert!(folder.holds(SECRET));
+
+    let said = async |keys: &str| {
+        let output = output(with(keys).arg("rekey")).await;
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    assert_eq!(said("plaintext").await.0, Some(1));
+    let one = (Some(0), "endpoints sealed anew: 1\n".to_owned());
+    assert_eq!(said(KEY).await, one);
+    let next = "TmV4dCBrZXksIDMyIGJ5dGVzIGxvbmcsIGZvciB0ZXM=";
+    assert_eq!(
+        said(next).await.0,
+        Some(1),
+        "without the key that sealed it"
+    );
+    assert_eq!(said(&format!("{next},{KEY}")).await, one);
+
+    let platform = Program::start(&mut with(next)).await;
+    let accepted = platform.post("/events", EVENT).await;
+    let (webhook, answer) = inbox.next().await;
+    answer.send(StatusCode::OK).unwrap();
+    assert_eq!(webhook.id, accepted["event_id"]);
+    platform.terminate().await;
+    let (code, log) = platform.end().await;
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[tokio::test]
+async fn plaintext_does_not_lock_out_what_a_key_in_a_file_sealed() {
+    let folder = Folder::new();
+    let platform = Program::start(&mut platform_on(&folder.database())).await;
+    platform.terminate().await;
+    platform.end().await;
     let mut command = platform_on(&folder.database());
-    let output = output(command.env("ENCRYPTION_KEY", "hush-hush")).await;
+    let output = output(command.env("ENCRYPTION_KEY", "plaintext")).await;
     let said = String::from_utf8(output.stderr).unwrap();
-    let expected = "platform: ENCRYPTION_KEY: this build stores the endpoints' secrets as they are; \
-                    say `plaintext` to accept that\n";
-    assert_eq!((output.status.code(), said.as_str()), (Some(1), expected));
+    assert_eq!(
+        (output.status.code(), said.lines().count()),
+        (Some(1), 1),
+        "{said}"
+    );
+    assert!(said.contains("events.db.key: ENCRYPTION_KEY: "), "{said}");
 }
 
 #[tokio::test]
@@ -288,10 +359,9 @@ async fn what_the_platform_accepted_into_sqlite_is_delivered_after_a_kill() {
     platform.terminate().await;
     let (code, log) = platform.end().await;
     assert_eq!(code, Some(0), "{log}");
-    assert!(
-        log.contains("the file holds the endpoints' secrets as they are"),
-        "{log}"
-    );
+    assert!(!folder.holds(SECRET));
+    let key = std::fs::metadata(folder.0.join("events.db.key")).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
 }
 
 #[tokio::test]
@@ -412,6 +482,15 @@ impl Folder {
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).unwrap();
         Self(path)
+    }
+
+    /// Whether a file in it holds this text.
+    fn holds(&self, text: &str) -> bool {
+        let files = std::fs::read_dir(&self.0).unwrap();
+        files.into_iter().any(|file| {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            String::from_utf8_lossy(&bytes).contains(text)
+        })
     }
 
     /// A database in it, as the platform takes it.

@@ -5,10 +5,12 @@
 //! with `--features postgres,redis`. `--help` lists every variable.
 //!
 //! - `settings.rs`: the variables; `value.rs`: what their texts mean.
+//! - `encryption.rs`: the keys that seal secrets.
 //! - `store.rs`: the engine, on the store that was asked for.
 //! - `serve.rs`: the server, and the way down.
 //! - `logging.rs`: what is logged, and how.
 
+mod encryption;
 mod logging;
 mod serve;
 mod settings;
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Ok(Asked::Migrate(database)) => serve::migrate(&database),
+        Ok(Asked::Rekey(settings)) => serve::rekey(&settings),
         Ok(Asked::Serve(settings)) => serve::run(*settings),
         Err(wrong) => Err(wrong.into()),
     };

@@ -35,6 +35,21 @@ pub(crate) fn migrate(database: &Database) -> Result<()> {
     Ok(())
 }
 
+/// Seals what is stored with the current key.
+pub(crate) fn rekey(settings: &Settings) -> Result<()> {
+    logging::start(settings.log.clone(), settings.log_format);
+    let done = runtime()?.block_on(store::rekey(settings))?;
+    say(&format!("endpoints sealed anew: {}", done.rekeyed));
+    match (done.unopened, done.changed) {
+        (0, 0) => Ok(()),
+        (0, changed) => Err(format!("{changed} endpoints changed meanwhile: try again").into()),
+        (unopened, _) => Err(format!(
+            "{unopened} endpoints cannot be opened: give the key that sealed them, after the current one and a comma"
+        )
+        .into()),
+    }
+}
+
 fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::filter::Targets;
+use webhook_delivery::ProxyUrl;
 
+use crate::encryption::Keys;
 use crate::value::{
     Database, Networks, Schedule, address, log_filter, postgres_url, seconds, whole,
 };
@@ -103,7 +105,7 @@ struct Arguments {
         default_value = ""
     )]
     allow_networks: Networks,
-    /// A proxy for deliveries; stops the start of this build, which would go round it [default: none]
+    /// A proxy that deliveries go through, `http://USER:PASSWORD@HOST:PORT`; may be in any network [default: none]
     #[arg(
         long,
         env = "EGRESS_PROXY",
@@ -129,8 +131,9 @@ struct Arguments {
     #[arg(long, env = "RETENTION_DAYS", value_name = "RETENTION_DAYS",
           value_parser = |text: &str| whole(text, 8..=3_650_u32))]
     retention_days: Option<u32>,
-    /// `plaintext`: this build cannot encrypt the endpoints' secrets that it stores. A key stops the start, and
-    /// so does none on Postgres; in memory it is ignored with a warning [default: none]
+    /// The key that seals the endpoints' secrets, as `openssl rand -base64 32` makes it, and after a comma each older
+    /// one; `plaintext` stores them as they are. Must be set on Postgres; in memory it is ignored with a warning
+    /// [default: on SQLite a key that is made, in a file beside the database]
     #[arg(
         long,
         env = "ENCRYPTION_KEY",
@@ -160,6 +163,8 @@ struct Arguments {
 enum Command {
     /// Applies the database's migrations, and exits
     Migrate,
+    /// Seals what was stored with an older key, or with none, with the current ENCRYPTION_KEY, and exits
+    Rekey,
 }
 
 /// What a process does.
@@ -188,6 +193,8 @@ pub(crate) enum Asked {
     Help(String),
     /// Migrate this store.
     Migrate(Database),
+    /// Seal this store's secrets anew.
+    Rekey(Box<Settings>),
     /// Serve.
     Serve(Box<Settings>),
 }
@@ -207,6 +214,8 @@ pub(crate) struct Settings {
     pub(crate) retry_schedule: Schedule,
     pub(crate) request_timeout: Duration,
     pub(crate) retention: Duration,
+    pub(crate) keys: Keys,
+    pub(crate) egress_proxy: Option<ProxyUrl>,
     pub(crate) log: Targets,
     pub(crate) log_format: LogFormat,
     /// What is set, allowed, and yet not what it seems.
@@ -232,6 +241,11 @@ impl Settings {
         let database = arguments.database()?;
         match arguments.command {
             Some(Command::Migrate) => Ok(Asked::Migrate(database)),
+            Some(Command::Rekey) => {
+                let settings = arguments.settings(database)?;
+                settings.check_rekey()?;
+                Ok(Asked::Rekey(Box::new(settings)))
+            }
             None => Ok(Asked::Serve(Box::new(arguments.settings(database)?))),
         }
     }
@@ -278,12 +292,9 @@ impl Arguments {
     }
 
     fn settings(self, database: Database) -> Result<Settings, WrongSetting> {
-        if is_given(&self.egress_proxy) {
-            let why = "this build has no proxy support and would connect directly; unset it";
-            return Err(wrong("EGRESS_PROXY", why));
-        }
+        let egress_proxy = self.egress_proxy()?;
         self.check_queue(&database)?;
-        self.check_encryption(&database)?;
+        let keys = self.keys(&database)?;
         self.check_token()?;
         Ok(Settings {
             warnings: self.warnings(&database),
@@ -299,9 +310,17 @@ impl Arguments {
             retry_schedule: self.retry_schedule,
             request_timeout: self.request_timeout,
             retention: DAY * self.retention_days.unwrap_or(30),
+            keys,
+            egress_proxy,
             log: self.log,
             log_format: self.log_format,
         })
+    }
+
+    fn egress_proxy(&self) -> Result<Option<ProxyUrl>, WrongSetting> {
+        let given = self.egress_proxy.as_deref().filter(|it| !it.is_empty());
+        let parsed = given.map(str::parse).transpose();
+        parsed.map_err(|invalid| WrongSetting(format!("EGRESS_PROXY: {invalid}")))
     }
 
     /// Redis is for processes that share a Postgres.
@@ -322,15 +341,19 @@ impl Arguments {
     }
 
     /// Nobody may believe that secrets are encrypted which are not.
-    fn check_encryption(&self, database: &Database) -> Result<(), WrongSetting> {
+    fn keys(&self, database: &Database) -> Result<Keys, WrongSetting> {
         match (database, self.encryption_key.as_deref()) {
-            (Database::Memory, _)
-            | (_, Some("plaintext"))
-            | (Database::Sqlite(_), None | Some("")) => Ok(()),
-            _ => Err(wrong(
+            (Database::Memory, _) | (_, Some("plaintext")) => Ok(Keys::Plaintext),
+            (Database::Sqlite(_), None | Some("")) => Ok(Keys::InFile),
+            #[cfg(feature = "postgres")]
+            (Database::Postgres(_), None | Some("")) => Err(wrong(
                 "ENCRYPTION_KEY",
-                "this build stores the endpoints' secrets as they are; say `plaintext` to accept that",
+                "must be set on Postgres: to a key, as `openssl rand -base64 32` makes it, or to `plaintext`",
             )),
+            (_, Some(text)) => match text.parse() {
+                Ok(keys) => Ok(Keys::Given(keys)),
+                Err(invalid) => Err(WrongSetting(format!("ENCRYPTION_KEY: {invalid}"))),
+            },
         }
     }
 
@@ -350,7 +373,6 @@ impl Arguments {
 
     fn warnings(&self, database: &Database) -> Vec<&'static str> {
         let in_memory = matches!(database, Database::Memory);
-        let in_file = matches!(database, Database::Sqlite(_));
         let is_key = self.encryption_key.as_deref() != Some("plaintext");
         let warnings = [
             (
@@ -375,16 +397,23 @@ impl Arguments {
                 "ENCRYPTION_KEY is ignored: memory stores nothing",
             ),
             (
-                in_file && is_key,
-                "ENCRYPTION_KEY is not set: the file holds the endpoints' secrets as they are",
-            ),
-            (
                 is_given(&self.otel_exporter_otlp_endpoint),
                 "OTEL_EXPORTER_OTLP_ENDPOINT is ignored: this build exports no traces",
             ),
         ];
         let holding = warnings.into_iter().filter(|(holds, _)| *holds);
         holding.map(|(_, warning)| warning).collect()
+    }
+}
+
+impl Settings {
+    /// Only what is stored can be sealed, and only with a key.
+    fn check_rekey(&self) -> Result<(), WrongSetting> {
+        match (&self.database, &self.keys) {
+            (Database::Memory, _) => Err(wrong("DATABASE_URL", "memory has nothing to seal")),
+            (_, Keys::Plaintext) => Err(wrong("ENCRYPTION_KEY", "rekey needs a key to seal with")),
+            _ => Ok(()),
+        }
     }
 }
 

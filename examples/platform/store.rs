@@ -1,14 +1,20 @@
 //! Where events are kept, and where their deliveries wait: the profiles differ in the two lines that
 //! make the store and the queue.
 
+use std::path::Path;
+
 #[cfg(feature = "postgres")]
 use webhook_delivery::PgStore;
 #[cfg(feature = "redis")]
 use webhook_delivery::RedisQueue;
 use webhook_delivery::{
-    Builder, Dispatcher, MemoryStore, NetworkPolicy, RetryPolicy, SqliteStore, Store,
+    Builder, Dispatcher, HttpTransport, MemoryStore, NetworkPolicy, Rekeyed, RetryPolicy,
+    SqliteStore, Store,
 };
 
+#[cfg(feature = "postgres")]
+use crate::encryption::Keys;
+use crate::encryption::keys_beside;
 use crate::logging;
 use crate::serve::Result;
 use crate::settings::Settings;
@@ -19,16 +25,53 @@ pub(crate) async fn dispatcher(settings: &Settings) -> Result<Dispatcher> {
     match &settings.database {
         Database::Memory => finish(Dispatcher::builder(MemoryStore::new()), settings),
         Database::Sqlite(path) => {
-            let store = SqliteStore::open(path).await;
-            finish(Dispatcher::builder(store.map_err(refused)?), settings)
+            finish(Dispatcher::builder(sqlite(path, settings).await?), settings)
         }
         #[cfg(feature = "postgres")]
         Database::Postgres(url) => {
-            let store = PgStore::connect(url).await;
-            let builder = Dispatcher::builder(store.map_err(refused)?);
+            let builder = Dispatcher::builder(postgres(url, settings).await?);
             finish(with_queue(builder, settings).await?, settings)
         }
     }
+}
+
+/// Seals the endpoints' secrets with the current key.
+pub(crate) async fn rekey(settings: &Settings) -> Result<Rekeyed> {
+    let done = match &settings.database {
+        Database::Memory => Rekeyed::default(),
+        Database::Sqlite(path) => {
+            let store = sqlite(path, settings).await?;
+            let done = Dispatcher::builder(store.clone()).build()?.rekey().await;
+            store.close().await.map_err(refused)?;
+            done.map_err(refused)?
+        }
+        #[cfg(feature = "postgres")]
+        Database::Postgres(url) => {
+            let store = postgres(url, settings).await?;
+            let done = Dispatcher::builder(store).build()?.rekey().await;
+            done.map_err(refused)?
+        }
+    };
+    Ok(done)
+}
+
+async fn sqlite(path: &Path, settings: &Settings) -> Result<SqliteStore> {
+    let builder = SqliteStore::builder();
+    let builder = match keys_beside(path, &settings.keys)? {
+        Some(keys) => builder.encryption(keys),
+        None => builder.plaintext(),
+    };
+    Ok(builder.open(path).await.map_err(refused)?)
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(url: &str, settings: &Settings) -> Result<PgStore> {
+    let builder = PgStore::builder();
+    let builder = match &settings.keys {
+        Keys::Given(keys) => builder.encryption(keys.clone()),
+        _ => builder.plaintext(),
+    };
+    Ok(builder.connect(url).await.map_err(refused)?)
 }
 
 /// Applies the migrations, as every start does. Answers what there is to say about it.
@@ -71,7 +114,14 @@ fn finish<S: Store + 'static>(builder: Builder<S>, settings: &Settings) -> Resul
         .allow_http(settings.allow_http)
         .allow_networks(settings.allow_networks.0.clone())
         .build();
+    let mut transport = HttpTransport::builder()
+        .policy(policy.clone())
+        .max_idle_per_host(settings.max_in_flight);
+    if let Some(proxy) = &settings.egress_proxy {
+        transport = transport.proxy(proxy.clone());
+    }
     let dispatcher = builder
+        .transport(transport.build()?)
         .network_policy(policy)
         .retry_policy(RetryPolicy::default().schedule(settings.retry_schedule.0.clone()))
         .request_timeout(settings.request_timeout)

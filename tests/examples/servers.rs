@@ -12,8 +12,8 @@ use webhook_delivery::Timestamp;
 use webhook_delivery::testing::event_for;
 
 use super::{
-    EVENT, Inbox, Program, TOKEN, client, example, holds_together, json_of, output, platform_on,
-    within,
+    EVENT, Inbox, KEY, Program, TOKEN, client, example, holds_together, json_of, output,
+    platform_on, within,
 };
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn processes_on_one_postgres_share_the_work_and_outlive_each_other() {
     let (database, mut inbox) = (Database::create().await, Inbox::open().await);
     let start = async |role| {
         let mut command = platform_on(database.url.as_str());
-        Program::start(command.envs([("ENCRYPTION_KEY", "plaintext"), ("ROLE", role)])).await
+        Program::start(command.envs([("ENCRYPTION_KEY", KEY), ("ROLE", role)])).await
     };
     let api = start("api").await;
     let accepted = api.accept_event_for(&inbox).await;

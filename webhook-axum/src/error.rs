@@ -127,6 +127,11 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error.kind() {
             ErrorKind::Rejected => Self::invalid("rejected", "the store refuses this input"),
+            ErrorKind::Sealed => {
+                tracing::warn!(error = &error as &dyn StdError, "request answered with 503");
+                let sentence = "the endpoint's secrets cannot be opened with the keys at hand";
+                Self::away("sealed", sentence)
+            }
             _ => Self::unavailable(&error),
         }
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::delivery::UnknownWord;
 use crate::event::{Event, EventType};
 use crate::filter::{EventPattern, PayloadFilter};
-use crate::headers::CustomHeaders;
+use crate::headers::{CustomHeaders, InvalidHeader};
 use crate::signing::Secret;
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
@@ -307,6 +307,24 @@ impl NewEndpoint {
     pub fn ordered(mut self) -> Self {
         self.settings.ordered = true;
         self
+    }
+
+    /// Sends `authorization: Bearer <token>` with each request, as a secret header.
+    ///
+    /// # Errors
+    /// As [`CustomHeaders::bearer`].
+    pub fn bearer(mut self, token: &str) -> Result<Self, InvalidHeader> {
+        self.settings.headers = self.settings.headers.bearer(token)?;
+        Ok(self)
+    }
+
+    /// Sends a user's name and password with each request (`authorization: Basic …`), as a secret header.
+    ///
+    /// # Errors
+    /// As [`CustomHeaders::basic`].
+    pub fn basic(mut self, user: &str, password: &str) -> Result<Self, InvalidHeader> {
+        self.settings.headers = self.settings.headers.basic(user, password)?;
+        Ok(self)
     }
 
     /// All settings at once; replaces what was set before.

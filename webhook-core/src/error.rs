@@ -31,6 +31,9 @@ pub enum ErrorKind {
     Rejected,
     /// What is stored cannot be read back. Retrying will not help; a person must look.
     Corrupt,
+    /// An endpoint's secrets are sealed with a key that is not at hand. It stays as it is, and can be read again
+    /// once the key is back.
+    Sealed,
     /// A defect in a backend or in the engine.
     Internal,
 }
@@ -84,6 +87,7 @@ impl fmt::Display for ErrorKind {
             Self::Unavailable => "the backend is unavailable",
             Self::Rejected => "the backend refused the input",
             Self::Corrupt => "stored data cannot be read",
+            Self::Sealed => "the secrets cannot be opened with the keys at hand",
             Self::Internal => "internal error",
         })
     }

@@ -15,7 +15,7 @@ use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
     Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Insertion, Loaded, Record, Recorded,
-    Store, TxStore,
+    Rekeyed, Store, TxStore,
 };
 use crate::tenant::{Page, PageRequest, Scope};
 use crate::time::{Now, Timestamp};
@@ -98,6 +98,11 @@ macro_rules! forward_store {
             async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool> {
                 $(self.$before("delete_endpoint").await?;)?
                 <$inner as Store>::delete_endpoint(self, scope, id, now).await
+            }
+
+            async fn rekey(&self, page: PageRequest) -> Result<Rekeyed> {
+                $(self.$before("rekey").await?;)?
+                <$inner as Store>::rekey(self, page).await
             }
 
             async fn endpoint(&self, scope: &Scope, id: Uuid) -> Result<Option<Endpoint>> {

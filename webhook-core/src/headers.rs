@@ -1,6 +1,9 @@
 //! A host's own headers on an endpoint: checked once, so that sending never has to.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use zeroize::Zeroizing;
 
 /// Headers that an endpoint's requests carry beside ours.
 ///
@@ -69,15 +72,61 @@ impl CustomHeaders {
         for (name, value) in secret {
             headers.add(name, value, true)?;
         }
-        let bytes: usize = headers
+        headers.checked()
+    }
+
+    /// These, and the secret header `authorization: Bearer <token>` ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750)).
+    ///
+    /// # Errors
+    /// When the token is empty or holds what no token can, spaces among it; when there is an `authorization` already,
+    /// or too many headers.
+    pub fn bearer(self, token: &str) -> Result<Self, InvalidHeader> {
+        let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        self.authorization("Bearer", token, fits)
+    }
+
+    /// These, and the secret header `authorization: Basic …` of a user and a password, in UTF-8
+    /// ([RFC 7617](https://www.rfc-editor.org/rfc/rfc7617)).
+    ///
+    /// # Errors
+    /// When the user's name holds a colon, or one of the two a control character; when there is an `authorization`
+    /// already, or too many headers.
+    pub fn basic(self, user: &str, password: &str) -> Result<Self, InvalidHeader> {
+        let fits = !user.contains(':')
+            && ![user, password]
+                .iter()
+                .any(|it| it.contains(char::is_control));
+        let plain = Zeroizing::new(format!("{user}:{password}"));
+        let credentials = Zeroizing::new(STANDARD.encode(&*plain));
+        self.authorization("Basic", &credentials, fits)
+    }
+
+    fn authorization(
+        mut self,
+        scheme: &str,
+        credentials: &str,
+        fits: bool,
+    ) -> Result<Self, InvalidHeader> {
+        let name = header::AUTHORIZATION.as_str();
+        if !fits {
+            return Err(InvalidHeader::Value(name.to_owned()));
+        }
+        let value = Zeroizing::new(format!("{scheme} {credentials}"));
+        self.add(name, &value, true)?;
+        self.checked()
+    }
+
+    /// Unless they are too many, or too long.
+    fn checked(self) -> Result<Self, InvalidHeader> {
+        let lengths = self
             .0
             .iter()
-            .map(|(name, value)| name.as_str().len() + value.len())
-            .sum();
-        if headers.0.len() > MAX_COUNT || bytes > MAX_BYTES {
+            .map(|(name, value)| name.as_str().len() + value.len());
+        let bytes: usize = lengths.sum();
+        if self.0.len() > MAX_COUNT || bytes > MAX_BYTES {
             return Err(InvalidHeader::TooMany);
         }
-        Ok(headers)
+        Ok(self)
     }
 
     /// All of them; the values of secret ones are marked sensitive.
@@ -183,6 +232,41 @@ mod tests {
             plain("x-a", &"v".repeat(MAX_BYTES)),
             Err(InvalidHeader::TooMany)
         );
+    }
+
+    #[test]
+    fn credentials_become_a_secret_header() {
+        let sent = |headers: Result<CustomHeaders, InvalidHeader>| {
+            let value = headers?.0.remove(header::AUTHORIZATION).expect("it is set");
+            assert!(value.is_sensitive());
+            Ok::<_, InvalidHeader>(value)
+        };
+        let none = CustomHeaders::default;
+        assert_eq!(
+            sent(none().bearer("abc.d-e_f~+/=")).unwrap(),
+            "Bearer abc.d-e_f~+/="
+        );
+        // RFC 7617, 2 and 2.1.
+        let basic = sent(none().basic("Aladdin", "open sesame"));
+        assert_eq!(basic.unwrap(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        let basic = sent(none().basic("test", "123\u{a3}"));
+        assert_eq!(basic.unwrap(), "Basic dGVzdDoxMjPCow==");
+        assert_eq!(sent(none().basic("", "")).unwrap(), "Basic Og==");
+
+        let refused = InvalidHeader::Value("authorization".to_owned());
+        for token in ["", "a b", "a\r\nx: 1", "ä"] {
+            assert_eq!(none().bearer(token), Err(refused.clone()), "{token:?}");
+        }
+        for (user, password) in [("a:b", ""), ("a\n", ""), ("a", "\0")] {
+            assert_eq!(none().basic(user, password), Err(refused.clone()));
+        }
+        let twice = none().bearer("a").and_then(|it| it.bearer("b"));
+        assert_eq!(
+            twice,
+            Err(InvalidHeader::Duplicate("authorization".to_owned()))
+        );
+        let long = none().bearer(&"v".repeat(MAX_BYTES));
+        assert_eq!(long, Err(InvalidHeader::TooMany));
     }
 
     #[test]

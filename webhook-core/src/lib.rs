@@ -3,6 +3,7 @@
 pub mod backend;
 mod delivery;
 mod dispatcher;
+mod encryption;
 mod endpoint;
 mod error;
 mod event;
@@ -39,6 +40,7 @@ pub use dispatcher::{
     BatchError, BuildError, Builder, Deliveries, Dispatcher, EndpointChange, Endpoints,
     EnqueueError, Events, MAX_BATCH, ManageError, ReplayCount, Replays, Step,
 };
+pub use encryption::{EncryptionKey, InvalidKey, KeyId, KeyProvider, StaticKeys};
 pub use endpoint::{
     Endpoint, EndpointSecret, EndpointSettings, EndpointState, InvalidSetting, InvalidState,
     LaneLimits, NewEndpoint, RateLimit, StateReason,
@@ -77,12 +79,14 @@ pub use stats::{
 };
 pub use store::{
     Changed, ClaimNew, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion,
-    Loaded, NewClaim, OnConflict, Record, Recorded, Store, TxStore, Verdict, Work,
+    Loaded, NewClaim, OnConflict, Record, Recorded, Rekeyed, Store, TxStore, Verdict, Work,
 };
 pub use tenant::{InvalidTenant, Page, PageRequest, Scope, Tenant};
 pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};
 #[cfg(feature = "reqwest")]
-pub use transport::http::{BuildTransportError, HttpTransport, HttpTransportBuilder};
+pub use transport::http::{
+    BuildTransportError, HttpTransport, HttpTransportBuilder, InvalidProxyUrl, ProxyUrl,
+};
 pub use transport::{
     RequestOptions, ResponseDetails, Transport, TransportError, TransportErrorKind,
 };

@@ -121,6 +121,9 @@ pub enum Verdict {
     /// Nothing yet: its lane is ordered, and this delivery, the first of those that are live, comes before it. Does
     /// the queue know? Its row is as it was.
     Behind(Uuid),
+    /// Nothing yet: its endpoint's secrets are sealed with a key that is not at hand. It waits until it is, or
+    /// until it expires. The endpoint comes without them.
+    Sealed(Work),
     /// Nothing more: it has ended.
     Ended,
 }
@@ -243,6 +246,20 @@ pub struct EventFilter {
     pub until: Option<Timestamp>,
     /// Whose body contains this text.
     pub text: Option<String>,
+}
+
+/// What a [`Store::rekey`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rekeyed {
+    /// Endpoints whose secrets are now under the current key, and were not.
+    pub rekeyed: u64,
+    /// Endpoints that others changed meanwhile. These have probably sealed them with the current key.
+    pub changed: u64,
+    /// Endpoints whose secrets cannot be opened with the keys at hand, or not be read at all.
+    pub unopened: u64,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<Uuid>,
 }
 
 /// What became of a request to change one row.
@@ -382,13 +399,22 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool>;
 
+    /// Seals the secrets of a page of endpoints anew, newest first, as far as they are not under the current key.
+    /// Endpoint by endpoint: an endpoint that others change meanwhile stays as they left it. Its version and time
+    /// of change stay, as nothing of it changes for anybody who reads it. Does nothing in a store without keys.
+    ///
+    /// # Errors
+    /// When the backend fails; what was sealed anew before stays so.
+    async fn rekey(&self, page: PageRequest) -> Result<Rekeyed>;
+
     /// One endpoint.
     ///
     /// # Errors
-    /// When the backend fails.
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed) when its secrets cannot be opened with the keys at hand;
+    /// otherwise when the backend fails.
     async fn endpoint(&self, scope: &Scope, id: Uuid) -> Result<Option<Endpoint>>;
 
-    /// Endpoints, newest first.
+    /// Endpoints, newest first. Those that cannot be read, or whose secrets cannot be opened now, are left out.
     ///
     /// # Errors
     /// When the backend fails.

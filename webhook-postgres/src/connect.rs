@@ -6,7 +6,8 @@ use std::time::Duration;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use tokio::time::timeout;
-use webhook_core::{BoxError, Store};
+use webhook_core::backend::Encryption;
+use webhook_core::{BoxError, KeyProvider, Store};
 
 use crate::lent::Patience;
 use crate::migrate;
@@ -18,17 +19,18 @@ const DEFAULT_CONNECTIONS: u32 = 10;
 const TESTED_AFTER: Duration = Duration::from_millis(500);
 
 /// Opens a [`PgStore`]; every setting has a default.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PgStoreBuilder {
     schema: String,
     max_connections: u32,
     migrate: bool,
     listen: Listen,
     patience: Patience,
+    encryption: Encryption,
 }
 
 /// Where to listen for what other processes announce.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Listen {
     /// At the pool's own server.
     AtServer,
@@ -75,6 +77,7 @@ impl Default for PgStoreBuilder {
             migrate: true,
             listen: Listen::AtServer,
             patience: Patience::default(),
+            encryption: Encryption::default(),
         }
     }
 }
@@ -140,6 +143,33 @@ impl PgStoreBuilder {
         self
     }
 
+    /// Seals the endpoints' signing secrets, secret headers and URL queries with these keys, which every process on
+    /// this schema needs. Without, the tables hold them as they are, and opening warns of it. What was stored before
+    /// there were keys stays readable; [`Dispatcher::rekey`](webhook_core::Dispatcher::rekey) seals it.
+    ///
+    /// ```no_run
+    /// # async fn host() -> Result<(), Box<dyn std::error::Error>> {
+    /// use webhook_core::StaticKeys;
+    /// use webhook_postgres::PgStore;
+    ///
+    /// let keys: StaticKeys = std::env::var("WEBHOOKS_KEY")?.parse()?; // openssl rand -base64 32
+    /// let store = PgStore::builder().encryption(keys).connect("postgres://app@db.internal/app").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn encryption(mut self, keys: impl KeyProvider + 'static) -> Self {
+        self.encryption = Encryption::with(keys);
+        self
+    }
+
+    /// Stores the endpoints' secrets as they are, on purpose: nothing warns of it.
+    #[must_use]
+    pub fn plaintext(mut self) -> Self {
+        self.encryption = Encryption::plaintext();
+        self
+    }
+
     /// Opens the store with a pool of its own. Its server ends what takes longer than 25 seconds, unless the URL
     /// sets a `statement_timeout`.
     ///
@@ -197,13 +227,32 @@ impl PgStoreBuilder {
             Listen::Nowhere => None,
         };
         let announcements = Announcements::new(&self.schema, listen, self.patience.statement);
-        let store = PgStore::new(pool, &self.schema, self.patience, announcements);
+        self.encryption.warn_if_unsaid();
+        let store = PgStore::new(
+            pool,
+            &self.schema,
+            self.patience,
+            announcements,
+            self.encryption,
+        );
         if self.migrate {
             // Partitions for what comes now; nothing is dropped before the engine says how long to keep.
             let made = store.maintain(Duration::MAX, None).await;
             made.map_err(|it| ConnectError::Server(it.into()))?;
         }
         Ok(store)
+    }
+}
+
+/// Without the options for LISTEN, which hold a password.
+impl std::fmt::Debug for PgStoreBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgStoreBuilder")
+            .field("schema", &self.schema)
+            .field("max_connections", &self.max_connections)
+            .field("migrate", &self.migrate)
+            .field("encryption", &self.encryption)
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,9 +4,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row};
 use tokio::time::timeout;
 use uuid::Uuid;
-use webhook_core::backend::EndpointRow;
+use webhook_core::backend::{EndpointRow, Opened};
 use webhook_core::{
-    Endpoint, EventPattern, LaneLimits, Now, Page, PageRequest, Result, Scope, Timestamp,
+    Endpoint, EventPattern, LaneLimits, Now, Page, PageRequest, Rekeyed, Result, Scope, Timestamp,
 };
 
 use crate::column::{At, at, count, micros, tenant};
@@ -29,7 +29,7 @@ impl Shared {
         connection: &mut PgConnection,
         endpoint: &Endpoint,
     ) -> sqlx::Result<()> {
-        let row = EndpointRow::from(endpoint);
+        let row = self.sealed(endpoint)?;
         let (exact_types, type_prefixes) = types(endpoint);
         let mut tx = connection.begin().await?;
         let query = self
@@ -69,7 +69,7 @@ impl Shared {
         connection: &mut PgConnection,
         endpoint: &Endpoint,
     ) -> sqlx::Result<bool> {
-        let row = EndpointRow::from(endpoint);
+        let row = self.sealed(endpoint)?;
         let (exact_types, type_prefixes) = types(endpoint);
         let mut tx = connection.begin().await?;
         let query = self
@@ -131,18 +131,15 @@ impl Shared {
     pub(crate) async fn endpoints(&self, scope: &Scope, ids: &[Uuid]) -> Result<Vec<Endpoint>> {
         let query = self.sql.endpoint.query().bind(ids).bind(tenant(scope));
         let rows = self.rows(query).await.map_err(failed("endpoint"))?;
-        rows.iter().map(|row| endpoint(row, "endpoint")).collect()
+        let whole = |row| self.opened(row, "endpoint")?.whole();
+        rows.iter().map(whole).collect()
     }
 
-    /// As [`endpoints`](Self::endpoints), without those that cannot be read.
-    pub(crate) async fn readable_endpoints(
-        &self,
-        scope: &Scope,
-        ids: &[Uuid],
-    ) -> Result<Vec<Endpoint>> {
-        let query = self.sql.endpoint.query().bind(ids).bind(tenant(scope));
+    /// As far as they can be opened, without those that cannot be read.
+    pub(crate) async fn readable_endpoints(&self, ids: &[Uuid]) -> Result<Vec<Opened>> {
+        let query = self.sql.endpoint.query().bind(ids).bind(None::<&str>);
         let rows = self.rows(query).await.map_err(failed("load"))?;
-        Ok(readable(&rows, |row| endpoint(row, "load")))
+        Ok(readable(&rows, |row| self.opened(row, "load")))
     }
 
     pub(crate) async fn endpoints_page(
@@ -150,12 +147,61 @@ impl Shared {
         scope: &Scope,
         page: PageRequest,
     ) -> sqlx::Result<Page<Endpoint>> {
+        let rows = self.page_of_endpoints(scope, page).await?;
+        page_of(&rows, page, |row| self.opened(row, "endpoints")?.whole())
+    }
+
+    /// Seals the secrets of a page of endpoints anew. Between reading a row and writing it, others may write.
+    pub(crate) async fn rekey(&self, page: PageRequest) -> sqlx::Result<Rekeyed> {
+        let rows = self.page_of_endpoints(&Scope::All, page).await?;
+        let rows = page_of(&rows, page, columns)?;
+        let mut rekeyed = Rekeyed::default();
+        rekeyed.next = rows.next;
+        for row in rows.items {
+            match row.rekeyed(&self.encryption) {
+                Ok(None) => {}
+                Ok(Some(row)) => match self.replace_secrets(row).await? {
+                    true => rekeyed.rekeyed += 1,
+                    false => rekeyed.changed += 1,
+                },
+                Err(error) => {
+                    let why = std::error::Error::source(&error);
+                    tracing::error!(endpoint = %row.id, error = why, "an endpoint's secrets cannot be opened to be sealed anew");
+                    rekeyed.unopened += 1;
+                }
+            }
+        }
+        Ok(rekeyed)
+    }
+
+    /// Answers whether the row was still the one that was read.
+    async fn replace_secrets(&self, row: EndpointRow) -> sqlx::Result<bool> {
+        let query = self.sql.rekey.query().bind(row.id).bind(row.version);
+        let query = query.bind(row.url).bind(row.secrets);
+        Ok(self.execute(query).await? > 0)
+    }
+
+    async fn page_of_endpoints(
+        &self,
+        scope: &Scope,
+        page: PageRequest,
+    ) -> sqlx::Result<Vec<PgRow>> {
         let query = self.sql.endpoints.query_once().bind(tenant(scope));
         let query = query
             .bind(page.before)
             .bind(count(page.limit).saturating_add(1));
-        let rows = self.rows(query).await?;
-        page_of(&rows, page, |row| endpoint(row, "endpoints"))
+        self.rows(query).await
+    }
+
+    fn sealed(&self, endpoint: &Endpoint) -> sqlx::Result<EndpointRow> {
+        EndpointRow::seal(endpoint, &self.encryption)
+            .map_err(|error| sqlx::Error::Encode(error.into()))
+    }
+
+    /// An endpoint as far as it can be opened.
+    pub(crate) fn opened(&self, row: &PgRow, operation: &'static str) -> Result<Opened> {
+        let columns = columns(row).map_err(failed(operation))?;
+        columns.open(&self.encryption).map_err(corrupt(operation))
     }
 }
 
@@ -187,11 +233,6 @@ fn types(endpoint: &Endpoint) -> (Vec<String>, Vec<String>) {
         }
     }
     (exact, prefixes)
-}
-
-pub(crate) fn endpoint(row: &PgRow, operation: &'static str) -> Result<Endpoint> {
-    let columns = columns(row).map_err(failed(operation))?;
-    Endpoint::try_from(columns).map_err(corrupt(operation))
 }
 
 fn columns(row: &PgRow) -> sqlx::Result<EndpointRow> {

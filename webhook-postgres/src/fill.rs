@@ -12,12 +12,12 @@ use crate::store::Shared;
 impl Shared {
     pub(crate) async fn overdue(&self, before: Timestamp, limit: usize) -> sqlx::Result<Vec<Job>> {
         let query = self.sql.overdue.query().bind(At(before));
-        let rows = query.bind(count(limit)).fetch_all(&self.pool).await?;
+        let rows = self.rows(query.bind(count(limit))).await?;
         Ok(readable(&rows, |row| job(row, 0)))
     }
 
     pub(crate) async fn fills(&self) -> sqlx::Result<Vec<Fill>> {
-        let rows = self.sql.fills.query().fetch_all(&self.pool).await?;
+        let rows = self.rows(self.sql.fills.query()).await?;
         rows.iter().map(fill).collect()
     }
 
@@ -29,7 +29,7 @@ impl Shared {
             .bind(of(fills, |fill| fill.generation))
             .bind(of(fills, |fill| fill.up_to))
             .bind(of(fills, |fill| fill.is_complete));
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = self.rows(query).await?;
         rows.iter().map(|row| row.try_get("part")).collect()
     }
 }

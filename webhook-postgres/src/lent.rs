@@ -112,6 +112,11 @@ impl Shared {
         Ok(self.rows(query).await?.into_iter().next())
     }
 
+    /// The row of a statement that always answers one.
+    pub(crate) async fn only_row(&self, query: PgQuery<'_>) -> sqlx::Result<PgRow> {
+        self.row(query).await?.ok_or(sqlx::Error::RowNotFound)
+    }
+
     /// How many rows a statement changes.
     pub(crate) async fn execute(&self, query: PgQuery<'_>) -> sqlx::Result<u64> {
         let mut lent = self.lend().await?;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
+use webhook_core::backend::Opened;
 use webhook_core::{
-    EndReason, Endpoint, Error, Event, EventType, Lease, Loaded, Now, Result, Scope, Tenant,
-    Verdict, Work,
+    EndReason, Endpoint, Error, Event, EventType, Lease, Loaded, Now, Result, Tenant, Verdict, Work,
 };
 
 use crate::column::{At, at};
@@ -36,6 +36,13 @@ struct Live {
     endpoint: (Uuid, i64),
 }
 
+/// Whether an endpoint's secrets could be opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secrets {
+    Open,
+    Sealed,
+}
+
 impl Shared {
     pub(crate) async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
         let found = self.find(leases, now).await.map_err(failed("load"))?;
@@ -57,7 +64,8 @@ impl Shared {
                     Verdict::Ended
                 }
                 Found::Live(live) => match endpoints.get(&live.endpoint.0) {
-                    Some(endpoint) => Verdict::Run(live.with(Arc::clone(endpoint))),
+                    Some((endpoint, Secrets::Open)) => Verdict::Run(live.with(endpoint)),
+                    Some((endpoint, Secrets::Sealed)) => Verdict::Sealed(live.with(endpoint)),
                     None => {
                         dead.entry(EndReason::Corrupt).or_default().push(*lease);
                         Verdict::Ended
@@ -101,11 +109,12 @@ impl Shared {
         found.collect()
     }
 
-    /// Endpoints in their current versions, by id: those that are not known yet are read.
+    /// Endpoints in their current versions, by id: those that are not known yet are read. What is sealed is read
+    /// each time, as its key may be back.
     async fn current_endpoints(
         &self,
         wanted: Vec<(Uuid, i64)>,
-    ) -> Result<HashMap<Uuid, Arc<Endpoint>>> {
+    ) -> Result<HashMap<Uuid, (Arc<Endpoint>, Secrets)>> {
         let mut current = HashMap::with_capacity(wanted.len());
         let mut missing = Vec::new();
         {
@@ -115,7 +124,9 @@ impl Shared {
                     .get(&id)
                     .filter(|endpoint| endpoint.version >= version)
                 {
-                    Some(endpoint) => drop(current.insert(id, Arc::clone(endpoint))),
+                    Some(endpoint) => {
+                        current.insert(id, (Arc::clone(endpoint), Secrets::Open));
+                    }
                     None => missing.push(id),
                 }
             }
@@ -123,10 +134,20 @@ impl Shared {
         if !missing.is_empty() {
             missing.sort_unstable();
             missing.dedup();
-            let read = self.readable_endpoints(&Scope::All, &missing).await?;
-            let read: Vec<_> = read.into_iter().map(Arc::new).collect();
-            self.remember(&read);
-            current.extend(read.into_iter().map(|endpoint| (endpoint.id, endpoint)));
+            for read in self.readable_endpoints(&missing).await? {
+                let (endpoint, secrets) = match read {
+                    Opened::Whole(endpoint) => (Arc::new(endpoint), Secrets::Open),
+                    Opened::Sealed(endpoint, why) => {
+                        let why = std::error::Error::source(&why);
+                        tracing::error!(endpoint = %endpoint.id, error = why, "an endpoint's secrets cannot be opened; its deliveries wait for the key");
+                        (Arc::new(endpoint), Secrets::Sealed)
+                    }
+                };
+                if secrets == Secrets::Open {
+                    self.remember(&endpoint);
+                }
+                current.insert(endpoint.id, (endpoint, secrets));
+            }
         }
         Ok(current)
     }
@@ -159,13 +180,13 @@ impl Shared {
 }
 
 impl Live {
-    fn with(self, endpoint: Arc<Endpoint>) -> Work {
+    fn with(self, endpoint: &Arc<Endpoint>) -> Work {
         Work {
             attempts: self.attempts,
             excused: self.excused,
             first_due: self.first_due,
             event: self.event,
-            endpoint,
+            endpoint: Arc::clone(endpoint),
         }
     }
 }

@@ -3,10 +3,10 @@
 use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 use uuid::Uuid;
+use webhook_core::backend::Opened;
 use webhook_core::{Changed, EndReason, Endpoint, Event, Job, Now, Scope};
 
 use crate::column::{at, ids_made_at, tenant};
-use crate::endpoints::endpoint;
 use crate::job::job;
 use crate::load::event;
 use crate::read::readable;
@@ -120,9 +120,10 @@ impl Shared {
             .query()
             .bind(event.tenant.as_str());
         let rows = query.fetch_all(tx).await?;
-        let endpoints = readable(&rows, |row| endpoint(row, "replay_event"));
+        let endpoints = readable(&rows, |row| self.opened(row, "replay_event"));
         let takes = |it: &&Endpoint| it.accepts(&event.event_type) && it.lets_through(event);
-        Ok(endpoints.iter().filter(takes).map(|it| it.id).collect())
+        let endpoints = endpoints.iter().map(Opened::endpoint).filter(takes);
+        Ok(endpoints.map(|it| it.id).collect())
     }
 
     async fn replay(

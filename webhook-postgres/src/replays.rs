@@ -71,14 +71,14 @@ impl Shared {
             .bind(row.total)
             .bind(row.total_is_exact);
         let query = query.bind(row.done).bind(row.skipped).bind(row.created_by);
-        let row = query.fetch_one(&self.pool).await;
+        let row = self.only_row(query).await;
         replay_of(&row.map_err(failed("insert_replay"))?, "insert_replay")
     }
 
     pub(crate) async fn replay_by_id(&self, scope: &Scope, id: Uuid) -> Result<Option<Replay>> {
         let query = self.sql.replays.query_once().bind(tenant(scope));
         let query = query.bind(None::<Uuid>).bind(1_i64).bind(id);
-        let row = query.fetch_optional(&self.pool).await;
+        let row = self.row(query).await;
         let row = row.map_err(failed("replay"))?;
         row.map(|row| replay_of(&row, "replay")).transpose()
     }
@@ -92,7 +92,7 @@ impl Shared {
         let query = query
             .bind(page.before)
             .bind(count(page.limit).saturating_add(1));
-        let rows = query.bind(None::<Uuid>).fetch_all(&self.pool).await?;
+        let rows = self.rows(query.bind(None::<Uuid>)).await?;
         page_of(&rows, page, |row| replay_of(row, "replays"))
     }
 
@@ -103,11 +103,8 @@ impl Shared {
         now: Now,
     ) -> Result<Changed<Replay>> {
         let query = self.sql.cancel_replay.query().bind(at(now)).bind(id);
-        let row = query
-            .bind(tenant(scope))
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(failed("cancel_replay"))?;
+        let row = self.row(query.bind(tenant(scope))).await;
+        let row = row.map_err(failed("cancel_replay"))?;
         if let Some(row) = row {
             return replay_of(&row, "cancel_replay").map(Changed::Done);
         }
@@ -124,7 +121,7 @@ impl Shared {
         now: Now,
     ) -> sqlx::Result<ReplayScan> {
         let query = self.sql.now.query().bind(at(now));
-        let At(now) = query.fetch_one(&self.pool).await?.try_get(0)?;
+        let At(now) = self.only_row(query).await?.try_get(0)?;
         let look = Look {
             scope,
             at: now,
@@ -141,7 +138,7 @@ impl Shared {
 
     pub(crate) async fn step_replay(&self, limit: usize, now: Now) -> sqlx::Result<ReplayStep> {
         let query = self.sql.claim_replay.query().bind(at(now));
-        let row = query.bind(micros(LEASE)).fetch_optional(&self.pool).await?;
+        let row = self.row(query.bind(micros(LEASE))).await?;
         let Some(row) = row else {
             return Ok(ReplayStep::default());
         };
@@ -156,7 +153,7 @@ impl Shared {
             step = self.take_step(claimed, limit, now).await?;
         }
         let query = self.sql.next_replay.query().bind(at(now));
-        let next = query.fetch_optional(&self.pool).await?;
+        let next = self.row(query).await?;
         let next_in = next.map(|row| row.try_get(0)).transpose()?;
         step.next_in = next_in.map(from_micros);
         Ok(step)
@@ -252,7 +249,7 @@ impl Shared {
             .bind(count(look.limit));
         let query = query.bind(filter.endpoint_id);
         let query = query.bind(filter.status.map(DeliveryStatus::as_str));
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = self.rows(query).await?;
         let ended = readable(&rows, |row| {
             Ok::<_, sqlx::Error>((delivery(row)?, row.try_get::<bool, _>("is_last")?))
         });
@@ -299,7 +296,7 @@ impl Shared {
             .bind(replay.before(look.at))
             .bind(count(look.limit))
             .bind(endpoint.settings.filter.is_some());
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = self.rows(query).await?;
         let events = readable(&rows, |row| {
             Ok::<_, sqlx::Error>((event(row, "id")?, last(row)?))
         });
@@ -325,9 +322,9 @@ impl Shared {
 
     async fn readable_endpoint(&self, scope: &Scope, id: Uuid) -> sqlx::Result<Option<Endpoint>> {
         let query = self.sql.endpoint.query().bind(vec![id]).bind(tenant(scope));
-        let rows = query.fetch_all(&self.pool).await?;
-        let read = |row: &PgRow| crate::endpoints::endpoint(row, "step_replay");
-        Ok(readable(&rows, read).pop())
+        let rows = self.rows(query).await?;
+        let opened = readable(&rows, |row| self.opened(row, "step_replay")).pop();
+        Ok(opened.map(|it| it.endpoint().clone()))
     }
 }
 

@@ -96,6 +96,7 @@ statements! {
     put_fills,
     quarantine,
     record,
+    rekey,
     release,
     replay,
     replays,

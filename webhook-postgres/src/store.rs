@@ -7,11 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
+use webhook_core::backend::Encryption;
 use webhook_core::{
     Attempt, Changed, Delivery, DeliveryFilter, EndReason, Endpoint, Event, EventFilter, Fill,
     InsertOptions, Insertion, Job, Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue,
-    Record, Recorded, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope,
-    StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup,
+    Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::connect::{ConnectError, PgStoreBuilder};
@@ -28,6 +29,7 @@ pub struct PgStore(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) pool: PgPool,
     pub(crate) patience: Patience,
+    pub(crate) encryption: Encryption,
     pub(crate) sql: Statements,
     pub(crate) news: News,
     pub(crate) announcements: Announcements,
@@ -70,10 +72,12 @@ impl PgStore {
         schema: &str,
         patience: Patience,
         announcements: Announcements,
+        encryption: Encryption,
     ) -> Self {
         Self(Arc::new(Shared {
             pool,
             patience,
+            encryption,
             sql: Statements::new(schema),
             news: News::default(),
             announcements,
@@ -97,14 +101,12 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn remember(&self, endpoints: &[Arc<Endpoint>]) {
+    pub(crate) fn remember(&self, endpoint: &Arc<Endpoint>) {
         let mut known = self.known_endpoints();
-        for endpoint in endpoints {
-            if known.len() >= MAX_ENDPOINTS {
-                known.clear();
-            }
-            known.insert(endpoint.id, Arc::clone(endpoint));
+        if known.len() >= MAX_ENDPOINTS {
+            known.clear();
         }
+        known.insert(endpoint.id, Arc::clone(endpoint));
     }
 }
 
@@ -193,6 +195,10 @@ impl Store for PgStore {
     async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool> {
         let deleted = self.0.delete_endpoint(scope, id, now).await;
         deleted.map_err(failed("delete_endpoint"))
+    }
+
+    async fn rekey(&self, page: PageRequest) -> Result<Rekeyed> {
+        self.0.rekey(page).await.map_err(failed("rekey"))
     }
 
     async fn endpoint(&self, scope: &Scope, id: Uuid) -> Result<Option<Endpoint>> {

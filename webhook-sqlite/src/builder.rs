@@ -9,6 +9,9 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 
+use webhook_core::KeyProvider;
+use webhook_core::backend::Encryption;
+
 use crate::database::Database;
 use crate::migrate::migrate;
 use crate::sql::Sql;
@@ -41,6 +44,7 @@ const ROW_BUFFER: usize = 256;
 #[derive(Clone, Debug)]
 pub struct SqliteStoreBuilder {
     prefix: String,
+    encryption: Encryption,
 }
 
 /// Why a store cannot be opened.
@@ -72,6 +76,7 @@ impl Default for SqliteStoreBuilder {
     fn default() -> Self {
         Self {
             prefix: "webhook_".to_owned(),
+            encryption: Encryption::default(),
         }
     }
 }
@@ -81,6 +86,33 @@ impl SqliteStoreBuilder {
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// Seals the endpoints' signing secrets, secret headers and URL queries with these keys. Without, the file holds
+    /// them as they are, and opening warns of it. What was stored before there were keys stays readable;
+    /// [`Dispatcher::rekey`](webhook_core::Dispatcher::rekey) seals it.
+    ///
+    /// ```
+    /// # async fn host() -> Result<(), Box<dyn std::error::Error>> {
+    /// use webhook_core::StaticKeys;
+    /// use webhook_sqlite::SqliteStore;
+    ///
+    /// let keys: StaticKeys = std::env::var("WEBHOOKS_KEY")?.parse()?; // openssl rand -base64 32
+    /// let store = SqliteStore::builder().encryption(keys).open("webhooks.db").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn encryption(mut self, keys: impl KeyProvider + 'static) -> Self {
+        self.encryption = Encryption::with(keys);
+        self
+    }
+
+    /// Stores the endpoints' secrets as they are, on purpose: nothing warns of it.
+    #[must_use]
+    pub fn plaintext(mut self) -> Self {
+        self.encryption = Encryption::plaintext();
         self
     }
 
@@ -97,6 +129,8 @@ impl SqliteStoreBuilder {
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("cache_size", format!("-{PAGE_CACHE}"))
             .pragma("wal_autocheckpoint", CHECKPOINT)
+            // What a row held before, a secret among it, does not stay in the page.
+            .pragma("secure_delete", "fast")
             .statement_cache_capacity(CACHED_STATEMENTS)
             .row_buffer_size(ROW_BUFFER)
             .disable_statement_logging();
@@ -166,12 +200,14 @@ impl SqliteStoreBuilder {
     ) -> Result<SqliteStore, OpenError> {
         check_prefix(&self.prefix)?;
         migrate(&writer, &self.prefix).await?;
-        Ok(SqliteStore::new(Database {
+        self.encryption.warn_if_unsaid();
+        let database = Database {
             writer,
             readers,
             is_hosted,
             sql: Sql::new(&self.prefix),
-        }))
+        };
+        Ok(SqliteStore::new(database, self.encryption))
     }
 }
 

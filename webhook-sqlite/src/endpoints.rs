@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sqlx::Row;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uuid::Uuid;
-use webhook_core::backend::EndpointRow;
-use webhook_core::{Endpoint, Now, Scope, Timestamp};
+use webhook_core::backend::{EndpointRow, Opened};
+use webhook_core::{Endpoint, Error, Now, PageRequest, Rekeyed, Scope, Timestamp};
 
+use crate::error::unreadable;
 use crate::lanes::interval;
 use crate::rows::{self, micros};
 use crate::sql::{Batch, Bound};
@@ -25,12 +26,30 @@ pub(crate) struct EndpointCache(Mutex<HashMap<Uuid, Known>>);
 
 struct Known {
     version: i64,
-    /// `None` if it cannot be read.
-    endpoint: Option<Arc<Endpoint>>,
+    found: Found,
 }
 
-/// The endpoints that were asked for; `None` stands for one that cannot be read.
-pub(crate) type Endpoints = HashMap<Uuid, Option<Arc<Endpoint>>>;
+/// The endpoints that were asked for.
+pub(crate) type Endpoints = HashMap<Uuid, Found>;
+
+/// An endpoint, as far as it can be read.
+#[derive(Clone)]
+pub(crate) enum Found {
+    Whole(Arc<Endpoint>),
+    /// Its secrets cannot be opened now; the error says why.
+    Sealed(Arc<Endpoint>, Error),
+    Unreadable,
+}
+
+impl Found {
+    /// What is known of it.
+    pub(crate) fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+        match self {
+            Self::Whole(endpoint) | Self::Sealed(endpoint, _) => Some(endpoint),
+            Self::Unreadable => None,
+        }
+    }
+}
 
 impl EndpointCache {
     fn known(&self) -> MutexGuard<'_, HashMap<Uuid, Known>> {
@@ -43,19 +62,23 @@ impl EndpointCache {
         let mut missing = Vec::new();
         for (id, version) in wanted {
             match known.get(id).filter(|known| known.version == *version) {
-                Some(known) => drop(found.insert(*id, known.endpoint.clone())),
+                Some(known) => drop(found.insert(*id, known.found.clone())),
                 None => missing.push(*id),
             }
         }
         missing
     }
 
-    fn keep(&self, id: Uuid, version: i64, endpoint: Option<Arc<Endpoint>>) {
+    /// Not one whose key may be back the next time.
+    fn keep(&self, id: Uuid, version: i64, found: Found) {
+        if matches!(found, Found::Sealed(..)) {
+            return;
+        }
         let mut known = self.known();
         if known.len() >= CACHED {
             known.clear();
         }
-        known.insert(id, Known { version, endpoint });
+        known.insert(id, Known { version, found });
     }
 }
 
@@ -72,21 +95,31 @@ impl Shared {
         let batch = &self.database.sql.endpoints_by_id;
         for row in batch.run(connection, &missing, bind, |query| query).await? {
             let (id, version): (Uuid, i64) = (row.try_get("id")?, row.try_get("version")?);
-            let endpoint = rows::endpoint(&row);
-            if let Err(error) = &endpoint {
-                tracing::error!(endpoint = %id, %error, "an endpoint cannot be read");
-            }
-            let endpoint = endpoint.ok().map(Arc::new);
+            let endpoint = match self.opened(&row) {
+                Ok(Opened::Whole(endpoint)) => Found::Whole(Arc::new(endpoint)),
+                Ok(Opened::Sealed(endpoint, why)) => Found::Sealed(Arc::new(endpoint), why),
+                Err(error) => {
+                    tracing::error!(endpoint = %id, %error, "an endpoint cannot be read");
+                    Found::Unreadable
+                }
+            };
             self.endpoints.keep(id, version, endpoint.clone());
             found.insert(id, endpoint);
         }
         Ok(found)
     }
 
+    /// An endpoint as far as it can be opened.
+    pub(crate) fn opened(&self, row: &SqliteRow) -> sqlx::Result<Opened> {
+        let opened = rows::endpoint(row)?.open(&self.encryption);
+        opened.map_err(unreadable)
+    }
+
     pub(crate) async fn insert_endpoint(&self, endpoint: &Endpoint) -> sqlx::Result<()> {
         let sql = &self.database.sql;
+        let row = self.sealed(endpoint)?;
         let mut tx = self.database.write().await?;
-        bind_endpoint(sqlx::query(sql.insert_endpoint.clone()), endpoint)
+        bind_endpoint(sqlx::query(sql.insert_endpoint.clone()), row, endpoint)
             .execute(&mut *tx)
             .await?;
         let lane = sqlx::query(sql.insert_lane.clone());
@@ -99,6 +132,7 @@ impl Shared {
 
     pub(crate) async fn update_endpoint(&self, endpoint: &Endpoint) -> sqlx::Result<bool> {
         let sql = &self.database.sql;
+        let row = self.sealed(endpoint)?;
         let mut tx = self.database.write().await?;
         let limits = endpoint.lane_limits();
         let turn = limits.rate.map(interval).unwrap_or_default();
@@ -110,7 +144,7 @@ impl Shared {
             .bind(limits.rate.map(|rate| micros(rate.per)))
             .execute(&mut *tx)
             .await?;
-        let update = bind_endpoint(sqlx::query(sql.update_endpoint.clone()), endpoint);
+        let update = bind_endpoint(sqlx::query(sql.update_endpoint.clone()), row, endpoint);
         if update.execute(&mut *tx).await?.rows_affected() == 0 {
             tx.rollback().await?;
             return Ok(false);
@@ -123,6 +157,46 @@ impl Shared {
             .await?;
         tx.commit().await?;
         Ok(true)
+    }
+
+    /// Seals the secrets of a page of endpoints anew. Between reading a row and writing it, others may write.
+    pub(crate) async fn rekey(&self, page: PageRequest) -> sqlx::Result<Rekeyed> {
+        let rows = self.endpoint_rows(page).await?;
+        let mut rekeyed = Rekeyed::default();
+        rekeyed.next = rows.next;
+        for row in rows.items {
+            match row.rekeyed(&self.encryption) {
+                Ok(None) => {}
+                Ok(Some(row)) => match self.replace_secrets(row).await? {
+                    true => rekeyed.rekeyed += 1,
+                    false => rekeyed.changed += 1,
+                },
+                Err(error) => {
+                    let why = std::error::Error::source(&error);
+                    tracing::error!(endpoint = %row.id, error = why, "an endpoint's secrets cannot be opened to be sealed anew");
+                    rekeyed.unopened += 1;
+                }
+            }
+        }
+        Ok(rekeyed)
+    }
+
+    /// Answers whether the row was still the one that was read.
+    async fn replace_secrets(&self, row: EndpointRow) -> sqlx::Result<bool> {
+        let mut tx = self.database.write().await?;
+        let replace = sqlx::query(self.database.sql.rekey.clone())
+            .bind(row.id)
+            .bind(row.version)
+            .bind(row.url)
+            .bind(row.secrets);
+        let replaced = replace.execute(&mut *tx).await?.rows_affected() > 0;
+        tx.commit().await?;
+        Ok(replaced)
+    }
+
+    fn sealed(&self, endpoint: &Endpoint) -> sqlx::Result<EndpointRow> {
+        EndpointRow::seal(endpoint, &self.encryption)
+            .map_err(|error| sqlx::Error::Encode(error.into()))
     }
 
     pub(crate) async fn delete_endpoint(
@@ -198,8 +272,8 @@ pub(crate) fn tenant_of(scope: &Scope) -> Option<&str> {
     }
 }
 
-fn bind_endpoint(query: Bound, endpoint: &Endpoint) -> Bound {
-    let (row, limits) = (EndpointRow::from(endpoint), endpoint.lane_limits());
+fn bind_endpoint(query: Bound, row: EndpointRow, endpoint: &Endpoint) -> Bound {
+    let limits = endpoint.lane_limits();
     query
         .bind(row.id)
         .bind(row.tenant)

@@ -8,6 +8,11 @@ pub(crate) fn failed(operation: &'static str) -> impl FnOnce(SqlxError) -> Error
     move |error| Error::new(kind_of(&error), operation).with_source(error)
 }
 
+/// What core says of a row that it cannot read.
+pub(crate) fn unreadable(error: Error) -> SqlxError {
+    SqlxError::Decode(error.into())
+}
+
 /// What is stored cannot be read back.
 pub(crate) fn corrupt(error: impl Into<BoxError>) -> SqlxError {
     SqlxError::Decode(error.into())
@@ -24,7 +29,8 @@ fn kind_of(error: &SqlxError) -> ErrorKind {
         | SqlxError::PoolClosed
         | SqlxError::WorkerCrashed
         | SqlxError::BeginFailed => ErrorKind::Unavailable,
-        SqlxError::Decode(_) | SqlxError::ColumnDecode { .. } => ErrorKind::Corrupt,
+        SqlxError::Decode(error) => error.downcast_ref().map_or(ErrorKind::Corrupt, Error::kind),
+        SqlxError::ColumnDecode { .. } => ErrorKind::Corrupt,
         _ => ErrorKind::Internal,
     }
 }
@@ -77,5 +83,7 @@ mod tests {
         let error = failed("claim")(SqlxError::PoolTimedOut);
         assert!(error.is_retryable() && error.operation() == "claim");
         assert_eq!(kind_of(&corrupt("spoilt")), ErrorKind::Corrupt);
+        let sealed = unreadable(Error::new(ErrorKind::Sealed, "endpoint"));
+        assert_eq!(kind_of(&sealed), ErrorKind::Sealed);
     }
 }

@@ -11,6 +11,7 @@ use webhook_core::{
     Insertion, Job, LaneLimits, Lease, NewClaim, Now, OnConflict, Timestamp, delivery_id,
 };
 
+use crate::endpoints::Found;
 use crate::error::corrupt;
 use crate::rows::time;
 use crate::sql::Bound;
@@ -22,8 +23,8 @@ const FIRST_FENCE: i64 = 1;
 /// An endpoint that may accept an event.
 pub(crate) struct Taker {
     id: Uuid,
-    /// `None` if it cannot be read: what it accepts is unknown, so it gets every event. Each becomes a dead
-    /// letter that can be replayed; events that were never fanned out could not.
+    /// With its secrets or without. `None` if it cannot be read: what it accepts is unknown, so it gets every event.
+    /// Each becomes a dead letter that can be replayed; events that were never fanned out could not.
     pub(crate) endpoint: Option<Arc<Endpoint>>,
     held_until: Timestamp,
 }
@@ -284,7 +285,7 @@ impl Shared {
         let endpoints = self.endpoints_by_id(tx, &wanted).await?;
         let mut by_tenant: HashMap<_, Vec<_>> = HashMap::new();
         for (tenant, (id, _), held_until) in takers {
-            let endpoint = endpoints.get(&id).cloned().flatten();
+            let endpoint = endpoints.get(&id).and_then(Found::endpoint).cloned();
             by_tenant.entry(tenant).or_default().push(Taker {
                 id,
                 endpoint,

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 use webhook_core::{Event, Job, Lease, Loaded, Now, Timestamp, Verdict, Work};
 
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Found};
 use crate::rows::{self, count, time};
 use crate::sql::Bound;
 use crate::store::Shared;
@@ -48,6 +48,7 @@ impl Shared {
             (live, loaded_at) = self.begin(leases, now).await?;
         }
         let needs = self.needs(&mut *self.database.read().await?, &live).await?;
+        needs.tell_of_sealed();
         let (mut loaded, mut unreadable) = (Vec::with_capacity(leases.len()), Vec::new());
         for lease in leases {
             let verdict = match live.get(&lease.delivery) {
@@ -58,7 +59,7 @@ impl Shared {
                 }
                 Some(row) => match row.behind(lease) {
                     Some(head) => Verdict::Behind(head),
-                    None => needs.work(row).map_or(Verdict::Ended, Verdict::Run),
+                    None => needs.verdict(row).unwrap_or(Verdict::Ended),
                 },
             };
             if matches!(verdict, Verdict::Ended) && live.contains_key(&lease.delivery) {
@@ -205,14 +206,29 @@ impl Live {
 }
 
 impl Needs {
-    /// All that an attempt needs; `None` if some of it cannot be read.
-    fn work(&self, row: &Live) -> Option<Work> {
-        Some(Work {
+    /// What to do with a delivery; `None` if something of it cannot be read.
+    fn verdict(&self, row: &Live) -> Option<Verdict> {
+        let found = self.endpoints.get(&row.endpoint_id)?;
+        let work = Work {
             attempts: row.attempts,
             excused: row.excused,
             first_due: row.first_due,
             event: Arc::clone(self.events.get(&row.event_id)?),
-            endpoint: self.endpoints.get(&row.endpoint_id)?.clone()?,
+            endpoint: Arc::clone(found.endpoint()?),
+        };
+        Some(match found {
+            Found::Sealed(..) => Verdict::Sealed(work),
+            _ => Verdict::Run(work),
         })
+    }
+
+    /// Tells of endpoints whose deliveries wait for a key.
+    fn tell_of_sealed(&self) {
+        for found in self.endpoints.values() {
+            if let Found::Sealed(endpoint, why) = found {
+                let why = std::error::Error::source(why);
+                tracing::error!(endpoint = %endpoint.id, error = why, "an endpoint's secrets cannot be opened; its deliveries wait for the key");
+            }
+        }
     }
 }

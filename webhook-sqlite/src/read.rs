@@ -4,12 +4,14 @@ use futures_util::TryStreamExt;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row, SqlStr, Sqlite};
 use uuid::Uuid;
+use webhook_core::backend::{EndpointRow, Opened};
 use webhook_core::{
     Attempt, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, Event, EventFilter, EventType,
     FailureCause, Page, PageRequest, Scope, Timestamp,
 };
 
 use crate::endpoints::tenant_of;
+use crate::error::unreadable;
 use crate::rows;
 use crate::store::Shared;
 
@@ -22,7 +24,8 @@ impl Shared {
 
     pub(crate) async fn endpoint(&self, scope: &Scope, id: Uuid) -> sqlx::Result<Option<Endpoint>> {
         let mut reader = self.database.read().await?;
-        self.endpoint_on(&mut reader, scope, id).await
+        let opened = self.endpoint_on(&mut reader, scope, id).await?;
+        opened.map(whole).transpose()
     }
 
     pub(crate) async fn endpoint_on(
@@ -30,9 +33,9 @@ impl Shared {
         connection: &mut SqliteConnection,
         scope: &Scope,
         id: Uuid,
-    ) -> sqlx::Result<Option<Endpoint>> {
+    ) -> sqlx::Result<Option<Opened>> {
         Select::new(&self.database.sql.endpoints, scope)
-            .one(connection, id, rows::endpoint)
+            .one(connection, id, |row| self.opened(row))
             .await
     }
 
@@ -43,6 +46,16 @@ impl Shared {
     ) -> sqlx::Result<Page<Endpoint>> {
         let mut reader = self.database.read().await?;
         Select::new(&self.database.sql.endpoints, scope)
+            .page(&mut reader, page, "endpoint", |row| {
+                whole(self.opened(row)?)
+            })
+            .await
+    }
+
+    /// A page of endpoints as they are stored.
+    pub(crate) async fn endpoint_rows(&self, page: PageRequest) -> sqlx::Result<Page<EndpointRow>> {
+        let mut reader = self.database.read().await?;
+        Select::new(&self.database.sql.endpoints, &Scope::All)
             .page(&mut reader, page, "endpoint", rows::endpoint)
             .await
     }
@@ -130,6 +143,10 @@ impl Shared {
         let attempts = attempts.fetch_all(&mut *reader).await?;
         Ok(rows::readable(&attempts, "attempt", rows::attempt))
     }
+}
+
+fn whole(opened: Opened) -> sqlx::Result<Endpoint> {
+    opened.whole().map_err(unreadable)
 }
 
 /// A statement that ends in a condition, such as `WHERE TRUE`, and those that are added to it.

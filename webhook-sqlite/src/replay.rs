@@ -42,9 +42,10 @@ impl Shared {
             tx.rollback().await?;
             return Ok(Changed::Refused);
         };
+        let endpoint = endpoint.endpoint();
         let event = self.event_on(&mut tx, scope, delivery.event_id).await?;
         let event = event.ok_or_else(|| corrupt("the delivery's event is not there"))?;
-        let replay = replay(&event, &endpoint, &replays, now);
+        let replay = replay(&event, endpoint, &replays, now);
         let jobs = self.insert_deliveries(&mut tx, vec![replay], now).await?;
         tx.commit().await?;
         let job = jobs.into_iter().next();

@@ -336,7 +336,7 @@ impl Shared {
         let endpoint = self
             .endpoint_on(connection, look.scope, replay.endpoint_id)
             .await;
-        let Some(endpoint) = readable(endpoint)? else {
+        let Some(endpoint) = readable(endpoint)?.map(|it| it.endpoint().clone()) else {
             return Ok(Found {
                 is_gone: true,
                 ..Found::default()
@@ -407,7 +407,7 @@ impl Shared {
         let mut endpoints = HashMap::new();
         for id in wanted {
             let endpoint = self.endpoint_on(connection, &Scope::All, id).await;
-            endpoints.extend(readable(endpoint)?.map(|endpoint| (id, endpoint)));
+            endpoints.extend(readable(endpoint)?.map(|it| (id, it.endpoint().clone())));
         }
         let before = found.wanted.len();
         found

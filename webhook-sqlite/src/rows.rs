@@ -11,8 +11,8 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 use webhook_core::backend::{AttemptRow, EndpointRow, ReplayRow};
 use webhook_core::{
-    Attempt, Delivery, Endpoint, Event, EventType, Idempotency, Job, LaneLimits, RateLimit, Replay,
-    Tenant, Timestamp,
+    Attempt, Delivery, Event, EventType, Idempotency, Job, LaneLimits, RateLimit, Replay, Tenant,
+    Timestamp,
 };
 
 use crate::error::corrupt;
@@ -74,8 +74,8 @@ pub(crate) fn event(row: &SqliteRow) -> sqlx::Result<Event> {
     })
 }
 
-pub(crate) fn endpoint(row: &SqliteRow) -> sqlx::Result<Endpoint> {
-    let row = EndpointRow {
+pub(crate) fn endpoint(row: &SqliteRow) -> sqlx::Result<EndpointRow> {
+    Ok(EndpointRow {
         id: row.try_get("id")?,
         tenant: row.try_get("tenant")?,
         url: row.try_get("url")?,
@@ -86,8 +86,7 @@ pub(crate) fn endpoint(row: &SqliteRow) -> sqlx::Result<Endpoint> {
         version: row.try_get("version")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
-    };
-    Endpoint::try_from(row).map_err(corrupt)
+    })
 }
 
 pub(crate) fn delivery(row: &SqliteRow) -> sqlx::Result<Delivery> {

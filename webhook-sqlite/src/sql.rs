@@ -118,6 +118,7 @@ statements! {
         insert_endpoint: "../sql/insert_endpoint.sql",
         insert_lane: "../sql/insert_lane.sql",
         update_endpoint: "../sql/update_endpoint.sql",
+        rekey: "../sql/rekey.sql",
         update_lane: "../sql/update_lane.sql",
         update_places: "../sql/update_places.sql",
         delete_endpoint: "../sql/delete_endpoint.sql",

@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Notify;
 use uuid::Uuid;
+use webhook_core::backend::Encryption;
 use webhook_core::{
     Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Fill, InsertOptions,
-    Insertion, Job, Lease, Loaded, Now, Page, PageRequest, Queue, Record, Recorded, Replay,
-    ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, StatsQuery, StatsRow, Store,
-    Timestamp, TxStore,
+    Insertion, Job, Lease, Loaded, Now, Page, PageRequest, Queue, Record, Recorded, Rekeyed,
+    Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, StatsQuery, StatsRow,
+    Store, Timestamp, TxStore,
 };
 
 use crate::builder::{OpenError, SqliteStoreBuilder};
@@ -37,6 +38,7 @@ pub struct SqliteStore(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) database: Database,
     pub(crate) endpoints: EndpointCache,
+    pub(crate) encryption: Encryption,
     /// The tenant that a claim served last: the next begins after it.
     last_tenant: Mutex<String>,
     wake: Notify,
@@ -74,9 +76,10 @@ impl SqliteStore {
         SqliteStoreBuilder::default()
     }
 
-    pub(crate) fn new(database: Database) -> Self {
+    pub(crate) fn new(database: Database, encryption: Encryption) -> Self {
         Self(Arc::new(Shared {
             database,
+            encryption,
             endpoints: EndpointCache::default(),
             last_tenant: Mutex::default(),
             wake: Notify::new(),
@@ -218,6 +221,10 @@ impl Store for SqliteStore {
     async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool> {
         let deleted = self.0.delete_endpoint(scope, id, now).await;
         deleted.map_err(failed("delete_endpoint"))
+    }
+
+    async fn rekey(&self, page: PageRequest) -> Result<Rekeyed> {
+        self.0.rekey(page).await.map_err(failed("rekey"))
     }
 
     async fn endpoint(&self, scope: &Scope, id: Uuid) -> Result<Option<Endpoint>> {

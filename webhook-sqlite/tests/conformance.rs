@@ -5,16 +5,18 @@ mod support;
 use std::sync::Arc;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool};
-use sqlx::{Sqlite, Transaction};
-use webhook_core::testing::{Harness, TxHarness};
-use webhook_core::{MemoryQueue, Queue};
+use sqlx::{Connection as _, Sqlite, Transaction};
+use uuid::Uuid;
+use webhook_core::testing::{Harness, KeyHarness, TxHarness};
+use webhook_core::{EncryptionKey, KeyProvider, MemoryQueue, Queue, StaticKeys};
 use webhook_sqlite::SqliteStore;
 
 use support::Folder;
 
+/// Sealing secrets, as it should be.
 struct Own {
     store: SqliteStore,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Harness for Own {
@@ -22,17 +24,52 @@ impl Harness for Own {
 
     async fn start() -> Self {
         let folder = Folder::new();
-        let store = SqliteStore::open(folder.file())
-            .await
-            .expect("a store opens");
+        let keys = StaticKeys::new(EncryptionKey::random());
+        let store = SqliteStore::builder().encryption(keys).open(folder.file());
         Self {
-            store,
-            _folder: folder,
+            store: store.await.expect("a store opens"),
+            folder,
         }
     }
 
     fn store(&self) -> &SqliteStore {
         &self.store
+    }
+}
+
+impl KeyHarness for Own {
+    async fn reopen(&self, keys: Option<Arc<dyn KeyProvider>>) -> SqliteStore {
+        let builder = SqliteStore::builder();
+        let builder = match keys {
+            Some(keys) => builder.encryption(keys),
+            None => builder.plaintext(),
+        };
+        let store = builder.open(self.folder.file()).await;
+        store.expect("a store opens")
+    }
+
+    async fn secrets(&self, endpoint: Uuid) -> Vec<u8> {
+        let query = sqlx::query_scalar("SELECT secrets FROM webhook_endpoints WHERE id = ?");
+        let read = query
+            .bind(endpoint)
+            .fetch_one(&mut self.connect().await)
+            .await;
+        read.expect("a row")
+    }
+
+    async fn set_secrets(&self, endpoint: Uuid, secrets: Vec<u8>) {
+        let query = "UPDATE webhook_endpoints SET secrets = ? WHERE id = ?";
+        let query = sqlx::query(query).bind(secrets).bind(endpoint);
+        let written = query.execute(&mut self.connect().await).await;
+        written.expect("a row");
+    }
+}
+
+impl Own {
+    async fn connect(&self) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(self.folder.file());
+        let connection = SqliteConnection::connect_with(&options).await;
+        connection.expect("the file opens")
     }
 }
 
@@ -107,6 +144,7 @@ impl TxHarness for Hosted {
 }
 
 mod own_queue {
+    webhook_core::encryption_conformance!(super::Own);
     webhook_core::store_conformance!(super::Own);
     webhook_core::queue_conformance!(super::Own);
 }

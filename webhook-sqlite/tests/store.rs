@@ -15,13 +15,15 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection as _, Row as _};
 use uuid::Uuid;
-use webhook_core::testing::{ScriptedTransport, endpoint_for, event_for, run};
+use webhook_core::testing::{
+    ManualClock, ScriptedTransport, endpoint_for, event_for, fast_forward, run,
+};
 use webhook_core::{
-    Attempt, ClaimOptions, DeliveryFilter, DeliveryStatus, Depth, Dispatcher, EndReason, Endpoint,
-    EndpointSettings, ErrorKind, Event, EventFilter, HeaderLog, Idempotency, InsertOptions,
-    Inserted, Job, Lease, NewEvent, Next, OnConflict, Outcome, Page, PageRequest, Record, Recorded,
-    Replay, ReplaySelection, ReplayState, Scope, Store, Timestamp, TransportErrorKind, TxStore,
-    Verdict,
+    Attempt, ClaimOptions, DeliveryFilter, DeliveryStatus, Depth, Dispatcher, EncryptionKey,
+    EndReason, Endpoint, EndpointSettings, ErrorKind, Event, EventFilter, HeaderLog, Idempotency,
+    InsertOptions, Inserted, Job, Lease, NewEndpoint, NewEvent, Next, OnConflict, Outcome, Page,
+    PageRequest, Record, Recorded, Replay, ReplaySelection, ReplayState, Scope, StaticKeys, Store,
+    Timestamp, TransportErrorKind, TxStore, Verdict,
 };
 use webhook_sqlite::{OpenError, SqliteStore};
 
@@ -748,5 +750,69 @@ fn stores_of_two_prefixes_share_a_file_and_nothing_else() {
         assert_eq!(enqueue(&b, "default", 1).await.len(), 0);
         let error = open("a-").await.unwrap_err();
         assert!(matches!(error, OpenError::Prefix(_)), "{error}");
+    });
+}
+
+/// The engine on this file, with the first key for what it writes.
+async fn engine(
+    folder: &Folder,
+    keys: &[&EncryptionKey],
+    clock: &ManualClock,
+    receiver: &ScriptedTransport,
+) -> Dispatcher {
+    let keys: Vec<_> = keys.iter().map(|key| key.expose()).collect();
+    let keys: StaticKeys = keys.join(",").parse().unwrap();
+    let store = SqliteStore::builder().encryption(keys).open(folder.file());
+    Dispatcher::builder(store.await.unwrap())
+        .clock(clock.clone())
+        .transport(receiver.clone())
+        .max_age(60 * MINUTE)
+        .build()
+        .unwrap()
+        .erase()
+}
+
+#[test]
+fn deliveries_wait_for_a_lost_key_no_longer_than_for_anything_else() {
+    run(async {
+        let (folder, clock, receiver) = (
+            Folder::new(),
+            ManualClock::default(),
+            ScriptedTransport::default(),
+        );
+        let (lost, key) = (EncryptionKey::random(), EncryptionKey::random());
+        let new = || NewEndpoint::new("https://hooks.example.com/in".parse().unwrap());
+        let before = engine(&folder, &[&lost], &clock, &receiver).await;
+        let sealed = before.endpoints().create(new()).await.unwrap().id;
+        let without = engine(&folder, &[&key], &clock, &receiver).await;
+        without.endpoints().create(new()).await.unwrap();
+        let waiting = DeliveryFilter {
+            endpoint_id: Some(sealed),
+            ..DeliveryFilter::default()
+        };
+        let enqueue = async || {
+            let event = NewEvent::data("a", "1").unwrap();
+            without.enqueue(event).await.unwrap();
+        };
+        let status = async || {
+            let deliveries = without.deliveries();
+            let page = deliveries.list(&waiting, PageRequest::first(1)).await;
+            let newest = page.unwrap().items.remove(0);
+            (newest.status, newest.end_reason, newest.attempts)
+        };
+
+        enqueue().await;
+        fast_forward(&without, &clock, 30 * MINUTE).await.unwrap();
+        assert_eq!(receiver.requests().len(), 1, "the other's");
+        assert_eq!(status().await, (DeliveryStatus::Pending, None, 0));
+        let found = engine(&folder, &[&key, &lost], &clock, &receiver).await;
+        fast_forward(&found, &clock, 2 * MINUTE).await.unwrap();
+        assert_eq!(receiver.requests().len(), 2);
+        assert_eq!(status().await, (DeliveryStatus::Succeeded, None, 1));
+
+        enqueue().await;
+        fast_forward(&without, &clock, 62 * MINUTE).await.unwrap();
+        let expired = (DeliveryStatus::Failed, Some(EndReason::Expired), 0);
+        assert_eq!(status().await, expired);
     });
 }

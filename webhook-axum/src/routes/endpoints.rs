@@ -39,7 +39,9 @@ async fn create(
 ) -> Result<Response, ApiError> {
     let new = request.new_endpoint(&caller)?;
     let endpoint = caller.endpoints().create(new).await?;
-    Ok(with_secret(StatusCode::CREATED, &endpoint))
+    let mut view = EndpointView::of(&endpoint);
+    view.url = endpoint.url.to_string();
+    Ok(with_secret(StatusCode::CREATED, view, &endpoint))
 }
 
 async fn list(
@@ -64,6 +66,7 @@ async fn update(
 ) -> Result<axum::Json<EndpointView>, ApiError> {
     request.check_change()?;
     let now = caller.endpoints().get(id).await?;
+    request.changed_url(&now.url)?;
     request.settings(&now.settings)?;
     // Should another change come in between and make this one invalid, it changes nothing.
     let mut refused = None;
@@ -87,14 +90,15 @@ async fn rotate_secret(
 ) -> Result<Response, ApiError> {
     let overlap = request.overlap()?;
     let endpoint = caller.endpoints().rotate_secret(id, overlap).await?;
-    Ok(with_secret(StatusCode::OK, &endpoint))
+    let view = EndpointView::of(&endpoint);
+    Ok(with_secret(StatusCode::OK, view, &endpoint))
 }
 
 /// The two answers that show a secret. No cache may keep them.
-fn with_secret(status: StatusCode, endpoint: &Endpoint) -> Response {
+fn with_secret(status: StatusCode, view: EndpointView, endpoint: &Endpoint) -> Response {
     let secret = endpoint.secrets.first();
     let answer = WithSecret {
-        endpoint: EndpointView::of(endpoint),
+        endpoint: view,
         secret: secret.map(|newest| newest.secret.expose()),
     };
     let mut response = (status, axum::Json(answer)).into_response();
@@ -181,6 +185,9 @@ impl EndpointRequest {
         let settings = self.settings(&EndpointSettings::default())?;
         let url = self.url;
         let url = url.ok_or_else(|| ApiError::invalid_request("missing field `url`"))?;
+        if has_hidden_query(&url) {
+            return Err(nothing_hidden());
+        }
         let mut new = NewEndpoint::new(url)
             .tenant(caller.tenant(self.tenant)?)
             .settings(settings);
@@ -204,14 +211,23 @@ impl EndpointRequest {
 
     /// Changes all that is asked for, or nothing.
     fn apply(&self, wanted: &mut EndpointChange) -> Result<(), ApiError> {
+        let url = self.changed_url(&wanted.url)?;
         wanted.settings = self.settings(&wanted.settings)?;
-        if let Some(url) = &self.url {
-            wanted.url = url.clone();
-        }
+        wanted.url = url;
         if let Some(GivenState(state)) = self.state {
             wanted.state = state;
         }
         Ok(())
+    }
+
+    /// The URL as it shall be. One as answers show it, with its query hidden, stays as it is.
+    fn changed_url(&self, current: &EndpointUrl) -> Result<EndpointUrl, ApiError> {
+        match &self.url {
+            None => Ok(current.clone()),
+            Some(url) if !has_hidden_query(url) => Ok(url.clone()),
+            Some(url) if url.as_str() == shown_url(current) => Ok(current.clone()),
+            Some(_) => Err(nothing_hidden()),
+        }
     }
 
     /// `current` with what is asked for.
@@ -243,6 +259,23 @@ impl EndpointRequest {
         let secret = wanted_headers(&self.secret_headers, current, true)?;
         Ok(CustomHeaders::new(borrowed(&plain), borrowed(&secret))?)
     }
+}
+
+/// A URL as answers show it: its query may hold a token.
+fn shown_url(url: &EndpointUrl) -> String {
+    let mut shown = url.as_url().clone();
+    if shown.query().is_some_and(|query| !query.is_empty()) {
+        shown.set_query(Some(HIDDEN));
+    }
+    shown.into()
+}
+
+fn has_hidden_query(url: &EndpointUrl) -> bool {
+    url.as_url().query() == Some(HIDDEN)
+}
+
+fn nothing_hidden() -> ApiError {
+    ApiError::invalid_request("url: *** stands for a query that is there already")
 }
 
 /// The plain or the secret headers as they shall be. A secret's `***`, as answers show it, leaves it as it is.
@@ -334,12 +367,13 @@ impl TryFrom<Unambiguous> for GivenFilter {
     }
 }
 
-/// An endpoint as answers show it: without its secret, and with the names only of its secret headers.
+/// An endpoint as answers show it: without its secret and its URL's query, and with the names only of its secret
+/// headers.
 #[derive(Serialize)]
 struct EndpointView {
     id: Uuid,
     tenant: Tenant,
-    url: EndpointUrl,
+    url: String,
     event_types: Vec<EventPattern>,
     filter: Option<PayloadFilter>,
     description: String,
@@ -374,7 +408,7 @@ impl EndpointView {
         Self {
             id: endpoint.id,
             tenant: endpoint.tenant.clone(),
-            url: endpoint.url.clone(),
+            url: shown_url(&endpoint.url),
             event_types: settings.event_types,
             filter: settings.filter,
             description: settings.description,

@@ -40,6 +40,7 @@ async fn what_was_asked_for_is_answered_and_shown() {
     expected["created_at"] = json!("2023-11-14T22:13:20.000000Z");
     expected["updated_at"] = expected["created_at"].clone();
     assert_eq!(created, expected);
+    expected["url"] = json!("https://hooks.example.com/in?***");
     let path = format!("/endpoints/{}", created["id"].as_str().unwrap());
     assert_eq!(app.get(&path).await.expect(200), expected);
     let list = app.get("/endpoints?tenant=acme").await.expect(200);
@@ -368,4 +369,42 @@ async fn errors_do_not_repeat_secrets() {
     assert_eq!(answer.error(), (422, "url_not_allowed".into()));
     assert!(!answer.text.contains("s3cret"), "{}", answer.text);
     assert_eq!(app.stored().await.1, 0);
+}
+
+#[tokio::test]
+async fn a_query_is_hidden_and_stays_when_it_is_sent_back_hidden() {
+    let app = App::open();
+    let hidden = "https://hooks.example.com/in?***";
+    let url = json!({"url": "https://hooks.example.com/in?token=s3cret"});
+    let id = app.endpoint(url).await;
+    let path = format!("/endpoints/{id}");
+    let body = json!({"url": hidden, "description": "new"});
+    let shown = app.patch(&path, body).await.expect(200);
+    assert_eq!(
+        (&shown["url"], &shown["description"]),
+        (&json!(hidden), &json!("new"))
+    );
+    let stored = app
+        .dispatcher
+        .endpoints()
+        .get(id.parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(
+        stored.url.as_str(),
+        "https://hooks.example.com/in?token=s3cret"
+    );
+
+    for url in [
+        "https://other.example.com/in?***",
+        "https://hooks.example.com/?***",
+    ] {
+        let answer = app
+            .patch(&path, json!({"url": url, "description": "x"}))
+            .await;
+        assert_eq!(answer.error(), (400, "invalid_request".into()));
+    }
+    let answer = app.post("/endpoints", json!({"url": hidden})).await;
+    assert_eq!(answer.error(), (400, "invalid_request".into()));
+    assert_eq!(app.get(&path).await.expect(200)["description"], "new");
 }

@@ -13,9 +13,9 @@ use webhook_core::testing::ScriptedTransport;
 use webhook_core::{
     Attempt, Changed, ClaimOptions, Claimed, Delivery, DeliveryFilter, Depth, Dispatcher, Endpoint,
     Error, ErrorKind, Event, EventFilter, Fill, InsertOptions, Insertion, Job, Lease, Loaded,
-    MemoryStore, Now, Page, PageRequest, Queue, QueuePart, Record, Recorded, Replay, ReplayScan,
-    ReplaySelection, ReplayStep, Result, Rollup, Scope, Settle, StatsQuery, StatsRow, Store,
-    Timestamp,
+    MemoryStore, Now, Page, PageRequest, Queue, QueuePart, Record, Recorded, Rekeyed, Replay,
+    ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, Settle, StatsQuery, StatsRow,
+    Store, Timestamp,
 };
 
 use crate::support::{ROUTES, send};
@@ -86,6 +86,10 @@ impl Store for Broken {
     }
 
     async fn delete_endpoint(&self, _: &Scope, _: Uuid, _: Now) -> Result<bool> {
+        failure(self.0)
+    }
+
+    async fn rekey(&self, _: PageRequest) -> Result<Rekeyed> {
         failure(self.0)
     }
 
@@ -289,6 +293,7 @@ async fn a_store_that_fails_is_a_503_on_every_route() {
         (ErrorKind::Unavailable, 503, "unavailable"),
         (ErrorKind::Corrupt, 503, "unavailable"),
         (ErrorKind::Internal, 503, "unavailable"),
+        (ErrorKind::Sealed, 503, "sealed"),
         (ErrorKind::Rejected, 400, "rejected"),
     ] {
         let app = app(over(Broken(kind)));

@@ -2,8 +2,9 @@
 //!
 //! A backend keeps most of a row in columns of its own. What would otherwise be spelled anew by each of them,
 //! and in time differently, is here: [`EndpointRow`], [`AttemptRow`] and [`ReplayRow`] say how the rest is written, and
-//! read it back with every rule checked again.
+//! read it back with every rule checked again. [`Encryption`] seals the secrets among it.
 
 mod stored;
 
-pub use stored::{AttemptRow, EndpointRow, ReplayRow};
+pub use crate::encryption::Encryption;
+pub use stored::{AttemptRow, EndpointRow, Opened, ReplayRow};

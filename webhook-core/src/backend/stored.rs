@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::delivery::{Attempt, Outcome};
+use crate::encryption::{CannotOpen, Context, Encryption};
 use crate::endpoint::{Endpoint, EndpointSecret, EndpointSettings, RateLimit};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::filter::{EventPattern, PayloadFilter};
@@ -20,19 +23,23 @@ use crate::signing::Secret;
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
 use crate::transport::TransportErrorKind;
+use crate::url::{EndpointUrl, InvalidEndpointUrl};
 
 /// An endpoint as a row of plain columns.
 ///
 /// `settings` is JSON text, for people and queries too; `secrets` holds all that must never be shown: the
-/// signing secrets, and the values of secret headers. Treat it as opaque bytes.
+/// signing secrets, the values of secret headers and the URL's query. It is sealed if the store has keys: treat it
+/// as opaque bytes.
 ///
 /// ```
-/// use webhook_core::backend::EndpointRow;
+/// use webhook_core::backend::{Encryption, EndpointRow};
+/// use webhook_core::{EncryptionKey, StaticKeys};
 /// # let endpoint = webhook_core::testing::endpoint_for("acme", Default::default());
-/// let row = EndpointRow::from(&endpoint);
+/// let encryption = Encryption::with(StaticKeys::new(EncryptionKey::random()));
+/// let row = EndpointRow::seal(&endpoint, &encryption)?;
 /// assert_eq!(row.tenant, "acme");
 /// assert!(!row.settings.contains("whsec_"));
-/// assert_eq!(webhook_core::Endpoint::try_from(row)?.url, endpoint.url);
+/// assert_eq!(row.open(&encryption)?.whole()?.secret(), endpoint.secret());
 /// # Ok::<(), webhook_core::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
@@ -40,6 +47,7 @@ use crate::transport::TransportErrorKind;
 pub struct EndpointRow {
     pub id: Uuid,
     pub tenant: String,
+    /// Without its query.
     pub url: String,
     pub settings: String,
     pub secrets: Vec<u8>,
@@ -79,82 +87,209 @@ struct Rate {
     per_ms: u64,
 }
 
-/// What is in `secrets`.
-#[derive(Serialize, Deserialize)]
+/// An endpoint as it was read back.
+#[derive(Clone, Debug)]
+pub enum Opened {
+    /// With everything.
+    Whole(Endpoint),
+    /// Its secrets cannot be opened with the keys at hand: it comes without them, without its secret headers and
+    /// its URL's query. Good for what sends nothing and changes nothing; the error says why.
+    Sealed(Endpoint, Error),
+}
+
+impl Opened {
+    /// The endpoint with everything.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Sealed`] when its secrets cannot be opened with the keys at hand.
+    pub fn whole(self) -> Result<Endpoint, Error> {
+        match self {
+            Self::Whole(endpoint) => Ok(endpoint),
+            Self::Sealed(_, error) => Err(error),
+        }
+    }
+
+    /// The endpoint with what could be read.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        let (Self::Whole(endpoint) | Self::Sealed(endpoint, _)) = self;
+        endpoint
+    }
+}
+
+/// What is in `secrets`, before it is sealed.
+#[derive(Default, Serialize, Deserialize)]
 struct Secrets<'a> {
     #[serde(borrow)]
     signing: Vec<SigningSecret<'a>>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    headers: BTreeMap<String, String>,
+    #[serde(borrow, default, skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<Cow<'a, str>, Text<'a>>,
+    /// The URL's. Absent also in rows of which the URL itself has it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    query: Option<Text<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct SigningSecret<'a> {
     #[serde(borrow)]
-    key: Cow<'a, str>,
+    key: Text<'a>,
     /// In µs since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<i64>,
 }
 
-impl From<&Endpoint> for EndpointRow {
-    fn from(endpoint: &Endpoint) -> Self {
+/// A secret text: borrowed from what it is made of, and where that is not possible erased when dropped.
+#[derive(Serialize, Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Drop for Text<'_> {
+    fn drop(&mut self) {
+        if let Cow::Owned(text) = &mut self.0 {
+            text.zeroize();
+        }
+    }
+}
+
+impl EndpointRow {
+    /// The row of an endpoint, its secrets sealed as `encryption` says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when they cannot be sealed.
+    pub fn seal(endpoint: &Endpoint, encryption: &Encryption) -> Result<Self, Error> {
         let settings = Settings::from(&endpoint.settings);
-        let signing = endpoint.secrets.iter().map(|secret| SigningSecret {
-            key: secret.secret.expose().into(),
-            expires_at: secret.expires_at.map(Timestamp::as_micros),
-        });
-        let secrets = Secrets {
-            signing: signing.collect(),
-            headers: values(endpoint.settings.headers.as_map(), true),
+        let context = Context {
+            tenant: endpoint.tenant.as_str(),
+            endpoint: endpoint.id,
         };
-        Self {
+        let secrets = Secrets::of(endpoint).encoded();
+        let sealed = secrets.and_then(|plain| encryption.seal(plain, context));
+        let failed = |error| Error::new(ErrorKind::Internal, "seal").with_source(error);
+        Ok(Self {
             id: endpoint.id,
             tenant: endpoint.tenant.as_str().to_owned(),
-            url: endpoint.url.as_str().to_owned(),
+            url: without_query(&endpoint.url).to_owned(),
             settings: serde_json::to_string(&settings).unwrap_or_default(),
-            secrets: serde_json::to_vec(&secrets).unwrap_or_default(),
+            secrets: sealed.map_err(failed)?,
             state: endpoint.state.as_str().to_owned(),
             state_reason: endpoint.state_reason.map(|it| it.as_str().to_owned()),
             version: endpoint.version,
             created_at: endpoint.created_at,
             updated_at: endpoint.updated_at,
+        })
+    }
+
+    /// The endpoint, as far as it can be opened. Rows that were written before there were keys open as well.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when a column does not hold what [`seal`](Self::seal) wrote.
+    pub fn open(&self, encryption: &Encryption) -> Result<Opened, Error> {
+        let context = Context {
+            tenant: &self.tenant,
+            endpoint: self.id,
+        };
+        let corrupt = |error| corrupt("endpoint", error);
+        match encryption.open(&self.secrets, context) {
+            Ok(plain) => {
+                // What the parser says of a secret may quote it.
+                let secrets = serde_json::from_slice(&plain).map_err(|_| corrupt("secrets".into()));
+                let endpoint = self.endpoint(&secrets?).map_err(corrupt)?;
+                Ok(Opened::Whole(endpoint))
+            }
+            Err(malformed @ CannotOpen::Malformed) => Err(corrupt(malformed.into())),
+            Err(why) => {
+                let endpoint = self.endpoint(&Secrets::default()).map_err(corrupt)?;
+                let error = Error::new(ErrorKind::Sealed, "endpoint").with_source(why);
+                Ok(Opened::Sealed(endpoint, error))
+            }
         }
     }
-}
 
-impl TryFrom<EndpointRow> for Endpoint {
-    type Error = Error;
-
+    /// The row of the same endpoint as [`seal`](Self::seal) would write it today; `None` if its secrets are under
+    /// the current key already, or there are no keys.
+    ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when a column does not hold what [`EndpointRow::from`] wrote.
-    fn try_from(row: EndpointRow) -> Result<Self, Error> {
-        parse_endpoint(&row).map_err(|error| corrupt("endpoint", error))
+    /// As [`open`](Self::open), and [`ErrorKind::Sealed`] when its secrets cannot be opened.
+    pub fn rekeyed(&self, encryption: &Encryption) -> Result<Option<Self>, Error> {
+        if encryption.is_current(&self.secrets) {
+            return Ok(None);
+        }
+        let endpoint = self.open(encryption)?.whole()?;
+        Self::seal(&endpoint, encryption).map(Some)
+    }
+
+    fn endpoint(&self, secrets: &Secrets<'_>) -> Result<Endpoint, BoxError> {
+        let settings: Settings = serde_json::from_str(&self.settings)?;
+        let signing = secrets.signing.iter().map(|secret| {
+            Ok(EndpointSecret {
+                secret: Secret::import(&secret.key.0)?,
+                expires_at: secret.expires_at.map(Timestamp::from_micros),
+            })
+        });
+        let signing = signing.collect::<Result<_, BoxError>>()?;
+        Ok(Endpoint {
+            id: self.id,
+            tenant: Tenant::new(&self.tenant)?,
+            url: with_query(&self.url, secrets.query.as_ref())?,
+            settings: settings.parse(&secrets.headers)?,
+            secrets: signing,
+            state: self.state.parse()?,
+            state_reason: self.state_reason.as_deref().map(str::parse).transpose()?,
+            version: self.version,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
     }
 }
 
-fn parse_endpoint(row: &EndpointRow) -> Result<Endpoint, BoxError> {
-    let settings: Settings = serde_json::from_str(&row.settings)?;
-    let secrets: Secrets<'_> = serde_json::from_slice(&row.secrets)?;
-    let signing = secrets.signing.iter().map(|secret| {
-        Ok(EndpointSecret {
-            secret: Secret::import(&secret.key)?,
-            expires_at: secret.expires_at.map(Timestamp::from_micros),
-        })
-    });
-    let signing = signing.collect::<Result<_, BoxError>>()?;
-    Ok(Endpoint {
-        id: row.id,
-        tenant: Tenant::new(&row.tenant)?,
-        url: row.url.parse()?,
-        settings: settings.parse(&secrets.headers)?,
-        secrets: signing,
-        state: row.state.parse()?,
-        state_reason: row.state_reason.as_deref().map(str::parse).transpose()?,
-        version: row.version,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-    })
+impl<'a> Secrets<'a> {
+    fn of(endpoint: &'a Endpoint) -> Self {
+        let signing = endpoint.secrets.iter().map(|secret| SigningSecret {
+            key: Text(secret.secret.expose().into()),
+            expires_at: secret.expires_at.map(Timestamp::as_micros),
+        });
+        let headers = values(endpoint.settings.headers.as_map(), true);
+        Self {
+            signing: signing.collect(),
+            headers: headers
+                .map(|(name, value)| (name.into(), Text(value.into())))
+                .collect(),
+            query: endpoint.url.as_url().query().map(|it| Text(it.into())),
+        }
+    }
+
+    /// As JSON. Sized at once: a buffer that grows leaves copies behind.
+    fn encoded(&self) -> Result<Zeroizing<Vec<u8>>, BoxError> {
+        let mut length = Length(0);
+        serde_json::to_writer(&mut length, self)?;
+        let mut plain = Zeroizing::new(Vec::with_capacity(length.0 + Encryption::OVERHEAD));
+        serde_json::to_writer(&mut *plain, self)?;
+        Ok(plain)
+    }
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn without_query(url: &EndpointUrl) -> &str {
+    &url.as_url()[..url::Position::AfterPath]
+}
+
+fn with_query(url: &str, query: Option<&Text<'_>>) -> Result<EndpointUrl, InvalidEndpointUrl> {
+    match query {
+        Some(Text(query)) => Zeroizing::new(format!("{url}?{query}")).parse(),
+        None => url.parse(),
+    }
 }
 
 impl From<&EndpointSettings> for Settings {
@@ -164,7 +299,7 @@ impl From<&EndpointSettings> for Settings {
             description: settings.description.clone(),
             event_types: settings.event_types.clone(),
             filter: settings.filter.clone(),
-            headers: values(settings.headers.as_map(), false),
+            headers: owned(values(settings.headers.as_map(), false)),
             rate_limit: settings.rate_limit.map(|rate| Rate {
                 limit: rate.limit,
                 per_ms: millis(rate.per),
@@ -180,14 +315,15 @@ impl From<&EndpointSettings> for Settings {
 impl Settings {
     fn parse(
         self,
-        secret_headers: &BTreeMap<String, String>,
+        secret_headers: &BTreeMap<Cow<'_, str>, Text<'_>>,
     ) -> Result<EndpointSettings, BoxError> {
-        fn pairs(map: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
-            map.iter().map(|(name, value)| (&**name, &**value))
-        }
+        let plain = self.headers.iter().map(|(name, value)| (&**name, &**value));
+        let secret = secret_headers
+            .iter()
+            .map(|(name, value)| (&**name, &*value.0));
         let schedule = self.retry_schedule_ms;
         Ok(EndpointSettings {
-            headers: CustomHeaders::new(pairs(&self.headers), pairs(secret_headers))?,
+            headers: CustomHeaders::new(plain, secret)?,
             description: self.description,
             event_types: self.event_types,
             filter: self.filter,
@@ -204,13 +340,19 @@ impl Settings {
 }
 
 /// The headers that are secret, or those that are not, as text: [`CustomHeaders`] are made of nothing else.
-fn values(headers: &HeaderMap, secret: bool) -> BTreeMap<String, String> {
+fn values(headers: &HeaderMap, secret: bool) -> impl Iterator<Item = (&str, &str)> {
     let chosen = headers
         .iter()
-        .filter(|(_, value)| value.is_sensitive() == secret);
-    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    chosen
-        .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+        .filter(move |(_, value)| value.is_sensitive() == secret);
+    chosen.map(|(name, value)| {
+        let value = std::str::from_utf8(value.as_bytes());
+        (name.as_str(), value.unwrap_or_default())
+    })
+}
+
+fn owned<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, String> {
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
 }
 
@@ -397,35 +539,52 @@ impl std::fmt::Debug for EndpointRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encryption::{EncryptionKey, StaticKeys};
     use crate::testing::endpoint_for;
 
     fn rich() -> Endpoint {
         let headers = CustomHeaders::new([("x-shard", "7")], [("authorization", "Bearer canary")]);
-        endpoint_for(
-            "acme",
-            EndpointSettings {
-                description: "a \"quoted\" text".into(),
-                event_types: vec!["order.*".parse().unwrap()],
-                filter: Some(
-                    PayloadFilter::new(&serde_json::json!({ "a.b": { "gte": 100 } })).unwrap(),
-                ),
-                headers: headers.unwrap(),
-                rate_limit: Some(RateLimit {
-                    limit: 50,
-                    per: Duration::from_secs(1),
-                }),
-                max_in_flight: Some(3),
-                ordered: true,
-                timeout: Some(Duration::from_secs(9)),
-                retry_schedule: Some(vec![Duration::from_secs(1), Duration::from_secs(60)]),
-            },
-        )
+        let settings = EndpointSettings {
+            description: "a \"quoted\" text".into(),
+            event_types: vec!["order.*".parse().unwrap()],
+            filter: Some(
+                PayloadFilter::new(&serde_json::json!({ "a.b": { "gte": 100 } })).unwrap(),
+            ),
+            headers: headers.unwrap(),
+            rate_limit: Some(RateLimit {
+                limit: 50,
+                per: Duration::from_secs(1),
+            }),
+            max_in_flight: Some(3),
+            ordered: true,
+            timeout: Some(Duration::from_secs(9)),
+            retry_schedule: Some(vec![Duration::from_secs(1), Duration::from_secs(60)]),
+        };
+        let mut endpoint = endpoint_for("acme", settings);
+        let url = "https://hooks.example.com/in?canary=query&x=%20\"".parse();
+        endpoint.url = url.unwrap();
+        endpoint
+    }
+
+    fn sealing() -> Encryption {
+        Encryption::with(StaticKeys::new(EncryptionKey::random()))
+    }
+
+    fn is_shown(row: &EndpointRow, secret: &str) -> bool {
+        String::from_utf8_lossy(&row.secrets).contains(secret)
     }
 
     #[test]
     fn endpoints_come_back_as_they_were() {
-        for endpoint in [rich(), endpoint_for("default", EndpointSettings::default())] {
-            let back = Endpoint::try_from(EndpointRow::from(&endpoint)).unwrap();
+        let mut bare = endpoint_for("default", EndpointSettings::default());
+        bare.url = "https://hooks.example.com/".parse().unwrap();
+        let encryptions = [sealing(), Encryption::plaintext()];
+        for (endpoint, encryption) in [rich(), bare]
+            .iter()
+            .flat_map(|endpoint| encryptions.iter().map(move |it| (endpoint.clone(), it)))
+        {
+            let row = EndpointRow::seal(&endpoint, encryption).unwrap();
+            let back = row.open(encryption).unwrap().whole().unwrap();
             assert_eq!(back.settings, endpoint.settings);
             assert_eq!(back.secret(), endpoint.secret());
             assert_eq!((back.url, back.state), (endpoint.url, endpoint.state));
@@ -434,10 +593,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_secret_stands_in_the_settings_or_in_debug() {
-        let row = EndpointRow::from(&rich());
-        assert!(String::from_utf8_lossy(&row.secrets).contains("canary"));
-        for text in [row.settings.clone(), format!("{row:?}")] {
+    fn nothing_secret_stands_outside_of_what_is_sealed() {
+        let plain = EndpointRow::seal(&rich(), &Encryption::plaintext()).unwrap();
+        let sealed = EndpointRow::seal(&rich(), &sealing()).unwrap();
+        for secret in ["Bearer canary", "canary=query", "whsec_"] {
+            assert!(is_shown(&plain, secret) && !is_shown(&sealed, secret));
+        }
+        for text in [
+            sealed.settings.clone(),
+            sealed.url.clone(),
+            format!("{sealed:?}"),
+        ] {
             assert!(
                 !text.contains("canary") && !text.contains("whsec_"),
                 "{text}"
@@ -446,21 +612,68 @@ mod tests {
     }
 
     #[test]
+    fn a_row_from_before_there_were_keys_stays_readable() {
+        let endpoint = rich();
+        let mut row = EndpointRow::seal(&endpoint, &Encryption::plaintext()).unwrap();
+        let before = Secrets {
+            query: None,
+            ..Secrets::of(&endpoint)
+        };
+        row.secrets = before.encoded().unwrap().to_vec();
+        row.url = endpoint.url.to_string();
+        let keys = sealing();
+        assert_eq!(row.rekeyed(&Encryption::plaintext()).unwrap(), None);
+        let rekeyed = row.rekeyed(&keys).unwrap().unwrap();
+        assert!(!is_shown(&rekeyed, "canary") && !rekeyed.url.contains("canary"));
+        assert_eq!(rekeyed.rekeyed(&keys).unwrap(), None);
+        let back = row.open(&keys).unwrap().whole().unwrap();
+        assert_eq!(back.url, endpoint.url);
+        assert_eq!(back.settings, endpoint.settings);
+    }
+
+    #[test]
+    fn without_its_key_an_endpoint_comes_without_its_secrets() {
+        let endpoint = rich();
+        let row = EndpointRow::seal(&endpoint, &sealing()).unwrap();
+        for encryption in [sealing(), Encryption::plaintext()] {
+            let opened = row.open(&encryption).unwrap();
+            let shown = opened.endpoint();
+            assert!(shown.secrets.is_empty() && shown.url.as_url().query().is_none());
+            assert_eq!(shown.settings.event_types, endpoint.settings.event_types);
+            assert_eq!(shown.settings.headers.as_map().len(), 1);
+            assert_eq!(opened.whole().unwrap_err().kind(), ErrorKind::Sealed);
+        }
+    }
+
+    #[test]
+    fn secrets_of_another_endpoint_or_tenant_do_not_open() {
+        let keys = sealing();
+        let row = EndpointRow::seal(&rich(), &keys).unwrap();
+        let (mut other, mut moved) = (row.clone(), row);
+        other.id = Uuid::from_u128(1);
+        moved.tenant = "other".into();
+        for row in [other, moved] {
+            let error = row.open(&keys).unwrap().whole().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Sealed);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_corrupt_and_no_panic() {
-        let spoil: [fn(&mut EndpointRow); 5] = [
+        let spoil: [fn(&mut EndpointRow); 6] = [
             |row| row.settings = "{".into(),
             |row| row.secrets = b"\xff".into(),
+            |row| row.secrets = b"\x01\x05canary".into(),
             |row| row.state = "gone".into(),
             |row| row.url = "not a url".into(),
             |row| row.tenant = String::new(),
         ];
         for spoil in spoil {
-            let mut row = EndpointRow::from(&rich());
+            let plaintext = Encryption::plaintext();
+            let mut row = EndpointRow::seal(&rich(), &plaintext).unwrap();
             spoil(&mut row);
-            assert_eq!(
-                Endpoint::try_from(row).unwrap_err().kind(),
-                ErrorKind::Corrupt
-            );
+            let error = row.open(&plaintext).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
         }
         let row = AttemptRow {
             error_kind: Some("no such kind".into()),

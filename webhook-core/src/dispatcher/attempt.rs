@@ -157,6 +157,15 @@ impl Engine {
         }))
     }
 
+    /// A delivery whose endpoint's secrets cannot be opened waits as if that were paused, so that the key can come
+    /// back; and expires as others do.
+    pub(super) fn without_key(&self, task: Task) -> Finished {
+        match self.without_attempt(task) {
+            Ok(task) => Finished::Paused(task.claim),
+            Err(finished) => *finished,
+        }
+    }
+
     /// The signed request. The endpoint's headers come first and ours last, so that ours stand.
     fn request(
         &self,

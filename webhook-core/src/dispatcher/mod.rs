@@ -9,6 +9,7 @@
 //! - `replay.rs`: bulk replays, step by step.
 //! - `maintain.rs`: the store's housekeeping.
 //! - `stats.rs`: counts what happens, and tells of it.
+//! - `rekey.rs`: puts stored secrets under the current key.
 //! - `manage.rs`: endpoints, events and deliveries, for people.
 
 mod attempt;
@@ -20,6 +21,7 @@ mod maintain;
 mod manage;
 mod recorder;
 mod refill;
+mod rekey;
 mod replay;
 mod stats;
 mod sweep;

@@ -344,6 +344,11 @@ impl Engine {
                     work,
                     lease_ends: claimed_at + lease,
                 }),
+                Verdict::Sealed(work) => batch.ended.push(self.without_key(Task {
+                    claim,
+                    work,
+                    lease_ends: claimed_at + lease,
+                })),
             }
         }
         self.push_heads(&heads, now).await;

@@ -18,7 +18,7 @@ use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
     Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion, Loaded,
-    OnConflict, Record, Recorded, Store, TxStore,
+    OnConflict, Record, Recorded, Rekeyed, Store, TxStore,
 };
 use crate::tenant::{Page, PageRequest, Scope};
 use crate::time::{Now, Timestamp};
@@ -223,6 +223,11 @@ impl Store for MemoryStore {
 
     async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool> {
         Ok(self.state().delete_endpoint(scope, id, at(now)))
+    }
+
+    /// Memory seals nothing.
+    async fn rekey(&self, _: PageRequest) -> Result<Rekeyed> {
+        Ok(Rekeyed::default())
     }
 
     async fn endpoint(&self, scope: &Scope, id: Uuid) -> Result<Option<Endpoint>> {

@@ -51,9 +51,9 @@ mod intercepted;
 mod transport;
 
 pub use clock::{ManualClock, fast_forward};
-pub use conformance::{Harness, TxHarness, endpoint_for, event_for};
+pub use conformance::{Harness, KeyHarness, TxHarness, endpoint_for, event_for};
 #[doc(hidden)]
-pub use conformance::{queue, store, tx};
+pub use conformance::{encryption, queue, store, tx};
 pub use events::{enqueued, find_enqueued};
 pub use intercepted::Intercepted;
 pub use transport::{Reply, ScriptedTransport, SentRequest};

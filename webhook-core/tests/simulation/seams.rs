@@ -12,8 +12,8 @@ use webhook_core::{
     Attempt, Changed, ClaimOptions, Claimed, Clock, Delivery, DeliveryFilter, Depth, Endpoint,
     Error, ErrorKind, Event, EventFilter, Fill, InsertOptions, Insertion, Job, Lease, Loaded,
     MemoryStore, MemoryTx, Now, OnConflict, Page, PageRequest, Queue, QueuePart, Record, Recorded,
-    Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, Settle, StatsQuery,
-    StatsRow, Store, Timestamp, TxStore,
+    Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, Settle,
+    StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::process::{Gate, Turn};
@@ -246,6 +246,12 @@ impl Store for SimStore {
             .call("delete_endpoint", async {
                 self.inner().delete_endpoint(scope, id, self.0.now()).await
             })
+            .await
+    }
+
+    async fn rekey(&self, page: PageRequest) -> Result<Rekeyed> {
+        self.0
+            .call("rekey", async { self.inner().rekey(page).await })
             .await
     }
 

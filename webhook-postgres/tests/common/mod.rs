@@ -8,7 +8,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 use webhook_core::Timestamp;
 use webhook_core::testing::event_for;
-use webhook_postgres::PgStore;
+use webhook_postgres::{PgStore, PgStoreBuilder};
 
 /// The tests' server: `cargo xtask test` brings one.
 pub(crate) fn database_url() -> String {
@@ -25,9 +25,14 @@ pub(crate) struct Schema {
 
 impl Schema {
     pub(crate) async fn new() -> Self {
+        Self::with(PgStoreBuilder::plaintext).await
+    }
+
+    pub(crate) async fn with(settings: impl FnOnce(PgStoreBuilder) -> PgStoreBuilder) -> Self {
         let name = new_name();
         let pool = pool().await;
-        let store = PgStore::builder().schema(&name).open(pool.clone()).await;
+        let builder = settings(PgStore::builder().schema(&name));
+        let store = builder.open(pool.clone()).await;
         Self {
             store: store.expect("the schema is made"),
             name,

@@ -143,7 +143,7 @@ impl<H: Harness> Scene<H> {
                     let early = [(lease, crate::queue::Settle::Unused(by))];
                     self.queue.settle(&early, now).await.expect("settles");
                 }
-                Some(Verdict::Behind(_) | Verdict::Ended) | None => {}
+                Some(Verdict::Behind(_) | Verdict::Ended | Verdict::Sealed(_)) | None => {}
             }
         }
         runnable

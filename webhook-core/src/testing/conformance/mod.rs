@@ -5,6 +5,7 @@
 //! the build.
 
 mod checks;
+pub mod encryption;
 pub mod queue;
 mod replays;
 mod rooms;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::encryption::KeyProvider;
 use crate::endpoint::{Endpoint, EndpointSecret, EndpointSettings, EndpointState};
 use crate::event::{Event, NewEvent};
 use crate::queue::Queue;
@@ -80,6 +82,18 @@ pub trait TxHarness: Harness<Store: TxStore> {
 
     /// Commits it.
     fn commit(tx: Self::Tx) -> impl Future<Output = ()>;
+}
+
+/// What a store that seals secrets brings besides. Its deliveries are its queue.
+pub trait KeyHarness: Harness {
+    /// Another store on the same data, with these keys, or with secrets as they are.
+    fn reopen(&self, keys: Option<Arc<dyn KeyProvider>>) -> impl Future<Output = Self::Store>;
+
+    /// What is stored as the secrets of an endpoint.
+    fn secrets(&self, endpoint: Uuid) -> impl Future<Output = Vec<u8>>;
+
+    /// Puts something else in the place of its secrets, as whoever can write to the database could.
+    fn set_secrets(&self, endpoint: Uuid, secrets: Vec<u8>) -> impl Future<Output = ()>;
 }
 
 /// An endpoint of `tenant` with these settings, enabled.

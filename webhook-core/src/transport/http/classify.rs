@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
+use crate::error::BoxError;
 use crate::network::{Blocked, LookupFailed};
 use crate::transport::{TransportError, TransportErrorKind};
 
@@ -10,6 +11,12 @@ use crate::transport::{TransportError, TransportErrorKind};
 pub(super) fn error(error: reqwest::Error) -> TransportError {
     let error = error.without_url();
     TransportError::new(kind(&error)).with_source(error)
+}
+
+/// Why a target was not vetted, as ours.
+pub(super) fn refusal(error: BoxError) -> TransportError {
+    let kind = known(&*error).unwrap_or(TransportErrorKind::Internal);
+    TransportError::new(kind).with_source(error)
 }
 
 fn kind(error: &reqwest::Error) -> TransportErrorKind {

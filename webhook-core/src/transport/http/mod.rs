@@ -1,6 +1,7 @@
 //! The HTTP client that deliveries go through.
 
 mod classify;
+mod proxy;
 mod tls;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use super::{RequestOptions, ResponseDetails, Transport, TransportError, Transpor
 use crate::error::BoxError;
 use crate::network::{Guard, NetworkPolicy, Resolve, SystemResolver};
 use crate::url::EndpointUrl;
+pub use proxy::{InvalidProxyUrl, ProxyUrl};
 
 /// The guarded transport: HTTP/1.1 over pooled connections, to where a [`NetworkPolicy`] allows.
 ///
@@ -31,6 +33,8 @@ use crate::url::EndpointUrl;
 ///
 /// **Pools.** A transport has one policy and one pool. Tenants that may reach different networks need
 /// a transport each: an open connection is used again for whoever may use the transport.
+///
+/// **Proxy.** None, unless [one is named](HttpTransportBuilder::proxy).
 ///
 /// **Hot path.** Put [`RequestOptions`] into the request's extensions: their URL then says where the
 /// request goes, and its own URI is not looked at. Without them the URI must be an absolute one.
@@ -56,6 +60,8 @@ use crate::url::EndpointUrl;
 pub struct HttpTransport {
     client: reqwest::Client,
     policy: Arc<NetworkPolicy>,
+    /// Looks targets up that the client does not, because a proxy is what it connects to.
+    before_proxy: Option<Guard>,
 }
 
 /// The transport could not be set up: no certificates on this machine, or none in the PEM given.
@@ -87,7 +93,7 @@ impl HttpTransport {
     fn prepare(
         &self,
         request: Request<Bytes>,
-    ) -> Result<(reqwest::Request, Limits), TransportError> {
+    ) -> Result<(reqwest::Request, Limits, EndpointUrl), TransportError> {
         let (mut parts, body) = request.into_parts();
         let options = match parts.extensions.remove::<RequestOptions>() {
             Some(options) => options,
@@ -98,20 +104,27 @@ impl HttpTransport {
             timeout: options.timeout,
             max_body: options.max_response_body,
         };
-        Ok((client_request(&options.url, parts, body), limits))
+        let request = client_request(&options.url, parts, body);
+        Ok((request, limits, options.url))
     }
 
     /// Everything that the deadline covers.
     async fn exchange(
         &self,
-        sent: impl Future<Output = Result<reqwest::Response, reqwest::Error>>,
+        url: &EndpointUrl,
+        request: reqwest::Request,
         max_body: usize,
     ) -> Result<Response<Bytes>, TransportError> {
         let started = Instant::now();
-        let mut response = sent.await.map_err(classify::error)?;
+        if let Some(guard) = self.before_proxy.as_ref().filter(|_| url.ip().is_none()) {
+            let vetted = guard.vetted(url.host()).await;
+            vetted.map_err(classify::refusal)?;
+        }
+        let sent = self.client.execute(request).await;
+        let mut response = sent.map_err(classify::error)?;
         let details = ResponseDetails::default().first_byte(started.elapsed());
         // The look-up was vetted; this would catch a client that dials something else.
-        if let Some(peer) = response.remote_addr() {
+        if let (Some(peer), None) = (response.remote_addr(), &self.before_proxy) {
             self.policy.check_address(peer.ip()).map_err(blocked)?;
         }
         let (body, truncated) = read_capped(&mut response, max_body).await?;
@@ -132,8 +145,8 @@ struct Limits {
 #[async_trait]
 impl Transport for HttpTransport {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
-        let (request, Limits { timeout, max_body }) = self.prepare(request)?;
-        let exchange = self.exchange(self.client.execute(request), max_body);
+        let (request, Limits { timeout, max_body }, url) = self.prepare(request)?;
+        let exchange = self.exchange(&url, request, max_body);
         match tokio::time::timeout(timeout, exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(TransportError::new(TransportErrorKind::Timeout)),
@@ -159,6 +172,7 @@ pub struct HttpTransportBuilder {
     idle_timeout: Duration,
     max_idle_per_host: usize,
     root_certificates: Vec<u8>,
+    proxy: Option<ProxyUrl>,
 }
 
 impl Default for HttpTransportBuilder {
@@ -171,6 +185,7 @@ impl Default for HttpTransportBuilder {
             idle_timeout: Duration::from_secs(20),
             max_idle_per_host: 32,
             root_certificates: Vec::new(),
+            proxy: None,
         }
     }
 }
@@ -212,6 +227,14 @@ impl HttpTransportBuilder {
         self
     }
 
+    /// Sends everything through this proxy: `https` in a tunnel (`CONNECT`), `http` as it is. Where the proxy is, the
+    /// policy has no say in. A target is looked up and judged as without one, before the proxy hears of it. But it is
+    /// the proxy that connects, and looks a name up once more: let it keep to the same rules. Default: none.
+    pub fn proxy(mut self, proxy: ProxyUrl) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
     /// Trusts these PEM certificates beside the operating system's: a company's own authority, say.
     pub fn root_certificates(mut self, pem: &[u8]) -> Self {
         self.root_certificates.extend_from_slice(pem);
@@ -221,15 +244,21 @@ impl HttpTransportBuilder {
     /// Sets the transport up. Connects to nothing.
     ///
     /// # Errors
-    /// When this machine has no root certificates, or the PEM given holds none that are valid.
+    /// When this machine has no root certificates, the PEM given holds none that are valid, or the client cannot use
+    /// the proxy's URL.
     pub fn build(self) -> Result<HttpTransport, BuildTransportError> {
         let policy = Arc::new(self.policy);
         let resolver = self
             .resolver
             .unwrap_or_else(|| Arc::new(SystemResolver::default()));
         let guard = Guard::new(Arc::clone(&policy), resolver, self.dns_timeout);
+        let before_proxy = self.proxy.as_ref().map(|_| guard.clone());
+        let guard = match &self.proxy {
+            Some(proxy) => guard.exempting(proxy.host()),
+            None => guard,
+        };
         let tls = tls::config(&self.root_certificates).map_err(BuildTransportError)?;
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .dns_resolver(guard)
             .http1_only()
@@ -245,10 +274,17 @@ impl HttpTransportBuilder {
             .pool_idle_timeout(self.idle_timeout)
             .pool_max_idle_per_host(self.max_idle_per_host)
             .tcp_nodelay(true)
-            .tcp_keepalive(Duration::from_secs(15))
-            .build()
-            .map_err(|error| BuildTransportError(error.into()))?;
-        Ok(HttpTransport { client, policy })
+            .tcp_keepalive(Duration::from_secs(15));
+        if let Some(proxy) = &self.proxy {
+            let proxy = proxy.to_client();
+            client = client.proxy(proxy.map_err(|error| BuildTransportError(error.into()))?);
+        }
+        let client = client.build();
+        Ok(HttpTransport {
+            client: client.map_err(|error| BuildTransportError(error.into()))?,
+            policy,
+            before_proxy,
+        })
     }
 }
 
