@@ -33,7 +33,7 @@ SELECT input.place, delivery.id AS delivery_id, delivery.fence,
         ORDER BY earlier.sequence LIMIT 1
     ) END AS behind,
     greatest(extract(epoch FROM delivery.due_at - clock.now) * 1000000, 0)::bigint AS early_by,
-    delivery.attempts, delivery.first_due,
+    delivery.attempts, delivery.excused, delivery.first_due,
     delivery.endpoint_id, endpoint.version AS endpoint_version, event.id AS event_id,
     event.tenant, event.event_type, event.body, event.created_at, event.deliver_at
 FROM input

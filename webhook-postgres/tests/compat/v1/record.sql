@@ -24,6 +24,7 @@ retried AS (
     SET status = 'pending', ready = false,
         due_at = clock.now + input.retry_after * interval '1 microsecond',
         attempts = delivery.attempts + (input.started_at IS NOT NULL)::integer,
+        excused = delivery.excused + (input.error_kind IS NOT DISTINCT FROM 'internal')::integer,
         last_error = CASE WHEN input.started_at IS NULL THEN delivery.last_error ELSE input.last_error END,
         updated_at = clock.now
     FROM input, clock
