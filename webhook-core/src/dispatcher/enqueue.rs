@@ -177,16 +177,18 @@ impl Engine {
 
     /// Tells a queue beside the store, without letting the caller wait for it. A push that fails is only a
     /// late one: the sweeper repeats it.
-    pub(super) fn push(&self, jobs: Vec<Job>) {
+    pub(super) fn push(self: &Arc<Self>, jobs: Vec<Job>) {
         if self.has_index && !jobs.is_empty() {
-            let (queue, now) = (Arc::clone(&self.queue), self.clock.pinned());
-            let sweeper = Arc::clone(&self.sweeper);
-            tokio::spawn(async move {
-                if let Err(error) = queue.push(&jobs, now).await {
-                    tracing::warn!(%error, "jobs could not be pushed; the sweeper will");
-                    sweeper.look_again();
-                }
-            });
+            let engine = Arc::clone(self);
+            tokio::spawn(async move { engine.push_now(&jobs).await });
+        }
+    }
+
+    /// The same, for those who see to it that the queue knows before they go on.
+    pub(super) async fn push_now(&self, jobs: &[Job]) {
+        if let Err(error) = self.queue.push(jobs, self.clock.pinned()).await {
+            tracing::warn!(%error, "jobs could not be pushed; the sweeper will");
+            self.sweeper.look_again();
         }
     }
 }

@@ -61,7 +61,7 @@ impl Engine {
     }
 
     async fn insert_with(
-        &self,
+        self: &Arc<Self>,
         events: &[Event],
         on_conflict: OnConflict,
         mut head_start: Option<HeadStart>,

@@ -185,7 +185,10 @@ impl Engine {
                 }
             }
         }
-        self.push(jobs);
+        // Not beside: after a shutdown nobody would.
+        if !jobs.is_empty() {
+            self.push_now(&jobs).await;
+        }
         if leases.is_empty() {
             return;
         }
