@@ -18,6 +18,7 @@ use axum::extract::RawQuery;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tracing_subscriber::filter::LevelFilter;
@@ -406,33 +407,21 @@ fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
 }
 
 /// A new folder, removed in the end.
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Self {
-        let name = format!(
-            "webhook-canary-{}",
-            Secret::random().expose().replace('/', "_")
-        );
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
+        Self(TempDir::with_prefix("webhook-canary-").unwrap())
     }
 
     fn file(&self) -> PathBuf {
-        self.0.join("events.db")
+        self.0.path().join("events.db")
     }
 
     /// All bytes of all files: the database's, and its log's.
     fn dump(&self) -> Vec<u8> {
-        let files = std::fs::read_dir(&self.0).unwrap();
+        let files = std::fs::read_dir(self.0.path()).unwrap();
         let bytes = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
         bytes.collect::<Vec<_>>().concat()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
     }
 }

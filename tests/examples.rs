@@ -13,7 +13,6 @@ use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,6 +20,7 @@ use axum::extract::{FromRef, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdout, Command};
@@ -343,7 +343,7 @@ async fn without_a_database_url_the_platform_keeps_events_in_a_file_where_it_is_
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
     assert_eq!(said, "the schema is up to date\n");
-    assert!(folder.0.join("webhook.db").exists());
+    assert!(folder.0.path().join("webhook.db").exists());
 }
 
 #[tokio::test]
@@ -360,7 +360,7 @@ async fn what_the_platform_accepted_into_sqlite_is_delivered_after_a_kill() {
     let (code, log) = platform.end().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(!folder.holds(SECRET));
-    let key = std::fs::metadata(folder.0.join("events.db.key")).unwrap();
+    let key = std::fs::metadata(folder.0.path().join("events.db.key")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
 }
 
@@ -472,21 +472,16 @@ fn platform_on(database: &str) -> Command {
 }
 
 /// A new folder, removed in the end.
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("webhook-examples-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
+        Self(TempDir::with_prefix("webhook-examples-").unwrap())
     }
 
     /// Whether a file in it holds this text.
     fn holds(&self, text: &str) -> bool {
-        let files = std::fs::read_dir(&self.0).unwrap();
+        let files = std::fs::read_dir(self.0.path()).unwrap();
         files.into_iter().any(|file| {
             let bytes = std::fs::read(file.unwrap().path()).unwrap();
             String::from_utf8_lossy(&bytes).contains(text)
@@ -495,13 +490,7 @@ impl Folder {
 
     /// A database in it, as the platform takes it.
     fn database(&self) -> String {
-        format!("sqlite:{}", self.0.join("events.db").display())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
+        format!("sqlite:{}", self.0.path().join("events.db").display())
     }
 }
 

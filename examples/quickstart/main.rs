@@ -16,10 +16,10 @@ mod scenario;
 mod summary;
 mod watch;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use webhook_delivery::{
     DeliveryFilter, DeliveryStatus, Dispatcher, NetworkPolicy, PageRequest, RetryPolicy,
@@ -58,9 +58,9 @@ fn fail(why: &str) -> ExitCode {
 }
 
 async fn run() -> Result<Summary> {
-    let folder = TempFolder::create()?;
+    let folder = TempDir::with_prefix("webhook-quickstart-")?;
     let (mut watch, observer) = Watch::new();
-    let store = SqliteStore::open(folder.0.join("webhooks.db")).await?;
+    let store = SqliteStore::open(folder.path().join("webhooks.db")).await?;
     let dispatcher = Dispatcher::builder(store.clone())
         .network_policy(loopback_only()?)
         .retry_policy(RetryPolicy::default().schedule(RETRY_AFTER))
@@ -103,29 +103,9 @@ async fn run() -> Result<Summary> {
     worker.await?;
     let summary =
         Summary::compare(&dispatcher, &endpoints, &events, &receivers.stop().await).await?;
-    // The folder is removed next.
     store.close().await?;
+    folder.close()?;
     Ok(summary)
-}
-
-/// A folder for the store's file, removed with it in the end.
-struct TempFolder(PathBuf);
-
-impl TempFolder {
-    fn create() -> Result<Self> {
-        let name = format!("webhook-quickstart-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for TempFolder {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("{} could not be removed: {error}", self.0.display());
-        }
-    }
 }
 
 /// Webhooks go to public https addresses unless the host says otherwise, as here for a trial.

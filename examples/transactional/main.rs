@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 use webhook_delivery::{
@@ -84,8 +85,8 @@ fn fail(why: &str) -> ExitCode {
 async fn run() -> Result<bool> {
     let url = std::env::var("DATABASE_URL").unwrap_or_default();
     if !url.starts_with("postgres") {
-        let folder = sqlite::TempFolder::create()?;
-        return story(&sqlite::SqliteShop::open(&folder).await?).await;
+        let folder = TempDir::with_prefix("webhook-transactional-")?;
+        return story(&sqlite::SqliteShop::open(folder.path()).await?).await;
     }
     #[cfg(feature = "postgres")]
     {

@@ -1,6 +1,6 @@
 //! The shop on SQLite.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use uuid::Uuid;
@@ -14,8 +14,8 @@ pub(crate) struct SqliteShop {
 }
 
 impl SqliteShop {
-    pub(crate) async fn open(folder: &TempFolder) -> Result<Self> {
-        let file = folder.0.join("shop.db");
+    pub(crate) async fn open(folder: &Path) -> Result<Self> {
+        let file = folder.join("shop.db");
         println!("A shop on SQLite, in {}\n", file.display());
         // The pool is the host's: so is what a commit promises. These are what to use.
         let options = SqliteConnectOptions::new()
@@ -63,25 +63,5 @@ impl Shop for SqliteShop {
     async fn orders(&self) -> Result<Vec<i64>> {
         let numbers = sqlx::query_scalar("SELECT number FROM orders ORDER BY number");
         Ok(numbers.fetch_all(&self.pool).await?)
-    }
-}
-
-/// A folder for the shop's file, removed with it in the end.
-pub(crate) struct TempFolder(PathBuf);
-
-impl TempFolder {
-    pub(crate) fn create() -> Result<Self> {
-        let name = format!("webhook-transactional-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for TempFolder {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("{} could not be removed: {error}", self.0.display());
-        }
     }
 }

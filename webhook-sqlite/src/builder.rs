@@ -256,9 +256,9 @@ mod tests {
     #[test]
     fn a_connection_is_doubted_for_each_setting_that_it_lacks() {
         webhook_core::testing::run(async {
-            let file = std::env::temp_dir().join(format!("doubts-{}.db", std::process::id()));
+            let folder = tempfile::tempdir().unwrap();
             let good = SqliteConnectOptions::new()
-                .filename(&file)
+                .filename(folder.path().join("doubts.db"))
                 .create_if_missing(true)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
@@ -276,7 +276,6 @@ mod tests {
             let mut connection = extra.connect().await.unwrap();
             assert!(doubts(&mut connection).await.unwrap().is_empty());
             connection.close().await.unwrap();
-            std::fs::remove_file(file).unwrap();
         });
     }
 
