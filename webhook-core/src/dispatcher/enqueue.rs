@@ -144,6 +144,8 @@ impl Engine {
         let keyed = turn.keyed;
         while let Some(batch) = self.intake.of(keyed).next_batch() {
             self.insert_batch(batch).await;
+            // Whoever has just been answered may have more, which then goes along.
+            tokio::task::yield_now().await;
         }
         turn.held = false;
     }
