@@ -152,7 +152,7 @@ impl Engine {
             let slots = tokio::select! {
                 biased;
                 () = &mut shutdown => return,
-                slots = pool.all_free_slots() => slots,
+                slots = pool.some_free_slots() => slots,
             };
             let claimed = {
                 let claim = surviving(self.claim_for(&slots));
@@ -530,11 +530,12 @@ impl Pool {
         }
     }
 
-    /// Waits for a free slot and takes all that are free.
-    async fn all_free_slots(&self) -> OwnedSemaphorePermit {
+    /// Waits for a free slot, and takes half of those that are free: new deliveries begin at once in the others, while
+    /// a claim is under way.
+    async fn some_free_slots(&self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(mut slot) = Arc::clone(&self.slots).acquire_owned().await {
-                let more = u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX);
+                let more = u32::try_from(self.slots.available_permits() / 2).unwrap_or(u32::MAX);
                 if let Ok(rest) = Arc::clone(&self.slots).try_acquire_many_owned(more) {
                     slot.merge(rest);
                 }
