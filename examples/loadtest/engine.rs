@@ -12,7 +12,7 @@ use webhook_delivery::{
 };
 
 use crate::report::{Latency, Round, Spent};
-use crate::sink::{Sink, now_micros};
+use crate::sink::{BESIDE, Sink, now_micros};
 use crate::store::{self, Configure, Kept};
 use crate::{Options, Result};
 
@@ -22,13 +22,12 @@ static PADDING: LazyLock<String> = LazyLock::new(|| "x".repeat(200_000));
 /// Room for new events is given and taken in steps, so that it costs next to nothing.
 const ROOM_STEP: u64 = 16;
 
-/// A dispatcher at work, and the count of what it has delivered.
-struct Engine {
+/// A dispatcher, at work once it runs, and the count of what it has delivered.
+pub(crate) struct Engine {
     dispatcher: Dispatcher,
     delivered: Arc<Delivered>,
     kept: Kept,
-    stop: oneshot::Sender<()>,
-    worker: JoinHandle<()>,
+    worker: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 struct Delivered {
@@ -99,26 +98,62 @@ pub(crate) async fn latency(options: &Options, sink: &Sink) -> Result<Option<Lat
 }
 
 impl Engine {
+    /// At work, with one endpoint.
     async fn start(options: &Options, sink: &Sink) -> Result<Self> {
+        let mut engine = Self::build(options).await?;
+        engine.create(NewEndpoint::new(sink.url().parse()?)).await?;
+        engine.run();
+        Ok(engine)
+    }
+
+    /// Without an endpoint, and not yet at work.
+    pub(crate) async fn build(options: &Options) -> Result<Self> {
+        Self::with_retries(options, RetryPolicy::default()).await
+    }
+
+    /// The same, retrying in another way.
+    pub(crate) async fn with_retries(options: &Options, retries: RetryPolicy) -> Result<Self> {
         let delivered = Arc::new(Delivered::new(options.outstanding));
         let settings = Settings {
             count: Arc::clone(&delivered),
             in_flight: usize::try_from(options.in_flight())?,
+            retries,
         };
         let (dispatcher, kept) = store::build(options, settings).await?;
-        let endpoint = NewEndpoint::new(sink.url().parse()?);
-        dispatcher.endpoints().create(endpoint).await?;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let worker = dispatcher.clone();
-        let worker =
-            tokio::spawn(async move { worker.run(async { stopped.await.unwrap_or(()) }).await });
         Ok(Self {
             dispatcher,
             delivered,
             kept,
-            stop,
-            worker,
+            worker: None,
         })
+    }
+
+    pub(crate) fn run(&mut self) {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let worker = self.dispatcher.clone();
+        let worker =
+            tokio::spawn(async move { worker.run(async { stopped.await.unwrap_or(()) }).await });
+        self.worker = Some((stop, worker));
+    }
+
+    pub(crate) async fn create(&self, endpoint: NewEndpoint) -> Result<()> {
+        self.dispatcher.endpoints().create(endpoint).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn enqueue(&self, event: NewEvent) -> Result<()> {
+        self.dispatcher.enqueue(event).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn enqueue_batch(&self, events: Vec<NewEvent>) -> Result<()> {
+        self.dispatcher.enqueue_batch(events).await?;
+        Ok(())
+    }
+
+    /// Until so many deliveries that count have succeeded in this process.
+    pub(crate) async fn wait_for(&self, target: u64) {
+        self.delivered.wait_for(target).await;
     }
 
     /// Enqueues from as many tasks as there is concurrency; answers how long that took.
@@ -158,9 +193,12 @@ impl Engine {
         }
     }
 
-    async fn stop(self) -> Result<()> {
-        self.stop.send(()).ok();
-        Ok(self.worker.await?)
+    pub(crate) async fn stop(self) -> Result<()> {
+        if let Some((stop, worker)) = self.worker {
+            stop.send(()).ok();
+            worker.await?;
+        }
+        Ok(())
     }
 }
 
@@ -168,6 +206,7 @@ impl Engine {
 struct Settings {
     count: Arc<Delivered>,
     in_flight: usize,
+    retries: RetryPolicy,
 }
 
 impl Configure for Settings {
@@ -180,11 +219,19 @@ impl Configure for Settings {
             .network_policy(policy)
             .max_in_flight(self.in_flight)
             .max_in_flight_per_endpoint(u32::try_from(self.in_flight)?)
-            .retry_policy(RetryPolicy::default())
+            .retry_policy(self.retries)
             .observer(move |notice: &Notice<'_>| self.count.hear(notice))
             .build()?;
         Ok(dispatcher.erase())
     }
+}
+
+/// What goes beside the endpoints that are looked at does not count.
+fn is_counted(notice: &Notice<'_>) -> bool {
+    let Notice::Delivered(report) = notice else {
+        return false;
+    };
+    !report.endpoint.url.as_url().path().starts_with(BESIDE)
 }
 
 impl Delivered {
@@ -200,12 +247,12 @@ impl Delivered {
     }
 
     fn hear(&self, notice: &Notice<'_>) {
-        if matches!(notice, Notice::Delivered(_)) {
+        if is_counted(notice) {
             let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
             if count.is_multiple_of(ROOM_STEP) {
                 self.room.add_permits(ROOM_STEP as usize);
             }
-            if count == self.target.load(Ordering::SeqCst) {
+            if count >= self.target.load(Ordering::SeqCst) {
                 self.reached.notify_one();
             }
         }

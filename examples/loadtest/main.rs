@@ -6,19 +6,25 @@
 //! Both run with one allocator (mimalloc), and events are enqueued no further ahead of their delivery than
 //! `--outstanding`. The two are interleaved, and medians and their ratio are printed: on a shared machine only the ratio
 //! means something. The receiver is a process of its own, started and stopped by this one, on loopback.
+//!
+//! `--scenario fairness`, `ratelimit` or `catchup` looks at endpoints beside each other instead.
 
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
 mod bare;
 mod engine;
 mod report;
+mod scenario;
 mod sink;
 mod store;
+mod worker;
 
 use std::error::Error;
+use std::fmt;
 
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use report::{Report, Round};
 use sink::Sink;
@@ -36,6 +42,9 @@ struct Options {
     /// Where the engine keeps its events.
     #[arg(long, value_enum, default_value = "memory")]
     store: StoreKind,
+    /// What is measured.
+    #[arg(long, value_enum, default_value = "steady")]
+    scenario: Scenario,
     /// Events of each round.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     events: u64,
@@ -45,8 +54,8 @@ struct Options {
     /// Requests at once, in both.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     concurrency: u64,
-    /// Attempts at once in the engine, where outcomes wait for a disk; those of the bare loop if not given
-    /// on memory, eight times as many elsewhere.
+    /// Attempts at once in the engine; if not given, those of the bare loop on memory, and 1,000 where outcomes wait
+    /// for a disk, as they hold their places until they are recorded.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     in_flight: Option<u64>,
     /// The Postgres server.
@@ -59,7 +68,7 @@ struct Options {
     #[arg(long)]
     folder: Option<std::path::PathBuf>,
     /// Events that may be accepted and not yet delivered; producers wait beyond that.
-    #[arg(long, default_value_t = 2_048, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     outstanding: u64,
     /// Rounds of each, interleaved.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
@@ -73,6 +82,35 @@ struct Options {
     /// Runs as the receiver; for this program's own use.
     #[arg(long, hide = true)]
     sink: bool,
+    /// Runs as one more process that delivers; for this program's own use.
+    #[arg(long, hide = true)]
+    worker: bool,
+    /// What the stores of one run have in their names; for this program's own use.
+    #[arg(long, hide = true)]
+    run: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// As many events as it takes, to one endpoint, beside a bare loop.
+    Steady,
+    /// 100 of 1,000 endpoints hang; then 100 quiet ones beside one with a backlog.
+    Fairness,
+    /// Three processes, one endpoint that takes 50 requests a second.
+    Ratelimit,
+    /// 100 endpoints are down, each with a backlog, and come back together.
+    Catchup,
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Steady => "steady",
+            Self::Fairness => "fairness",
+            Self::Ratelimit => "ratelimit",
+            Self::Catchup => "catchup",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -91,11 +129,23 @@ impl Options {
     fn in_flight(&self) -> u64 {
         let default = match self.store {
             StoreKind::Memory => self.concurrency,
-            StoreKind::Sqlite | StoreKind::Postgres | StoreKind::Redis => {
-                (self.concurrency * 8).min(1_000)
-            }
+            StoreKind::Sqlite | StoreKind::Postgres | StoreKind::Redis => 1_000,
         };
         self.in_flight.unwrap_or(default)
+    }
+
+    /// In the names of what this run makes.
+    fn run(&self) -> String {
+        let own = || std::process::id().to_string();
+        self.run.clone().unwrap_or_else(own)
+    }
+
+    /// For a run of several processes.
+    fn shared(&self) -> Self {
+        Self {
+            run: Some(self.run()),
+            ..self.clone()
+        }
     }
 }
 
@@ -107,13 +157,27 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let report = runtime.block_on(measure(&options))?;
-    if options.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        println!("{report}");
+    if options.worker {
+        return runtime.block_on(worker::serve(&options));
     }
-    report.check()
+    if options.scenario == Scenario::Steady {
+        let report = runtime.block_on(measure(&options))?;
+        print(&options, &report)?;
+        report.check()
+    } else {
+        let finding = runtime.block_on(scenario::measure(&options))?;
+        print(&options, &finding)?;
+        finding.check()
+    }
+}
+
+fn print(options: &Options, found: &(impl Serialize + fmt::Display)) -> Result<()> {
+    if options.json {
+        println!("{}", serde_json::to_string(found)?);
+    } else {
+        println!("{found}");
+    }
+    Ok(())
 }
 
 async fn measure(options: &Options) -> Result<Report> {

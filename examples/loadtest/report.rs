@@ -31,9 +31,9 @@ pub(crate) struct Spent {
 /// From enqueue to receipt at 100 events a second, in milliseconds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Latency {
-    p50_ms: f64,
-    p99_ms: f64,
-    max_ms: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
 }
 
 /// The whole run.

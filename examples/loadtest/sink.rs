@@ -1,4 +1,7 @@
 //! The receiver: a process of its own that counts requests and notes how long their events were under way.
+//!
+//! What a request's path begins with says how it is answered: `/in` and `/at/7` at once, and endpoint 7's arrivals are
+//! noted; `/beside/7` at once, and nothing is noted; `/hang/7` never.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -11,7 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -20,6 +23,9 @@ use tokio::process::{Child, Command};
 
 use crate::Result;
 
+/// The path of those that are not looked at.
+pub(crate) const BESIDE: &str = "/beside/";
+
 /// What the receiver has seen since it was last asked.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
@@ -27,6 +33,16 @@ pub(crate) struct Seen {
     pub(crate) requests: u64,
     /// Microseconds from the time in the event's data to its receipt, unsorted.
     pub(crate) latencies: Vec<u32>,
+    /// Requests to numbered endpoints, in any order.
+    pub(crate) arrivals: Vec<Arrival>,
+}
+
+/// A request to a numbered endpoint.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Arrival {
+    pub(crate) endpoint: u32,
+    /// Microseconds since 1970.
+    pub(crate) at: u64,
 }
 
 /// A running receiver.
@@ -61,6 +77,18 @@ impl Sink {
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/in", self.address)
+    }
+
+    /// An endpoint's URL at this path.
+    pub(crate) fn url_of(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// Lets it refuse all numbered endpoints' requests from now on, or no longer.
+    pub(crate) async fn set_down(&self, is_down: bool) -> Result<()> {
+        let url = self.url_of(if is_down { "down" } else { "up" });
+        self.client.put(url).send().await?.error_for_status()?;
+        Ok(())
     }
 
     /// What it has seen since the last call.
@@ -107,12 +135,12 @@ pub(crate) fn serve() -> Result<()> {
 }
 
 async fn accept(listener: TcpListener) {
-    let seen = Arc::new(Mutex::new(Seen::default()));
+    let receiver = Arc::new(Mutex::new(Receiver::default()));
     while let Ok((stream, _)) = listener.accept().await {
         stream.set_nodelay(true).ok();
-        let seen = Arc::clone(&seen);
+        let receiver = Arc::clone(&receiver);
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(request, Arc::clone(&seen)));
+            let service = service_fn(|request| answer(request, Arc::clone(&receiver)));
             http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await
@@ -121,23 +149,60 @@ async fn accept(listener: TcpListener) {
     }
 }
 
+#[derive(Default)]
+struct Receiver {
+    seen: Seen,
+    is_down: bool,
+}
+
+impl Receiver {
+    /// Notes a delivery, and says whether it is taken.
+    fn take(&mut self, path: &str, body: &[u8]) -> bool {
+        if path.starts_with(BESIDE) {
+            return true;
+        }
+        self.seen.requests += 1;
+        let number = path
+            .strip_prefix("/at/")
+            .and_then(|number| number.parse().ok());
+        self.seen.arrivals.extend(number.map(|endpoint| Arrival {
+            endpoint,
+            at: now_micros(),
+        }));
+        let is_taken = number.is_none() || !self.is_down;
+        if is_taken {
+            self.seen.latencies.extend(under_way(body));
+        }
+        is_taken
+    }
+}
+
 async fn answer(
     request: Request<Incoming>,
-    seen: Arc<Mutex<Seen>>,
+    receiver: Arc<Mutex<Receiver>>,
 ) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
-    let is_post = request.method() == Method::POST;
-    let body = match request.into_body().collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) => return Ok(Response::new(Full::default())),
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    if path.starts_with("/hang/") {
+        return std::future::pending().await;
+    }
+    let Ok(body) = body.collect().await else {
+        return Ok(Response::new(Full::default()));
     };
-    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    if is_post {
-        seen.requests += 1;
-        seen.latencies.extend(under_way(&body));
+    let mut receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+    if head.method == Method::GET {
+        let seen = serde_json::to_vec(&std::mem::take(&mut receiver.seen)).unwrap_or_default();
+        return Ok(Response::new(Full::from(seen)));
+    }
+    if head.method == Method::PUT {
+        receiver.is_down = path == "/down";
         return Ok(Response::new(Full::default()));
     }
-    let seen = serde_json::to_vec(&std::mem::take(&mut *seen)).unwrap_or_default();
-    Ok(Response::new(Full::from(seen)))
+    let mut response = Response::new(Full::default());
+    if !receiver.take(path, &body.to_bytes()) {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    Ok(response)
 }
 
 /// How long ago the time in the event's data was: `…"at":<microseconds>,…`.

@@ -23,7 +23,7 @@ pub(crate) async fn build(
         }
         StoreKind::Sqlite => {
             let file = File::new(options);
-            let builder = Dispatcher::builder(SqliteStore::open(&file.0).await?);
+            let builder = Dispatcher::builder(SqliteStore::open(&file.file).await?);
             Ok((configure.finish(builder)?, Kept::File(file)))
         }
         StoreKind::Postgres => {
@@ -50,19 +50,28 @@ pub(crate) enum Kept {
 }
 
 /// A SQLite file with its companions.
-pub(crate) struct File(PathBuf);
+pub(crate) struct File {
+    file: PathBuf,
+    /// Whether to remove it: another process may have made it.
+    is_ours: bool,
+}
 
 impl File {
     fn new(options: &Options) -> Self {
         let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
-        let file = Self(folder.join(format!("loadtest-{}.db", std::process::id())));
+        let file = folder.join(format!("loadtest-{}.db", options.run()));
+        let is_ours = !options.worker;
+        let file = Self { file, is_ours };
         file.remove();
         file
     }
 
     fn remove(&self) {
+        if !self.is_ours {
+            return;
+        }
         for companion in ["", "-wal", "-shm"] {
-            let mut path = self.0.clone().into_os_string();
+            let mut path = self.file.clone().into_os_string();
             path.push(companion);
             // It may not be there.
             std::fs::remove_file(path).ok();
@@ -80,7 +89,10 @@ impl Drop for File {
 async fn redis(options: &Options) -> Result<RedisQueue> {
     let url = options.redis_url.as_deref();
     let url = url.ok_or("--store redis needs --redis-url or REDIS_URL")?;
-    let prefix = format!("loadtest-{}", uuid::Uuid::now_v7().simple());
+    let prefix = match &options.run {
+        Some(run) => format!("loadtest-{run}"),
+        None => format!("loadtest-{}", uuid::Uuid::now_v7().simple()),
+    };
     Ok(RedisQueue::builder(url)
         .key_prefix(&prefix)
         .connect()
@@ -100,6 +112,9 @@ async fn postgres(options: &Options) -> Result<PgStore> {
     let url = options.database_url.as_deref();
     let url = url.ok_or("--store postgres needs --database-url or DATABASE_URL")?;
     let builder = || PgStoreBuilder::default().schema(SCHEMA).max_connections(16);
+    if options.worker {
+        return Ok(builder().connect(url).await?);
+    }
     let old = builder().connect(url).await?;
     sqlx::raw_sql("DROP SCHEMA loadtest CASCADE")
         .execute(old.pool())

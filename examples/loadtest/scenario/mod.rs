@@ -1,0 +1,106 @@
+//! What the steady run does not show: endpoints beside each other, limits, and what follows an outage.
+
+mod catchup;
+mod fairness;
+mod ratelimit;
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use webhook_delivery::{NewEndpoint, NewEvent, Tenant};
+
+use crate::engine::data;
+use crate::sink::Sink;
+use crate::{Options, Result, Scenario};
+
+/// What a scenario found: figures by name, each with its unit, and what should not have been.
+pub(crate) struct Finding {
+    scenario: Scenario,
+    store: String,
+    figures: Vec<(&'static str, f64, &'static str)>,
+    broken: Vec<String>,
+}
+
+impl Finding {
+    fn new(options: &Options) -> Self {
+        Self {
+            scenario: options.scenario,
+            store: format!("{:?}", options.store).to_lowercase(),
+            figures: Vec::new(),
+            broken: Vec::new(),
+        }
+    }
+
+    fn figure(&mut self, name: &'static str, value: f64, unit: &'static str) {
+        self.figures.push((name, value, unit));
+    }
+
+    /// Notes what is not as promised.
+    fn expect(&mut self, holds: bool, promise: impl Into<String>) {
+        if !holds {
+            self.broken.push(promise.into());
+        }
+    }
+
+    /// Fails if a promise was broken.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.broken.is_empty() {
+            Ok(())
+        } else {
+            Err(self.broken.join("; ").into())
+        }
+    }
+}
+
+impl Serialize for Finding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("scenario", &self.scenario.to_string())?;
+        map.serialize_entry("store", &self.store)?;
+        for (name, value, _) in &self.figures {
+            map.serialize_entry(name, value)?;
+        }
+        map.serialize_entry("broken", &self.broken)?;
+        map.end()
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.store, self.scenario)?;
+        for (name, value, unit) in &self.figures {
+            write!(f, "\n  {:<28} {value:>10.2} {unit}", name.replace('_', " "))?;
+        }
+        for broken in &self.broken {
+            write!(f, "\n  BROKEN: {broken}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the one that was asked for.
+pub(crate) async fn measure(options: &Options) -> Result<Finding> {
+    match options.scenario {
+        Scenario::Fairness => fairness::measure(options).await,
+        Scenario::Ratelimit => ratelimit::measure(options).await,
+        Scenario::Catchup => catchup::measure(options).await,
+        Scenario::Steady => Err("the steady run is no scenario of these".into()),
+    }
+}
+
+/// The only endpoint of tenant `number`, at this path of the receiver.
+fn endpoint(sink: &Sink, path: &str, number: u32) -> Result<NewEndpoint> {
+    let url = sink.url_of(&format!("{path}/{number}")).parse()?;
+    Ok(NewEndpoint::new(url).tenant(tenant(number)?))
+}
+
+/// An event for it.
+fn event(options: &Options, number: u32) -> Result<NewEvent> {
+    let event = NewEvent::data("load.test", data(options, u64::from(number)))?;
+    Ok(event.tenant(tenant(number)?))
+}
+
+fn tenant(number: u32) -> Result<Tenant> {
+    Ok(Tenant::new(&format!("tenant-{number}"))?)
+}

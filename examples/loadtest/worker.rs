@@ -1,0 +1,67 @@
+//! Other processes that deliver from the same store.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::engine::Engine;
+use crate::{Options, Result, StoreKind};
+
+/// A process that delivers until its standard input ends.
+pub(crate) struct Worker(Child);
+
+impl Worker {
+    /// Starts one, and waits until it is at work.
+    pub(crate) async fn start(options: &Options) -> Result<Self> {
+        let store = match options.store {
+            StoreKind::Memory => "memory",
+            StoreKind::Sqlite => "sqlite",
+            StoreKind::Postgres => "postgres",
+            StoreKind::Redis => "redis",
+        };
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--worker", "--store", store]);
+        let settings = [
+            ("--database-url", &options.database_url),
+            ("--redis-url", &options.redis_url),
+            ("--run", &options.run),
+        ];
+        for (name, value) in settings {
+            command.args(value.iter().flat_map(|value| [name, value]));
+        }
+        if let Some(folder) = &options.folder {
+            command.arg("--folder").arg(folder);
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or("a worker has no output")?;
+        let line = BufReader::new(stdout).lines().next_line().await?;
+        line.ok_or("a worker did not start")?;
+        Ok(Self(child))
+    }
+
+    /// Lets it end what it has begun.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        drop(self.0.stdin.take());
+        let status = self.0.wait().await?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("a worker ended with {status}").into())
+        }
+    }
+}
+
+/// Runs as one, with what its parent has made.
+pub(crate) async fn serve(options: &Options) -> Result<()> {
+    let mut engine = Engine::build(options).await?;
+    engine.run();
+    println!("ready");
+    let mut parent = BufReader::new(tokio::io::stdin()).lines();
+    while parent.next_line().await?.is_some() {}
+    engine.stop().await
+}
