@@ -42,7 +42,7 @@ const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "tests-are-not-ignored",
-        "webhook-core/tests/ssrf.rs",
+        "webhook-core/tests/ssrf/transport.rs",
         "run by proxies_from_the_environment_are_ignored",
         "another test runs it, in a process with other variables",
     ),

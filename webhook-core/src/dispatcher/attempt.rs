@@ -166,7 +166,8 @@ impl Engine {
         }
     }
 
-    /// The signed request. The endpoint's headers come first and ours last, so that ours stand.
+    /// The signed request, to where the policy of now allows, whatever the transport. The endpoint's headers come
+    /// first and ours last, so that ours stand.
     fn request(
         &self,
         work: &Work,
@@ -176,6 +177,10 @@ impl Engine {
         let Work {
             event, endpoint, ..
         } = work;
+        let allowed = self.policy.check_url(&endpoint.url);
+        allowed.map_err(|reason| {
+            TransportError::new(TransportErrorKind::Blocked).with_source(reason)
+        })?;
         let custom = endpoint.settings.headers.as_map();
         let mut headers = HeaderMap::with_capacity(custom.len() + OWN_HEADERS);
         headers.extend(

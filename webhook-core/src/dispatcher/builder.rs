@@ -139,8 +139,8 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
-    /// Where requests may go: judged when an endpoint is registered, and by the built-in transport at
-    /// each connection. Public https only unless said.
+    /// Where requests may go. An endpoint's URL is judged when it is registered and before each attempt, and by the
+    /// built-in transport the addresses behind it at each connection. Public https only unless said.
     #[must_use]
     pub fn network_policy(mut self, policy: NetworkPolicy) -> Self {
         self.policy = policy;

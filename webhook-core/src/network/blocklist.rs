@@ -41,20 +41,37 @@ pub(super) fn range_of_v6(ip: Ipv6Addr) -> Option<(Tier, &'static str)> {
     }
 }
 
-/// Metadata services inside of ranges that an operator may open.
-pub(super) const NEVER_V4: [Ipv4Addr; 4] = [
+/// Metadata services inside of ranges that an operator may open: Alibaba, Oracle, Azure, and what most
+/// clouds use.
+pub(super) const METADATA_V4: [Ipv4Addr; 4] = [
     Ipv4Addr::new(100, 100, 100, 200),
     Ipv4Addr::new(192, 0, 0, 192),
     Ipv4Addr::new(168, 63, 129, 16),
     Ipv4Addr::new(169, 254, 169, 254),
 ];
 
-/// The same for IPv6: AWS instances, EKS pod identity, Google Cloud.
-pub(super) const NEVER_V6: [Ipv6Addr; 3] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
-    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+/// The same for IPv6.
+#[rustfmt::skip]
+const METADATA_V6: [Ipv6Net; 6] = [
+    // AWS: instances, EKS pod identity, DNS and time are all in here.
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 32),
+    // Google Cloud.
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 128),
+    // Oracle.
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe), 128),
+    // Scaleway.
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42), 128),
+    // Linode.
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1), 128),
+    // Alibaba.
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200), 128),
 ];
+
+/// Whether a metadata service answers there. Any prefix before 169.254.169.254 counts: it may be that of
+/// a network's own NAT64.
+pub(super) fn is_metadata_v6(ip: Ipv6Addr) -> bool {
+    METADATA_V6.iter().any(|net| net.contains(&ip)) || ip.octets().ends_with(&[169, 254, 169, 254])
+}
 
 /// NAT64's well-known prefix (RFC 6052): the last 32 bits are the IPv4 address that is reached.
 pub(super) const NAT64: Ipv6Net =

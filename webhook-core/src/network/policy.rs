@@ -1,6 +1,8 @@
 //! Which URLs and addresses may be contacted. Pure: no look-up, no clock.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use url::Host;
 
 use super::blocklist::{self, Tier};
 use super::cidr::Network;
@@ -12,8 +14,9 @@ use crate::url::EndpointUrl;
 /// public names, and addresses of the public Internet. A URL is judged when an endpoint is registered
 /// *and* before each attempt, the addresses behind its name at each connection: names move.
 ///
-/// - IPv4 addresses inside of IPv6 ones (`::ffff:0:0/96` and NAT64's `64:ff9b::/96`) are judged as the
-///   IPv4 address they lead to.
+/// - IPv4 addresses inside of IPv6 ones (`::ffff:0:0/96`, NAT64's `64:ff9b::/96`, and ISATAP's) are judged
+///   as the IPv4 address they lead to. A network whose NAT64 has a prefix of its own should
+///   [deny](NetworkPolicyBuilder::deny_networks) that.
 /// - What is [denied](NetworkPolicyBuilder::deny_networks) stays denied, whatever is allowed.
 /// - Metadata services, link-local, multicast and reserved ranges cannot be allowed at all.
 ///
@@ -151,12 +154,18 @@ impl NetworkPolicy {
 
     fn forbidden_range(&self, address: IpAddr) -> Option<&'static str> {
         let reached = without_embedding(address);
+        // The packets of an ISATAP address go to both.
+        self.range_reached(address, reached)
+            .or_else(|| self.forbidden_range(IpAddr::V4(isatap(reached)?)))
+    }
+
+    fn range_reached(&self, address: IpAddr, reached: IpAddr) -> Option<&'static str> {
         if contains(&self.denied, reached) || contains(&self.denied, address) {
             return Some("denied by the operator");
         }
         let (tier, range) = match reached {
-            IpAddr::V4(ip) if blocklist::NEVER_V4.contains(&ip) => return Some(METADATA),
-            IpAddr::V6(ip) if blocklist::NEVER_V6.contains(&ip) => return Some(METADATA),
+            IpAddr::V4(ip) if blocklist::METADATA_V4.contains(&ip) => return Some(METADATA),
+            IpAddr::V6(ip) if blocklist::is_metadata_v6(ip) => return Some(METADATA),
             IpAddr::V4(ip) => blocklist::range_of_v4(ip)?,
             IpAddr::V6(ip) => blocklist::range_of_v6(ip)?,
         };
@@ -236,8 +245,9 @@ impl NetworkPolicyBuilder {
 const METADATA: &str = "a cloud's metadata service";
 
 /// Names that are not in the public DNS, by RFC 6761, 6762, 7686, 8375, 9476 and by habit.
-const BLOCKED_SUFFIXES: [&str; 17] = [
+const BLOCKED_SUFFIXES: [&str; 18] = [
     "localhost",
+    "localdomain",
     "local",
     "internal",
     "home.arpa",
@@ -271,9 +281,19 @@ fn without_embedding(address: IpAddr) -> IpAddr {
     }
 }
 
-fn last_32_bits(ip: Ipv6Addr) -> std::net::Ipv4Addr {
+/// The IPv4 address of the host that an ISATAP one is tunnelled to (RFC 5214, 6.1), whatever its prefix.
+fn isatap(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V6(ip) if matches!(ip.segments()[4..6], [0 | 0x200, 0x5efe]) => {
+            Some(last_32_bits(ip))
+        }
+        _ => None,
+    }
+}
+
+fn last_32_bits(ip: Ipv6Addr) -> Ipv4Addr {
     let [.., a, b, c, d] = ip.octets();
-    std::net::Ipv4Addr::new(a, b, c, d)
+    Ipv4Addr::new(a, b, c, d)
 }
 
 fn contains(networks: &[Network], ip: IpAddr) -> bool {
@@ -290,10 +310,14 @@ fn is_under(name: &str, suffix: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
+/// The name as URLs have it: in ASCII, lower case, and without dots around it.
 fn normalised(name: impl AsRef<str>) -> String {
     let name = name.as_ref().trim();
-    let name = name.strip_prefix("*.").unwrap_or(name);
-    name.trim_matches('.').to_ascii_lowercase()
+    let name = name.strip_prefix("*.").unwrap_or(name).trim_matches('.');
+    match Host::parse(name) {
+        Ok(Host::Domain(ascii)) => ascii,
+        _ => name.to_ascii_lowercase(),
+    }
 }
 
 #[cfg(test)]
@@ -344,13 +368,16 @@ mod tests {
     fn allowed_names_open_the_suffix_and_denied_ones_win() {
         let policy = NetworkPolicy::builder()
             .allow_names(["*.svc.cluster.local", "Billing.INTERNAL."])
-            .deny_names(["secret.svc.cluster.local"])
+            .deny_names(["secret.svc.cluster.local", "*.BÜCHER.example.com"])
             .build();
         let verdict = |host: &str| policy.check_url(&url(&format!("https://{host}/")));
         assert_eq!(verdict("api.svc.cluster.local"), Ok(()));
         assert_eq!(verdict("billing.internal"), Ok(()));
         assert_eq!(verdict("xbilling.internal"), Err(Blocked::Name));
         assert_eq!(verdict("a.secret.svc.cluster.local"), Err(Blocked::Name));
+        for host in ["bücher.example.com", "a.xn--bcher-kva.example.com"] {
+            assert_eq!(verdict(host), Err(Blocked::Name), "{host}");
+        }
         assert_eq!(verdict("kubernetes"), Err(Blocked::SingleLabel));
     }
 
@@ -360,10 +387,24 @@ mod tests {
             .allow_private(true)
             .allow_networks(["0.0.0.0/0", "::/0"].map(|text| text.parse().unwrap()))
             .build();
-        let ips = blocklist::NEVER_V4.map(IpAddr::V4).into_iter();
-        for ip in ips.chain(blocklist::NEVER_V6.map(IpAddr::V6)) {
+        let v6 = [
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd00:ec2::253",
+            "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
+            "fd00:a9fe:a9fe::1",
+            "fd00:100::100:200",
+            "fd12:3456::169.254.169.254",
+            "2600:1f00::169.254.169.254",
+            "2600:1f00::5efe:100.100.100.200",
+        ];
+        let v4 = blocklist::METADATA_V4.map(IpAddr::V4).into_iter();
+        for ip in v4.chain(v6.map(|ip| ip.parse().unwrap())) {
             assert!(policy.check_address(ip).is_err(), "{ip}");
         }
+        assert!(policy.check_address("fd00:42::43".parse().unwrap()).is_ok());
         assert!(policy.check_address([10, 0, 0, 1].into()).is_ok());
     }
 

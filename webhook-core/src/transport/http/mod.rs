@@ -1,6 +1,7 @@
 //! The HTTP client that deliveries go through.
 
 mod classify;
+mod peer;
 mod proxy;
 mod tls;
 
@@ -18,6 +19,7 @@ use super::{RequestOptions, ResponseDetails, Transport, TransportError, Transpor
 use crate::error::BoxError;
 use crate::network::{Guard, NetworkPolicy, Resolve, SystemResolver};
 use crate::url::EndpointUrl;
+use peer::PeerCheck;
 pub use proxy::{InvalidProxyUrl, ProxyUrl};
 
 /// The guarded transport: HTTP/1.1 over pooled connections, to where a [`NetworkPolicy`] allows.
@@ -29,7 +31,9 @@ pub use proxy::{InvalidProxyUrl, ProxyUrl};
 /// **Guard.** The URL is judged before each request, so that literal addresses, for which no resolver is
 /// asked, are seen too. A name is looked up once for a connection; every answer is judged, one that is
 /// forbidden forbids the name, and the judged addresses are the ones dialled. The peer's address is
-/// compared once more before a response is handed out.
+/// compared once more when a connection is made: for `http` before the first byte is sent, for `https`
+/// before the first byte of a request. The TLS handshake is over by then: the client makes it one with
+/// connecting, and nothing can be put between the two.
 ///
 /// **Pools.** A transport has one policy and one pool. Tenants that may reach different networks need
 /// a transport each: an open connection is used again for whoever may use the transport.
@@ -123,10 +127,6 @@ impl HttpTransport {
         let sent = self.client.execute(request).await;
         let mut response = sent.map_err(classify::error)?;
         let details = ResponseDetails::default().first_byte(started.elapsed());
-        // The look-up was vetted; this would catch a client that dials something else.
-        if let (Some(peer), None) = (response.remote_addr(), &self.before_proxy) {
-            self.policy.check_address(peer.ip()).map_err(blocked)?;
-        }
         let (body, truncated) = read_capped(&mut response, max_body).await?;
         let mut answer = Response::new(body);
         *answer.status_mut() = response.status();
@@ -247,7 +247,16 @@ impl HttpTransportBuilder {
     /// When this machine has no root certificates, the PEM given holds none that are valid, or the client cannot use
     /// the proxy's URL.
     pub fn build(self) -> Result<HttpTransport, BuildTransportError> {
-        let policy = Arc::new(self.policy);
+        let policy = Arc::new(self.policy.clone());
+        let peers = PeerCheck::new(Arc::clone(&policy));
+        self.build_with(policy, peers)
+    }
+
+    fn build_with(
+        self,
+        policy: Arc<NetworkPolicy>,
+        peers: PeerCheck,
+    ) -> Result<HttpTransport, BuildTransportError> {
         let resolver = self
             .resolver
             .unwrap_or_else(|| Arc::new(SystemResolver::default()));
@@ -275,10 +284,13 @@ impl HttpTransportBuilder {
             .pool_max_idle_per_host(self.max_idle_per_host)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(15));
-        if let Some(proxy) = &self.proxy {
-            let proxy = proxy.to_client();
-            client = client.proxy(proxy.map_err(|error| BuildTransportError(error.into()))?);
-        }
+        client = match &self.proxy {
+            Some(proxy) => {
+                let proxy = proxy.to_client();
+                client.proxy(proxy.map_err(|error| BuildTransportError(error.into()))?)
+            }
+            None => client.connector_layer(peers),
+        };
         let client = client.build();
         Ok(HttpTransport {
             client: client.map_err(|error| BuildTransportError(error.into()))?,
@@ -342,7 +354,7 @@ mod tests {
     use std::io;
     use std::net::{IpAddr, Ipv4Addr};
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -357,27 +369,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_from_a_forbidden_peer_is_not_handed_out() {
+    async fn a_forbidden_peer_is_sent_nothing() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let strict = NetworkPolicy::builder().allow_http(true);
-        let lax = strict.clone().allow_private(true).build();
-        let lax = HttpTransport::builder().policy(lax).resolver(Loopback);
+        let lax = Arc::new(strict.clone().allow_private(true).build());
         // A client whose own guard failed.
-        let transport = HttpTransport {
-            policy: Arc::new(strict.build()),
-            ..lax.build().unwrap()
-        };
-        let request = Request::post(format!("http://hooks.example.com:{port}/"));
-        let answering = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read_u8().await.unwrap();
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret";
-            stream.write_all(answer).await.unwrap();
-        };
-        let sending = transport.send(request.body(Bytes::new()).unwrap());
-        let (answer, ()) = tokio::join!(sending, answering);
-        assert_eq!(answer.unwrap_err().kind(), TransportErrorKind::Blocked);
+        let transport = HttpTransport::builder()
+            .resolver(Loopback)
+            .build_with(lax, PeerCheck::new(Arc::new(strict.build())))
+            .unwrap();
+        for host in ["hooks.example.com", "127.0.0.1"] {
+            let request = Request::post(format!("http://{host}:{port}/"));
+            let sending = transport.send(request.body(Bytes::new()).unwrap());
+            let receiving = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut received = Vec::new();
+                stream.read_to_end(&mut received).await.unwrap();
+                received
+            };
+            let (answer, received) = tokio::join!(sending, receiving);
+            assert_eq!(answer.unwrap_err().kind(), TransportErrorKind::Blocked);
+            assert_eq!(received, b"");
+        }
     }
 
     #[test]
