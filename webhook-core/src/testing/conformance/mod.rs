@@ -12,6 +12,7 @@ mod rooms;
 mod stats;
 pub mod store;
 pub mod tx;
+mod walls;
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ const START: u64 = 1_000;
 const PACE: u32 = 10;
 const GIVEN_UP: Next = Next::Failed(EndReason::Exhausted);
 
-fn dead_letters() -> ReplaySelection {
+pub(super) fn dead_letters() -> ReplaySelection {
     ReplaySelection::Deliveries(DeliveryFilter {
         status: Some(DeliveryStatus::Failed),
         ..DeliveryFilter::default()
@@ -44,7 +44,7 @@ fn tenant(name: &str) -> Tenant {
     Tenant::new(name).expect("valid")
 }
 
-async fn start<H: Harness>(
+pub(super) async fn start<H: Harness>(
     scene: &Scene<H>,
     scope: &Scope,
     selection: &ReplaySelection,

@@ -17,7 +17,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const RETENTION: Duration = Duration::from_secs(30 * 86_400);
 
 /// A minute's row, with a bit of everything in it.
-fn row(at: Timestamp, tenant: &str, endpoint: Option<u128>, delivered: u64) -> StatsRow {
+pub(super) fn row(at: Timestamp, tenant: &str, endpoint: Option<u128>, delivered: u64) -> StatsRow {
     let mut counts = StatsCounts {
         accepted: u64::from(endpoint.is_none()),
         delivered,
@@ -60,11 +60,11 @@ fn query(since: Timestamp, until: Timestamp, step: Duration) -> StatsQuery {
 }
 
 /// All that there is, by the minute.
-fn everything() -> StatsQuery {
+pub(super) fn everything() -> StatsQuery {
     query(T0 - 2 * RETENTION, T0 + 2 * RETENTION, MINUTE)
 }
 
-async fn append<S: Store>(store: &S, rows: &[StatsRow]) {
+pub(super) async fn append<S: Store>(store: &S, rows: &[StatsRow]) {
     store.append_stats(rows).await.expect("rows are added");
 }
 

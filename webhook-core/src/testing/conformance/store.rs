@@ -61,6 +61,7 @@ macro_rules! __store_checks {
             cancel_ends_a_live_delivery_once,
             scope_is_a_wall_to_those_who_read,
             scope_is_a_wall_to_those_who_change,
+            every_call_with_a_scope_is_a_wall,
             stats_of_all_processes_are_added_up,
             stats_are_found_by_time_and_endpoint,
             stats_of_another_tenant_are_not_seen,
@@ -88,6 +89,7 @@ mod checks {
     use super::super::checks::*;
     pub(super) use super::super::replays::*;
     pub(super) use super::super::stats::*;
+    pub(super) use super::super::walls::*;
     use super::super::{Harness, endpoint_for};
     use crate::delivery::{Delivery, DeliveryStatus, EndReason, Failure, Outcome};
     use crate::endpoint::{EndpointSettings, EndpointState, RateLimit, StateReason};
