@@ -55,6 +55,8 @@ impl Harness for Beside {
 }
 
 mod own_queue {
+    #[cfg(feature = "reqwest")]
+    webhook_core::hostile_conformance!(super::Own);
     webhook_core::store_conformance!(super::Own);
     webhook_core::queue_conformance!(super::Own);
     webhook_core::tx_conformance!(super::Own);

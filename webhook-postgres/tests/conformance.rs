@@ -88,6 +88,7 @@ impl Harness for Beside {
 }
 
 mod own_queue {
+    webhook_core::hostile_conformance!(super::Own);
     webhook_core::encryption_conformance!(super::Own);
     webhook_core::store_conformance!(super::Own);
     webhook_core::queue_conformance!(super::Own);

@@ -51,6 +51,11 @@ mod intercepted;
 mod transport;
 
 pub use clock::{ManualClock, fast_forward};
+#[cfg(feature = "reqwest")]
+#[doc(hidden)]
+pub use conformance::hostile;
+#[cfg(feature = "reqwest")]
+pub use conformance::hostile::EngineHarness;
 pub use conformance::{Harness, KeyHarness, TxHarness, endpoint_for, event_for};
 #[doc(hidden)]
 pub use conformance::{encryption, queue, store, tx};

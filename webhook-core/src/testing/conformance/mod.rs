@@ -6,7 +6,11 @@
 
 mod checks;
 pub mod encryption;
+#[cfg(feature = "reqwest")]
+pub mod hostile;
 pub mod queue;
+#[cfg(feature = "reqwest")]
+mod receivers;
 mod replays;
 mod rooms;
 mod stats;

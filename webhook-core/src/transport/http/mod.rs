@@ -48,7 +48,8 @@ pub use proxy::{InvalidProxyUrl, ProxyUrl};
 /// added where there is none.
 ///
 /// **Limits.** A response's head may have 100 headers and some 400 KiB; a longer one is a
-/// [`Protocol`](TransportErrorKind::Protocol) error.
+/// [`Protocol`](TransportErrorKind::Protocol) error. Interim answers (1xx) before it are skipped, and no limit of
+/// the client counts them: the deadline ends a flood.
 ///
 /// Must be used inside of a Tokio runtime with I/O and time enabled.
 ///
