@@ -816,3 +816,46 @@ fn deliveries_wait_for_a_lost_key_no_longer_than_for_anything_else() {
         assert_eq!(status().await, expired);
     });
 }
+
+/// Whoever can write to the file still cannot make us send what no endpoint may be set to.
+#[test]
+fn an_endpoint_that_was_changed_in_the_file_sends_nothing_that_is_forbidden() {
+    run(async {
+        for spoil in [
+            r#"settings = '{"headers":{"host":"internal.example"}}'"#,
+            r#"settings = '{"headers":{"x-a":"1\r\nhost: b"}}'"#,
+            r#"settings = '{"headers":{"webhook-id":"forged"}}'"#,
+            r#"settings = '{"headers":{"authorization":"Bearer t"}}'"#,
+            "url = 'https://user@hooks.example.com/'",
+            "url = 'file:///etc/passwd'",
+            "url = 'http://hooks.example.com/'",
+            "url = 'https://169.254.169.254/'",
+            "url = 'https://[::ffff:10.0.0.1]/'",
+            "url = 'https://metadata.google.internal/'",
+        ] {
+            let (folder, clock) = (Folder::new(), ManualClock::default());
+            let receiver = ScriptedTransport::default();
+            let key = EncryptionKey::random();
+            let dispatcher = engine(&folder, &[&key], &clock, &receiver).await;
+            let new = NewEndpoint::new("https://hooks.example.com/in".parse().unwrap());
+            dispatcher.endpoints().create(new).await.unwrap();
+            let event = NewEvent::data("a", "1").unwrap();
+            dispatcher.enqueue(event).await.unwrap();
+
+            // What an endpoint was in one version is remembered.
+            let set = format!("{spoil}, version = version + 1");
+            let spoil = format!("UPDATE webhook_endpoints SET {set}");
+            let spoiled = sqlx::query(sqlx::AssertSqlSafe(spoil.as_str()))
+                .execute(&mut connect(&folder).await)
+                .await;
+            assert_eq!(spoiled.unwrap().rows_affected(), 1);
+            fast_forward(&dispatcher, &clock, 240 * MINUTE)
+                .await
+                .unwrap();
+            assert_eq!(receiver.requests().len(), 0, "{spoil}");
+            let (filter, page) = (DeliveryFilter::default(), PageRequest::first(1));
+            let delivery = dispatcher.deliveries().list(&filter, page).await.unwrap();
+            assert_eq!(delivery.items[0].status, DeliveryStatus::Failed, "{spoil}");
+        }
+    });
+}

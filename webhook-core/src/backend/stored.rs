@@ -658,6 +658,57 @@ mod tests {
         }
     }
 
+    /// Who can write to the database still cannot make us send what an endpoint may not carry.
+    #[test]
+    fn headers_that_no_endpoint_may_set_are_corrupt() {
+        let plaintext = Encryption::plaintext();
+        let open = |plain: serde_json::Value, secret: serde_json::Value| {
+            let mut row = EndpointRow::seal(&rich(), &plaintext).unwrap();
+            row.settings = serde_json::json!({ "headers": plain }).to_string();
+            let mut secrets: serde_json::Value = serde_json::from_slice(&row.secrets).unwrap();
+            secrets["headers"] = secret;
+            row.secrets = secrets.to_string().into_bytes();
+            row.open(&plaintext).map(drop).map_err(|error| error.kind())
+        };
+        let header = |name: &str, value: &str| serde_json::json!({ name: value });
+        let none = || serde_json::json!({});
+        assert_eq!(open(header("x-a", "1"), header("x-b", "2")), Ok(()));
+        assert_eq!(open(none(), header("authorization", "Bearer t")), Ok(()));
+
+        let corrupt = Err(ErrorKind::Corrupt);
+        for name in [
+            "host",
+            "Host",
+            "content-length",
+            "content-type",
+            "transfer-encoding",
+            "connection",
+            "keep-alive",
+            "te",
+            "trailer",
+            "upgrade",
+            "expect",
+            "cookie",
+            "proxy-authorization",
+            "webhook-id",
+            "webhook-signature",
+            "x a",
+            "",
+        ] {
+            assert_eq!(open(header(name, "1"), none()), corrupt, "{name}");
+            assert_eq!(open(none(), header(name, "1")), corrupt, "{name}");
+        }
+        for value in ["1\r\nhost: b", "1\n", "\r", "\0"] {
+            assert_eq!(open(header("x-a", value), none()), corrupt, "{value:?}");
+            assert_eq!(open(none(), header("x-a", value)), corrupt, "{value:?}");
+        }
+        assert_eq!(open(header("authorization", "Bearer t"), none()), corrupt);
+        assert_eq!(open(header("x-a", "1"), header("X-A", "2")), corrupt);
+        assert_eq!(open(header("x-a", &"v".repeat(8 * 1024)), none()), corrupt);
+        let many = (0..33).map(|n| (format!("x-{n}"), "1".into())).collect();
+        assert_eq!(open(serde_json::Value::Object(many), none()), corrupt);
+    }
+
     #[test]
     fn what_cannot_be_read_is_corrupt_and_no_panic() {
         let spoil: [fn(&mut EndpointRow); 6] = [

@@ -5,11 +5,12 @@ use std::time::Duration;
 use http::Response;
 use webhook_core::testing::{Reply, ScriptedTransport, fast_forward};
 use webhook_core::{
-    Clock as _, CustomHeaders, DeliveryStatus, EndReason, EndpointSettings, EndpointState, Failure,
-    HeaderLog, NewEvent, Outcome, StateReason, Timestamp, TransportErrorKind, Verifier,
+    Clock as _, CustomHeaders, DeliveryStatus, Dispatcher, EndReason, EndpointSettings,
+    EndpointState, Failure, HeaderLog, HeaderNames, MemoryStore, NewEvent, Outcome,
+    StandardWebhooks, StateReason, Timestamp, TransportErrorKind, Verifier,
 };
 
-use crate::{DAY, World};
+use crate::{DAY, World, create_endpoint, event};
 
 #[tokio::test]
 async fn what_is_sent_verifies_and_is_what_was_given_byte_for_byte() {
@@ -300,6 +301,36 @@ async fn a_scheduled_event_goes_out_at_its_time() {
         .await
         .unwrap();
     assert_eq!(world.receiver.requests().len(), 1);
+}
+
+/// `webhook-*` no endpoint can set. Under other names it is the order that protects ours.
+#[tokio::test]
+async fn an_endpoints_header_does_not_stand_in_for_one_of_ours() {
+    let names = HeaderNames::with_prefix("svix").unwrap();
+    let receiver = ScriptedTransport::default();
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(receiver.clone())
+        .signer(StandardWebhooks::with_headers(names.clone()))
+        .build()
+        .unwrap()
+        .erase();
+    let forged = ["svix-id", "svix-timestamp", "svix-signature"].map(|name| (name, "forged"));
+    let settings = EndpointSettings {
+        headers: CustomHeaders::new(forged, []).unwrap(),
+        ..Default::default()
+    };
+    let endpoint = create_endpoint(&dispatcher, settings).await;
+    dispatcher.enqueue(event()).await.unwrap();
+    dispatcher.step().await.unwrap();
+    let sent = receiver.requests().remove(0);
+    for (name, _) in forged {
+        let values: Vec<_> = sent.headers.get_all(name).iter().collect();
+        assert!(values.len() == 1 && values[0] != "forged", "{values:?}");
+    }
+    Verifier::new(&endpoint.secrets[0].secret)
+        .headers(names)
+        .verify_ignoring_timestamp(&sent.headers, &sent.body)
+        .unwrap();
 }
 
 #[tokio::test]

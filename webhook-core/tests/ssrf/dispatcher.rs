@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use webhook_core::backend::{Encryption, EndpointRow};
 use webhook_core::testing::{ManualClock, ScriptedTransport, endpoint_for, fast_forward};
 use webhook_core::{
     Attempt, Blocked, Delivery, DeliveryFilter, DeliveryStatus, Dispatcher, EndpointSettings,
-    EndpointUrl, Failure, HttpTransport, ManageError, MemoryStore, NetworkPolicy, NewEndpoint,
-    NewEvent, Outcome, PageRequest, Resolve, Store, Transport, TransportErrorKind,
+    EndpointUrl, ErrorKind, Failure, HttpTransport, ManageError, MemoryStore, NetworkPolicy,
+    NewEndpoint, NewEvent, Outcome, PageRequest, Resolve, Store, Transport, TransportErrorKind,
 };
 
 use super::{UrlCase, cases};
@@ -110,6 +111,15 @@ pub(super) fn failed_with(attempt: &Attempt) -> Option<TransportErrorKind> {
     }
 }
 
+/// What a database gives back where somebody has written another URL.
+fn kind_of_row_with(url: String) -> Result<(), ErrorKind> {
+    let plaintext = Encryption::plaintext();
+    let endpoint = endpoint_for("default", EndpointSettings::default());
+    let mut row = EndpointRow::seal(&endpoint, &plaintext).unwrap();
+    row.url = url;
+    row.open(&plaintext).map(drop).map_err(|error| error.kind())
+}
+
 /// Always the same answer.
 struct Always(Vec<IpAddr>);
 
@@ -152,6 +162,7 @@ async fn every_url_case_is_judged_when_an_endpoint_is_created_or_changed() {
             assert_eq!(case.verdict, "reject", "{}", case.id);
             let json = serde_json::json!(case.url());
             assert!(serde_json::from_value::<EndpointUrl>(json).is_err());
+            assert_eq!(kind_of_row_with(case.url()), Err(ErrorKind::Corrupt));
             continue;
         };
         let world = World::new(case.policy(), ScriptedTransport::default());
