@@ -405,6 +405,19 @@ fn holds_together(output: &Output) {
     assert!(stdout.ends_with("All 4 checks hold.\n"), "{stdout}");
 }
 
+#[cfg(feature = "tower")]
+#[tokio::test]
+async fn a_layer_adds_a_header_and_the_guard_stays() {
+    let Output { status, stdout, .. } = output(&mut example("layers")).await;
+    let stdout = String::from_utf8(stdout).unwrap();
+    assert!(status.success(), "{stdout}");
+    let lines: Vec<_> = stdout.lines().collect();
+    assert_eq!(lines[0], "x-region: eu-1");
+    assert!(lines[2].starts_with("webhook-signature: v1,"), "{stdout}");
+    let refused = "169.254.169.254: the network policy forbids this address";
+    assert_eq!(lines[3..], [refused], "{stdout}");
+}
+
 #[tokio::test]
 async fn the_shop_tells_the_receiver_about_an_order() {
     let mut receiver =

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod dispatcher;
+mod layers;
 mod properties;
 mod scenarios;
 mod transport;
