@@ -84,3 +84,38 @@ impl<T: Serialize> IntoResponse for List<T> {
         axum::Json(self).into_response()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            rng_seed: RngSeed::Fixed(4648),
+            ..ProptestConfig::with_cases(1_024)
+        })]
+
+        #[test]
+        fn a_cursor_comes_back_as_it_was_given(id: u128) {
+            let given = serde_json::to_value(Cursor(Uuid::from_u128(id))).unwrap();
+            let cursor: Cursor = serde_json::from_value(given).unwrap();
+            prop_assert_eq!(cursor.0.as_u128(), id);
+        }
+
+        #[test]
+        fn any_other_text_is_a_cursor_of_one_row_or_none(text in prop_oneof![any::<String>(), "[A-Za-z0-9_-]{0,30}"]) {
+            if let Ok(cursor) = Cursor::try_from(text.clone()) {
+                prop_assert_eq!(serde_json::to_value(cursor).unwrap(), text);
+            }
+        }
+
+        #[test]
+        fn a_limit_is_within_its_bounds(limit: usize) {
+            prop_assert_eq!(Limit::try_from(limit).is_ok(), (1..=MAX_LIMIT).contains(&limit));
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Custom headers that are accepted are few, short, and none of ours.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use webhook_core::{CustomHeaders, HeaderNames};
+
+fuzz_target!(|input: (Vec<(&str, &str)>, Vec<(&str, &str)>, &str)| {
+    let (plain, secret, prefix) = input;
+    let _ = HeaderNames::with_prefix(prefix);
+    let Ok(headers) = CustomHeaders::new(plain, secret) else {
+        return;
+    };
+    let map = headers.as_map();
+    assert!(map.len() <= 32 && !map.contains_key("host"));
+    for (name, value) in map {
+        assert!(
+            !["content-", "webhook-"]
+                .iter()
+                .any(|ours| name.as_str().starts_with(ours))
+        );
+        assert!(
+            !value
+                .as_bytes()
+                .iter()
+                .any(|byte| matches!(byte, b'\r' | b'\n' | 0))
+        );
+    }
+});
