@@ -7,8 +7,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use http::HeaderMap;
 use webhook_delivery::testing::{endpoint_for, event_for, run};
 use webhook_delivery::{
-    ClaimOptions, EndpointSettings, InsertOptions, MemoryStore, OnConflict, Queue, Secret, Settle,
-    SignRequest, Signer, StandardWebhooks, Store, Timestamp,
+    ClaimOptions, EndpointSettings, Hold, InsertOptions, MemoryStore, OnConflict, Queue, Secret,
+    Settle, SignRequest, Signer, StandardWebhooks, Store, Timestamp,
 };
 
 const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
@@ -90,7 +90,7 @@ fn store_with(lanes: usize, jobs: usize, parked: usize) -> MemoryStore {
         match store.queue() {
             Some(queue) => {
                 queue
-                    .hold(held.id, Duration::from_secs(3_600), Some(NOW))
+                    .hold(held.id, Hold::new(Duration::from_secs(3_600)), Some(NOW))
                     .await
             }
             None => Ok(()),

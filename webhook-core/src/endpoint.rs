@@ -138,6 +138,8 @@ pub enum StateReason {
     Requested,
     /// It answered 410.
     Gone,
+    /// Nothing but failures came from it for too long.
+    Failing,
 }
 
 impl StateReason {
@@ -147,6 +149,7 @@ impl StateReason {
         match self {
             Self::Requested => "requested",
             Self::Gone => "gone",
+            Self::Failing => "failing",
         }
     }
 }
@@ -155,7 +158,7 @@ impl FromStr for StateReason {
     type Err = UnknownWord;
 
     fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        [Self::Requested, Self::Gone]
+        [Self::Requested, Self::Gone, Self::Failing]
             .into_iter()
             .find(|reason| reason.as_str() == word)
             .ok_or_else(|| UnknownWord::new(word, "state reason"))

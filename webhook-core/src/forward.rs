@@ -10,6 +10,7 @@ use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::Endpoint;
 use crate::error::Result;
 use crate::event::Event;
+use crate::health::Health;
 use crate::queue::{Job, Lease, Queue};
 use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
@@ -93,6 +94,16 @@ macro_rules! forward_store {
             async fn update_endpoint(&self, endpoint: &Endpoint) -> Result<bool> {
                 $(self.$before("update_endpoint").await?;)?
                 <$inner as Store>::update_endpoint(self, endpoint).await
+            }
+
+            async fn health(&self, scope: &Scope, endpoints: &[Uuid], now: Now) -> Result<Vec<(Uuid, Health)>> {
+                $(self.$before("health").await?;)?
+                <$inner as Store>::health(self, scope, endpoints, now).await
+            }
+
+            async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> Result<bool> {
+                $(self.$before("recover_endpoint").await?;)?
+                <$inner as Store>::recover_endpoint(self, scope, id).await
             }
 
             async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool> {

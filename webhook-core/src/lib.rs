@@ -1,6 +1,7 @@
 //! Traits, retry, signing and scheduling of the webhook-delivery engine.
 
 pub mod backend;
+mod breaker;
 mod delivery;
 mod dispatcher;
 mod encryption;
@@ -11,6 +12,7 @@ mod filter;
 mod forward;
 mod header_log;
 mod headers;
+mod health;
 mod id;
 mod memory;
 mod network;
@@ -32,6 +34,7 @@ mod time;
 mod transport;
 mod url;
 
+pub use breaker::{BreakerPolicy, InvalidBreaker};
 pub use delivery::{
     Attempt, Delivery, DeliveryStatus, EndReason, Failure, FailureCause, InvalidStatus, Outcome,
     UnknownWord,
@@ -50,6 +53,7 @@ pub use event::{Event, EventType, Idempotency, InvalidEvent, NewEvent};
 pub use filter::{EventPattern, InvalidFilter, InvalidPattern, PayloadFilter};
 pub use header_log::{HeaderLog, InvalidHeaderLog};
 pub use headers::{CustomHeaders, InvalidHeader};
+pub use health::{BreakerChange, BreakerState, Health, HealthChange, Trip};
 pub use id::delivery_id;
 pub use memory::{MemoryQueue, MemoryStore, MemoryTx};
 pub use network::{Blocked, InvalidNetwork, Network, NetworkPolicy, NetworkPolicyBuilder};
@@ -57,7 +61,7 @@ pub use network::{Blocked, InvalidNetwork, Network, NetworkPolicy, NetworkPolicy
 pub use network::{Resolve, SystemResolver};
 pub use observer::{Notice, Observer, Report};
 pub use payload::InvalidPayload;
-pub use queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, QueuePart, Settle};
+pub use queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Queue, QueuePart, Settle};
 pub use receiver::{
     Begin, DEFAULT_MAX_BODY, Deduplicator, Handling, MemoryDeduplicator, MemoryReplayGuard,
     ReceiveError, Receiver, ReceiverBuilder, ReplayGuard,

@@ -4,6 +4,8 @@ use crate::delivery::Outcome;
 use crate::endpoint::{Endpoint, StateReason};
 use crate::event::Event;
 use crate::retry::Next;
+use crate::time::Timestamp;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Hears of what the engine of this process has recorded: at most once, after the commit, and only in the
@@ -33,6 +35,27 @@ pub enum Notice<'a> {
     DeadLettered(Report<'a>),
     /// The delivery ended without a verdict on the endpoint: its filter did not match.
     Cancelled(Report<'a>),
+    /// The endpoint fails, and is left alone for a time.
+    BreakerOpened {
+        /// Which one.
+        endpoint: &'a Endpoint,
+        /// How often it has opened without having closed in between.
+        trips: u32,
+        /// For how long.
+        by: Duration,
+    },
+    /// The endpoint works again.
+    BreakerClosed {
+        /// Which one.
+        endpoint: &'a Endpoint,
+    },
+    /// Nothing but failures has come from the endpoint for half of the time after which it will be disabled.
+    EndpointFailing {
+        /// Which one.
+        endpoint: &'a Endpoint,
+        /// Since when.
+        since: Timestamp,
+    },
     /// The endpoint was disabled.
     EndpointDisabled {
         /// Which one.

@@ -98,6 +98,37 @@ pub enum Settle {
     Unused(Duration),
 }
 
+/// For how long a lane is held, and what then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Hold {
+    /// How long.
+    pub by: Duration,
+    /// Whether the lane is probed then: it has one job in flight at a time, over all processes, until it is
+    /// [released](Queue::release).
+    pub then_probe: bool,
+}
+
+impl Hold {
+    /// A hold after which the lane is as it was.
+    #[must_use]
+    pub fn new(by: Duration) -> Self {
+        Self {
+            by,
+            then_probe: false,
+        }
+    }
+
+    /// A hold after which the lane is probed.
+    #[must_use]
+    pub fn then_probe(by: Duration) -> Self {
+        Self {
+            by,
+            then_probe: true,
+        }
+    }
+}
+
 /// A part of a queue: it can lose what it holds without the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuePart {
@@ -143,8 +174,8 @@ impl Depth {
 ///
 /// The contract, which `queue_conformance!` checks:
 /// - **A lane has a time before which it is not eligible, and a cap on what is in flight.** A claim never
-///   takes a job before its due time, nor from a lane that is held, over its rate, or at its cap, nor more
-///   of a lane than the [claimer has room for](ClaimOptions::rooms).
+///   takes a job before its due time, nor from a lane that is held, over its rate, or at its cap, which is
+///   one while it is [probed](Hold::then_probe()), nor more of a lane than the [claimer has room for](ClaimOptions::rooms).
 /// - **Fair.** A claim goes round the tenants, then round a tenant's eligible lanes, one job at a time, within each
 ///   [part](Queue::parts).
 /// - **Exclusive.** Of concurrent claims, one gets a job; the fence of a lease is greater than that of
@@ -183,13 +214,14 @@ pub trait Queue: Send + Sync {
     /// When the backend fails. The leases end by themselves.
     async fn settle(&self, settled: &[(Lease, Settle)], now: Now) -> Result<()>;
 
-    /// Lets nothing of `lane` be claimed for `by`, or for what is left of an earlier hold if that is longer.
+    /// Lets nothing of `lane` be claimed for a time, or for what is left of an earlier hold if that is longer. A lane
+    /// that is to be probed stays so, whatever hold comes after.
     ///
     /// # Errors
     /// When the backend fails.
-    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<()>;
+    async fn hold(&self, lane: Uuid, hold: Hold, now: Now) -> Result<()>;
 
-    /// Ends a hold.
+    /// Ends a hold, and lets the lane no longer be probed.
     ///
     /// # Errors
     /// When the backend fails.

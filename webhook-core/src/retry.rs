@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::breaker::longer;
 use crate::delivery::{EndReason, Failure, Outcome};
 use crate::header_log::HeaderLog;
 use crate::time::Timestamp;
@@ -85,7 +86,8 @@ pub enum Next {
 pub struct Decision {
     /// What the delivery becomes.
     pub next: Next,
-    /// How long the endpoint asked to be left alone (`Retry-After`): nothing of its lane goes out before.
+    /// How long the endpoint asked to be left alone (`Retry-After`), and a little longer by chance: nothing of its lane
+    /// goes out before.
     pub hold_lane: Option<Duration>,
     /// The endpoint says that it is overloaded or gone slow: timeout, 429, 502, 503, 504.
     pub slow_lane: bool,
@@ -126,7 +128,7 @@ pub fn decide(
     };
     Decision {
         next,
-        hold_lane: asked,
+        hold_lane: asked.map(|it| longer(it, policy.jitter, spread.abs())),
         slow_lane: is_slow(outcome),
         disable_endpoint: matches!(outcome, Outcome::Response { status: 410, .. }),
     }
@@ -368,6 +370,16 @@ mod tests {
             decided(&asking(503, "60"), 6, 0.0).next,
             Next::Failed(EndReason::Exhausted)
         );
+    }
+
+    #[test]
+    fn endpoints_that_ask_for_the_same_time_do_not_come_back_together() {
+        let asked = asking(503, "100");
+        let hold = |spread| decided(&asked, 1, spread).hold_lane;
+        assert_eq!(hold(0.0), Some(Duration::from_secs(100)));
+        for spread in [-1.0, 1.0] {
+            assert_eq!(hold(spread), Some(Duration::from_secs(120)), "never before");
+        }
     }
 
     #[test]

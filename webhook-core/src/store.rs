@@ -11,6 +11,7 @@ use crate::delivery::{Attempt, Delivery, DeliveryStatus, FailureCause};
 use crate::endpoint::{Endpoint, StateReason};
 use crate::error::Result;
 use crate::event::{Event, EventType};
+use crate::health::{Health, HealthChange};
 use crate::queue::{Job, Lease, Queue};
 use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::retry::Next;
@@ -121,6 +122,8 @@ pub enum Verdict {
     /// Nothing yet: its lane is ordered, and this delivery, the first of those that are live, comes before it. Does
     /// the queue know? Its row is as it was.
     Behind(Uuid),
+    /// Nothing yet: its endpoint's breaker is open for so long. Does the queue know? Its row is as it was.
+    Held(Duration),
     /// Nothing yet: its endpoint's secrets are sealed with a key that is not at hand. It waits until it is, or
     /// until it expires. The endpoint comes without them.
     Sealed(Work),
@@ -141,6 +144,8 @@ pub struct Work {
     pub event: Arc<Event>,
     /// Where to.
     pub endpoint: Arc<Endpoint>,
+    /// How the endpoint did then.
+    pub health: Health,
 }
 
 /// What a worker writes about a claimed delivery.
@@ -157,6 +162,12 @@ pub struct Record {
     /// Holds the lane for so long, in the same transaction, as [`Queue::hold`] does. An index queue is told
     /// afterwards.
     pub hold: Option<Duration>,
+    /// What changes of the endpoint's health, in the same transaction. With its breaker the store's own lane is held,
+    /// to be probed then, or released; an index queue is told afterwards.
+    pub health: Option<HealthChange>,
+    /// An event that tells of `disable`, or else of `health`'s notice: stored with its deliveries in the same
+    /// transaction, if that changes something.
+    pub event: Option<Arc<Event>>,
 }
 
 /// Whether a record was accepted.
@@ -164,6 +175,9 @@ pub struct Record {
 pub enum Recorded {
     /// It is committed.
     Written,
+    /// It is committed, but for something of what it says of its endpoint: that has changed, or was said, since the
+    /// attempt was loaded.
+    Overtaken,
     /// The claim is stale, or the delivery has ended: nothing changed.
     Fenced,
 }
@@ -211,6 +225,14 @@ pub struct DeliveryFilter {
     /// Made before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+}
+
+impl Recorded {
+    /// Whether the delivery has moved on as the record says.
+    #[must_use]
+    pub fn is_written(self) -> bool {
+        self != Self::Fenced
+    }
 }
 
 impl DeliveryFilter {
@@ -295,7 +317,8 @@ pub trait Store: Send + Sync {
     ///
     /// Of the deliveries that are due at once, it claims what [`InsertOptions::claim`] asks for, as
     /// [`Queue::claim`] and `load` would: with a fence, a lease, and `in_progress`. But only of enabled
-    /// endpoints whose lane is neither limited, ordered nor held. It may claim fewer, or none.
+    /// endpoints whose lane is neither limited, ordered nor held, and of which no trouble is known: what is claimed so
+    /// is not loaded, and says nothing of how its endpoint does. It may claim fewer, or none.
     ///
     /// # Errors
     /// When nothing was stored, or it is unknown whether it was; the same call may be repeated.
@@ -307,7 +330,7 @@ pub trait Store: Send + Sync {
     ) -> Result<Insertion>;
 
     /// Reads what the attempts of these claims need, raises each fence to the lease's, keeps the lease's end
-    /// and sets `in_progress`. Leaves out leases whose fence is below the row's: someone else owns those.
+    /// and sets `in_progress`; of endpoints whose breaker is open only what its own queue has claimed already. Leaves out leases whose fence is below the row's: someone else owns those.
     /// Better than to fail for one that cannot be read is to end it as [`quarantine`](Self::quarantine) does.
     ///
     /// # Errors
@@ -392,6 +415,24 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the backend fails.
     async fn update_endpoint(&self, endpoint: &Endpoint) -> Result<bool>;
+
+    /// How these endpoints do, as far as they are in the scope: those that are not in the answer do well.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn health(
+        &self,
+        scope: &Scope,
+        endpoints: &[Uuid],
+        now: Now,
+    ) -> Result<Vec<(Uuid, Health)>>;
+
+    /// Forgets how an endpoint did, closes its breaker and releases its lane in the store's own queue. Answers whether
+    /// it is there.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> Result<bool>;
 
     /// Removes an endpoint and cancels its live deliveries. Answers whether it was there.
     ///

@@ -33,6 +33,11 @@ impl Tenant {
         }
     }
 
+    /// The host's own tenant, unless it is [another](crate::Builder::system_tenant).
+    pub(crate) fn system() -> Self {
+        Self("system".into())
+    }
+
     /// The name as the host gave it.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -63,10 +63,13 @@ lane AS MATERIALIZED (
 -- What each lane allows; of the rate (GCRA), how many jobs conform now.
 limits AS MATERIALIZED (
     SELECT lane.tenant, lane.endpoint_id, state.version, coalesce(state.ordered, false) AS ordered,
+        coalesce(state.is_probed, false) AS is_probed,
         state.held_until > clock.now AS is_held,
         least(
             coalesce(busy.room, $9::integer),
-            CASE WHEN state.max_in_flight IS NOT NULL THEN state.max_in_flight - (
+            CASE WHEN state.max_in_flight IS NOT NULL OR state.is_probed THEN least(
+                state.max_in_flight, CASE WHEN state.is_probed THEN 1 END
+            ) - (
                 SELECT count(*) FROM webhook.deliveries AS running
                 WHERE running.endpoint_id = lane.endpoint_id AND running.capped
                     AND running.status = 'in_progress' AND NOT running.ready
@@ -149,6 +152,8 @@ job AS MATERIALIZED (
 claimed AS (
     UPDATE webhook.deliveries
     SET status = 'in_progress', ready = false, fence = fence + 1,
+        -- So that a probe is counted, also in a lane without a cap.
+        capped = capped OR endpoint_id = ANY (ARRAY(SELECT endpoint_id FROM chosen WHERE is_probed)),
         due_at = clock.now + $3::bigint * interval '1 microsecond', updated_at = clock.now
     FROM clock
     WHERE id = ANY (ARRAY(SELECT id FROM job))

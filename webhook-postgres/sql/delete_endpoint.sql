@@ -1,4 +1,4 @@
--- Removes an endpoint, its lane, and its live deliveries to the history. Answers whether it was there.
+-- Removes an endpoint, its lane, its health, and its live deliveries to the history. Answers whether it was there.
 -- $1 now or null, $2 endpoint, $3 tenant or null for all.
 WITH live AS MATERIALIZED (
     -- Before the endpoint, and in this order, as all who lock several do.
@@ -14,6 +14,10 @@ deleted AS (
 ),
 lane AS (
     DELETE FROM webhook.lane_state
+    WHERE endpoint_id IN (SELECT id FROM deleted)
+),
+health AS (
+    DELETE FROM webhook.endpoint_health
     WHERE endpoint_id IN (SELECT id FROM deleted)
 ),
 ended AS (

@@ -44,6 +44,10 @@ taken AS MATERIALIZED (
         ON wanted.endpoint_id = endpoint.id AND wanted.version = endpoint.version
         AND endpoint.state = 'enabled' AND coalesce(lane.held_until, '-infinity') <= (SELECT now FROM clock)
         AND lane.max_in_flight IS NULL AND lane.rate_limit IS NULL AND lane.ordered IS NOT true
+        AND lane.is_probed IS NOT true
+        AND NOT EXISTS (
+            SELECT FROM webhook.endpoint_health AS health WHERE health.endpoint_id = endpoint.id
+        )
     ORDER BY input.place
 ),
 made AS MATERIALIZED (

@@ -21,6 +21,11 @@ begun AS (
             WHERE earlier.ordered AND earlier.endpoint_id = delivery.endpoint_id
                 AND earlier.sequence < delivery.sequence
         ))
+        -- Whose endpoint's breaker is open.
+        AND NOT EXISTS (
+            SELECT FROM webhook.endpoint_health AS health
+            WHERE health.endpoint_id = delivery.endpoint_id AND health.open_until > clock.now
+        )
     RETURNING delivery.id
 )
 SELECT input.place, delivery.id AS delivery_id, delivery.fence,
@@ -33,6 +38,8 @@ SELECT input.place, delivery.id AS delivery_id, delivery.fence,
         ORDER BY earlier.sequence LIMIT 1
     ) END AS behind,
     greatest(extract(epoch FROM delivery.due_at - clock.now) * 1000000, 0)::bigint AS early_by,
+    greatest(extract(epoch FROM health.open_until - clock.now) * 1000000, 0)::bigint AS held_by,
+    health.failing_since, health.notified_at, health.trips, health.opened_at, health.open_until, clock.now,
     delivery.attempts, delivery.excused, delivery.first_due,
     delivery.endpoint_id, endpoint.version AS endpoint_version, event.id AS event_id,
     event.tenant, event.event_type, event.body, event.created_at, event.deliver_at
@@ -42,4 +49,5 @@ LEFT JOIN webhook.deliveries AS delivery ON delivery.id = input.id
 LEFT JOIN begun ON begun.id = input.id
 LEFT JOIN webhook.events AS event ON event.id = delivery.event_id
 LEFT JOIN webhook.endpoints AS endpoint ON endpoint.id = delivery.endpoint_id
+LEFT JOIN webhook.endpoint_health AS health ON health.endpoint_id = delivery.endpoint_id
 ORDER BY input.place

@@ -60,7 +60,14 @@ lanes AS (
     DELETE FROM webhook.lane_state
     WHERE max_in_flight IS NULL AND rate_limit IS NULL AND NOT ordered
         AND held_until <= (SELECT now FROM clock)
+        -- Until its breaker closes.
+        AND NOT (is_probed AND EXISTS (SELECT FROM webhook.endpoints WHERE id = endpoint_id))
     RETURNING 1
+),
+-- What an older version leaves behind when it deletes an endpoint.
+health AS (
+    DELETE FROM webhook.endpoint_health
+    WHERE NOT EXISTS (SELECT FROM webhook.endpoints WHERE id = endpoint_id)
 )
 SELECT webhook.make_partitions(clock.now, $2::integer) AS made,
     webhook.drop_partitions(kept.start) AS dropped,

@@ -91,5 +91,8 @@ disabled AS (
     CROSS JOIN clock
     WHERE endpoint.id = written.endpoint_id AND input.disable IS NOT NULL
         AND endpoint.state <> 'disabled'
+    RETURNING endpoint.id
 )
-SELECT id, fence FROM written
+SELECT written.id, written.fence,
+    EXISTS (SELECT FROM disabled WHERE disabled.id = written.endpoint_id) AS is_disabled
+FROM written

@@ -34,6 +34,7 @@ mod connect;
 mod endpoints;
 mod error;
 mod fill;
+mod health;
 mod insert;
 mod job;
 mod lent;

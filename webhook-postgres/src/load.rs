@@ -9,11 +9,13 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 use webhook_core::backend::Opened;
 use webhook_core::{
-    EndReason, Endpoint, Error, Event, EventType, Lease, Loaded, Now, Result, Tenant, Verdict, Work,
+    EndReason, Endpoint, Error, Event, EventType, Health, Lease, Loaded, Now, Result, Tenant,
+    Verdict, Work,
 };
 
 use crate::column::{At, at};
 use crate::error::failed;
+use crate::health::health;
 use crate::store::Shared;
 
 /// A claim's row, before its endpoint is there.
@@ -21,6 +23,7 @@ enum Found {
     /// Someone else owns it.
     Lost,
     Early(Duration),
+    Held(Duration),
     Behind(Uuid),
     Ended,
     /// The endpoint or the event is gone, or cannot be read: no attempt will ever be possible.
@@ -34,6 +37,7 @@ struct Live {
     first_due: webhook_core::Timestamp,
     event: Arc<Event>,
     endpoint: (Uuid, i64),
+    health: Health,
 }
 
 /// Whether an endpoint's secrets could be opened.
@@ -57,6 +61,7 @@ impl Shared {
             let verdict = match found {
                 Found::Lost => continue,
                 Found::Early(by) => Verdict::Early(by),
+                Found::Held(by) => Verdict::Held(by),
                 Found::Behind(head) => Verdict::Behind(head),
                 Found::Ended => Verdict::Ended,
                 Found::Dead(reason) => {
@@ -187,6 +192,7 @@ impl Live {
             first_due: self.first_due,
             event: self.event,
             endpoint: Arc::clone(endpoint),
+            health: self.health,
         }
     }
 }
@@ -202,8 +208,14 @@ fn found(row: &PgRow, lease: &Lease) -> sqlx::Result<Found> {
         if let Some(head) = row.try_get("behind")? {
             return Ok(Found::Behind(head));
         }
-        let by: i64 = row.try_get("early_by")?;
-        return Ok(Found::Early(Duration::from_micros(by.unsigned_abs())));
+        let early_by: i64 = row.try_get("early_by")?;
+        let held_by: Option<i64> = row.try_get("held_by")?;
+        return Ok(match held_by {
+            Some(by) if by > 0 && early_by == 0 => {
+                Found::Held(Duration::from_micros(by.unsigned_abs()))
+            }
+            _ => Found::Early(Duration::from_micros(early_by.unsigned_abs())),
+        });
     }
     let Some(version) = row.try_get("endpoint_version")? else {
         return Ok(Found::Dead(EndReason::EndpointDeleted));
@@ -218,6 +230,7 @@ fn found(row: &PgRow, lease: &Lease) -> sqlx::Result<Found> {
         first_due,
         event: Arc::new(event),
         endpoint: (row.try_get("endpoint_id")?, version),
+        health: health(row)?,
     }))
 }
 

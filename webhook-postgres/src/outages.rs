@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
-    ClaimOptions, DeliveryFilter, Endpoint, EndpointSettings, ErrorKind, Event, EventFilter,
+    ClaimOptions, DeliveryFilter, Endpoint, EndpointSettings, ErrorKind, Event, EventFilter, Hold,
     Idempotency, InsertOptions, Lease, Next, OnConflict, PageRequest, Queue, Record, Result, Scope,
     Settle, StatsQuery, Store, Timestamp,
 };
@@ -171,6 +171,8 @@ impl Given {
             "maintain": store.maintain(Duration::MAX, None),
             "insert_endpoint": store.insert_endpoint(&self.endpoint),
             "update_endpoint": store.update_endpoint(&self.endpoint),
+            "health": store.health(scope, &[self.endpoint.id], None),
+            "recover_endpoint": store.recover_endpoint(scope, self.endpoint.id),
             "delete_endpoint": store.delete_endpoint(scope, Uuid::nil(), None),
             "endpoint": store.endpoint(scope, self.endpoint.id),
             "endpoints": store.endpoints(scope, page),
@@ -193,7 +195,7 @@ impl Given {
             "claim": queue.claim(ClaimOptions::new(1, SHORT), None),
             "extend": queue.extend(&[lease], SHORT, None),
             "settle": queue.settle(&[(lease, Settle::Unused(SHORT))], None),
-            "hold": queue.hold(lane, SHORT, None),
+            "hold": queue.hold(lane, Hold::new(SHORT), None),
             "release": queue.release(lane),
             "depth": queue.depth(None),
         }
@@ -212,6 +214,8 @@ fn record(lease: Lease) -> Record {
         next: Next::Succeeded,
         disable: None,
         hold: None,
+        health: None,
+        event: None,
     }
 }
 

@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 use webhook_core::{
-    ClaimOptions, Claimed, Depth, Job, Lease, Now, Queue, QueuePart, Result, Settle, Timestamp,
+    ClaimOptions, Claimed, Depth, Hold, Job, Lease, Now, Queue, QueuePart, Result, Settle,
+    Timestamp,
 };
 
 use crate::column::{At, at, micros};
@@ -433,15 +434,9 @@ impl Queue for PgQueue {
         self.give_back(&unused, now).await.map_err(failed("settle"))
     }
 
-    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<()> {
-        let query = self
-            .0
-            .sql
-            .hold
-            .query()
-            .bind(at(now))
-            .bind(lane)
-            .bind(micros(by));
+    async fn hold(&self, lane: Uuid, hold: Hold, now: Now) -> Result<()> {
+        let query = self.0.sql.hold.query().bind(at(now)).bind(lane);
+        let query = query.bind(micros(hold.by)).bind(hold.then_probe);
         let held = self.0.execute(query).await;
         held.map(drop).map_err(failed("hold"))
     }

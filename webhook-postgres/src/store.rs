@@ -10,9 +10,9 @@ use uuid::Uuid;
 use webhook_core::backend::Encryption;
 use webhook_core::{
     Attempt, Changed, Delivery, DeliveryFilter, EndReason, Endpoint, Event, EventFilter, Fill,
-    InsertOptions, Insertion, Job, Lease, Loaded, Now, OnConflict, Page, PageRequest, Queue,
-    Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup,
-    Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Health, InsertOptions, Insertion, Job, Lease, Loaded, Now, OnConflict, Page, PageRequest,
+    Queue, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result,
+    Rollup, Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::connect::{ConnectError, PgStoreBuilder};
@@ -135,7 +135,13 @@ impl Store for PgStore {
     }
 
     async fn record(&self, records: &[Record], now: Now) -> Result<Vec<Recorded>> {
-        self.0.record(records, now).await.map_err(failed("record"))
+        let recorded = self.0.record(records, now).await;
+        let (recorded, has_events) = recorded.map_err(failed("record"))?;
+        if has_events {
+            self.0.news.tell();
+            self.0.announce();
+        }
+        Ok(recorded)
     }
 
     async fn quarantine(&self, leases: &[Lease], now: Now) -> Result<()> {
@@ -190,6 +196,21 @@ impl Store for PgStore {
     async fn update_endpoint(&self, endpoint: &Endpoint) -> Result<bool> {
         let updated = self.0.update_endpoint(endpoint).await;
         updated.map_err(failed("update_endpoint"))
+    }
+
+    async fn health(
+        &self,
+        scope: &Scope,
+        endpoints: &[Uuid],
+        now: Now,
+    ) -> Result<Vec<(Uuid, Health)>> {
+        let health = self.0.health(scope, endpoints, now).await;
+        health.map_err(failed("health"))
+    }
+
+    async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> Result<bool> {
+        let recovered = self.0.recover_endpoint(scope, id).await;
+        recovered.map_err(failed("recover_endpoint"))
     }
 
     async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool> {

@@ -11,9 +11,10 @@ use sqlx::Executor;
 use sqlx::postgres::PgListener;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
-    ClaimOptions, DeliveryFilter, DeliveryStatus, EndpointSettings, ErrorKind, InsertOptions,
-    Lease, NewEvent, OnConflict, RateLimit, Replay, ReplaySelection, ReplayState, Scope, Settle,
-    Store, Timestamp, TxStore,
+    BreakerChange, ClaimOptions, DeliveryFilter, DeliveryStatus, EndReason, EndpointSettings,
+    ErrorKind, HealthChange, Hold, InsertOptions, Lease, NewEvent, Next, OnConflict, RateLimit,
+    Record, Recorded, Replay, ReplaySelection, ReplayState, Scope, Settle, Store, Timestamp,
+    TxStore,
 };
 use webhook_postgres::PgStore;
 
@@ -85,6 +86,70 @@ fn each_job_goes_to_one_claimer() {
         let distinct: HashSet<_> = leases.iter().map(|lease| lease.delivery).collect();
         assert_eq!(leases.len(), distinct.len(), "one was claimed twice");
         assert_eq!(leases.len(), 300, "all are claimed");
+    });
+}
+
+#[test]
+fn a_probed_lane_gives_one_job_whoever_claims_at_the_same_time() {
+    run(async {
+        let schema = Schema::new().await;
+        for _ in 0..5 {
+            lane(&schema.store, EndpointSettings::default()).await;
+        }
+        enqueue(&schema.store, 20).await;
+        let queue = schema.store.queue().expect("its own");
+        let live = schema.store.unqueued(None, 1_000).await.expect("reads");
+        let lanes: HashSet<_> = live.iter().map(|job| job.lane).collect();
+        for lane in lanes {
+            let hold = Hold::then_probe(Duration::ZERO);
+            queue.hold(lane, hold, Some(T0)).await.expect("holds");
+        }
+        let leases = claim_at_once(&schema, 4, 25, 8).await;
+        let distinct: HashSet<_> = leases.iter().map(|lease| lease.lane).collect();
+        assert_eq!((leases.len(), distinct.len()), (5, 5));
+    });
+}
+
+#[test]
+fn of_processes_that_find_the_same_one_opens_the_breaker() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        enqueue(&schema.store, 8).await;
+        let leases = claim_at_once(&schema, 1, 8, 1).await;
+        let mut tasks = Vec::new();
+        for lease in leases {
+            let store = PgStore::builder().schema(&schema.name);
+            let store = store.open(pool().await).await.expect("it opens");
+            let opens = BreakerChange::Opens {
+                trips: 0,
+                by: Duration::from_secs(30),
+            };
+            let record = Record {
+                lease,
+                attempt: None,
+                next: Next::Failed(EndReason::Permanent),
+                disable: None,
+                hold: None,
+                health: Some(HealthChange {
+                    is_failing: Some(true),
+                    breaker: Some(opens),
+                    is_notice: false,
+                }),
+                event: None,
+            };
+            tasks.push(tokio::spawn(async move {
+                let recorded = store.record(&[record], Some(T0)).await;
+                recorded.expect("it records")[0]
+            }));
+        }
+        let mut first = 0;
+        for task in tasks {
+            let recorded = task.await.expect("no panic");
+            assert!(recorded.is_written());
+            first += usize::from(recorded == Recorded::Written);
+        }
+        assert_eq!(first, 1);
     });
 }
 

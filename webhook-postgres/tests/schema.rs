@@ -11,8 +11,8 @@ use webhook_core::testing::{
 };
 use webhook_core::{
     ClaimOptions, Delivery, DeliveryFilter, DeliveryStatus, Dispatcher, EndReason,
-    EndpointSettings, InsertOptions, NewEndpoint, NewEvent, OnConflict, PageRequest, RetryPolicy,
-    Scope, Store, Timestamp,
+    EndpointSettings, Hold, InsertOptions, NewEndpoint, NewEvent, OnConflict, PageRequest,
+    RetryPolicy, Scope, Store, Timestamp,
 };
 use webhook_postgres::{ConnectError, PgStore};
 
@@ -305,7 +305,7 @@ fn old_keys_and_idle_lanes_are_forgotten() {
             .expect("accepted");
         let queue = schema.store.queue().expect("its own");
         queue
-            .hold(uuid::Uuid::from_u128(7), DAY, Some(now))
+            .hold(uuid::Uuid::from_u128(7), Hold::new(DAY), Some(now))
             .await
             .expect("holds");
         let rows = "SELECT (SELECT count(*) FROM webhook.idempotency_keys) + count(*) FROM webhook.lane_state";

@@ -11,8 +11,8 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 use webhook_core::{
-    ClaimOptions, Claimed, Depth, Job, LaneLimits, Lease, Now, Queue, QueuePart, Result, Settle,
-    Timestamp,
+    ClaimOptions, Claimed, Depth, Hold, Job, LaneLimits, Lease, Now, Queue, QueuePart, Result,
+    Settle, Timestamp,
 };
 
 use crate::builder::RedisQueueBuilder;
@@ -304,11 +304,12 @@ impl Queue for RedisQueue {
         first_failure(settled.await)
     }
 
-    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<()> {
+    async fn hold(&self, lane: Uuid, hold: Hold, now: Now) -> Result<()> {
         let shard = self.0.shards.of(lane);
         let mut args = self.args(shard, now);
         args.uuid(lane);
-        args.span(by);
+        args.span(hold.by);
+        args.int(u8::from(hold.then_probe));
         self.run(&script::HOLD, shard, args).await.map(drop)
     }
 

@@ -11,7 +11,8 @@ use support::{Standalone, builder, lane};
 use uuid::Uuid;
 use webhook_core::testing::run;
 use webhook_core::{
-    ClaimOptions, Job, LaneLimits, Lease, MemoryQueue, Queue, RateLimit, Settle, Tenant, Timestamp,
+    ClaimOptions, Hold, Job, LaneLimits, Lease, MemoryQueue, Queue, RateLimit, Settle, Tenant,
+    Timestamp,
 };
 use webhook_redis::RedisQueue;
 
@@ -216,8 +217,12 @@ impl Both {
             self.redis.release(lane).await.expect("releases");
         } else {
             let by = self.seconds(60);
-            self.memory.hold(lane, by, now).await.expect("holds");
-            self.redis.hold(lane, by, now).await.expect("holds");
+            let hold = match self.up_to(3) {
+                0 => Hold::then_probe(by),
+                _ => Hold::new(by),
+            };
+            self.memory.hold(lane, hold, now).await.expect("holds");
+            self.redis.hold(lane, hold, now).await.expect("holds");
         }
     }
 

@@ -11,7 +11,7 @@ use support::{Standalone, builder, claim, generations, jobs, lane, prefix, url};
 use uuid::Uuid;
 use webhook_core::testing::run;
 use webhook_core::{
-    ClaimOptions, ErrorKind, Job, LaneLimits, Now, Queue, Settle, Tenant, Timestamp,
+    ClaimOptions, ErrorKind, Hold, Job, LaneLimits, Now, Queue, Settle, Tenant, Timestamp,
 };
 use webhook_redis::RedisQueue;
 
@@ -342,7 +342,10 @@ fn held_and_parked_jobs_cost_a_claim_nothing() {
         push(&queue, &lanes.concat(), Some(T0)).await;
         for _ in 0..20 {
             let held = lane();
-            queue.hold(held, MINUTE, Some(T0)).await.expect("holds");
+            queue
+                .hold(held, Hold::new(MINUTE), Some(T0))
+                .await
+                .expect("holds");
             push(&queue, &jobs(held, 10, T0), Some(T0)).await;
         }
         // The lanes that were held leave the ring.
@@ -461,7 +464,10 @@ fn an_idle_worker_asks_only_when_it_has_reason_to() {
         let queue = RedisQueue::builder(&link.url).key_prefix(&prefix());
         let queue = queue.connect().await.expect("the address is a Redis URL");
         let held = lane();
-        queue.hold(held, 60 * MINUTE, None).await.expect("holds");
+        queue
+            .hold(held, Hold::new(60 * MINUTE), None)
+            .await
+            .expect("holds");
         push(&queue, &jobs(held, 1, T0), None).await;
         queue.parts().await.expect("the server answers");
         assert!(claim(&queue, 10, None).await.is_empty());
@@ -690,7 +696,7 @@ fn the_rights_that_are_documented_are_enough() {
         let retry = [(claimed[0], Settle::After(MINUTE))];
         queue.settle(&retry, None).await.expect("answers");
         queue
-            .hold(jobs[0].lane, MINUTE, None)
+            .hold(jobs[0].lane, Hold::new(MINUTE), None)
             .await
             .expect("answers");
         queue.release(jobs[0].lane).await.expect("answers");

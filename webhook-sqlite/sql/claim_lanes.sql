@@ -36,7 +36,7 @@ turns (tenant) AS MATERIALIZED (
     LIMIT +?2
 )
 SELECT
-    lane.endpoint_id, lane.tenant, lane.turn, lane.held_until, lane.arrival,
+    lane.endpoint_id, lane.tenant, lane.turn, lane.held_until, lane.is_probed, lane.arrival,
     endpoint.max_in_flight, endpoint.rate_limit, endpoint.rate_per, endpoint.ordered,
     (
         SELECT count(*) FROM webhook_deliveries AS job WHERE job.endpoint_id = lane.endpoint_id AND job.leased = 1

@@ -3,6 +3,7 @@ SELECT
     delivery.id, delivery.status, delivery.fence, delivery.due, delivery.first_due, delivery.attempts,
     delivery.excused,
     delivery.event_id, delivery.endpoint_id, endpoint.version,
+    health.failing_since, health.notified_at, health.trips, health.opened_at, health.open_until,
     -- Who comes first in an ordered lane.
     CASE WHEN endpoint.ordered THEN (
         SELECT head.id
@@ -23,3 +24,4 @@ SELECT
 FROM wanted
 CROSS JOIN webhook_deliveries AS delivery ON delivery.id = wanted.id
 LEFT JOIN webhook_endpoints AS endpoint ON endpoint.id = delivery.endpoint_id
+LEFT JOIN webhook_endpoint_health AS health ON health.endpoint_id = delivery.endpoint_id

@@ -263,6 +263,7 @@ fn lane(row: &SqliteRow) -> sqlx::Result<Lane> {
         tenant: row.try_get("tenant")?,
         turn: time(row, "turn")?,
         held_until: time(row, "held_until")?,
+        is_probed: row.try_get("is_probed")?,
         arrival: time(row, "arrival")?,
         limits: rows::limits(row)?,
         in_flight: count(row, "in_flight")? as usize,

@@ -219,7 +219,7 @@ impl Shared {
             .bind(id)
             .bind(now.as_micros());
         end.execute(&mut *tx).await?;
-        for statement in [&sql.remove_lane, &sql.delete_lane] {
+        for statement in [&sql.remove_lane, &sql.delete_lane, &sql.delete_health] {
             sqlx::query(statement.clone())
                 .bind(id)
                 .execute(&mut *tx)

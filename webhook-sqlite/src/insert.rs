@@ -27,6 +27,8 @@ pub(crate) struct Taker {
     /// Each becomes a dead letter that can be replayed; events that were never fanned out could not.
     pub(crate) endpoint: Option<Arc<Endpoint>>,
     held_until: Timestamp,
+    /// It fails, or its breaker has opened: what it gets goes through the queue.
+    is_in_trouble: bool,
 }
 
 /// A delivery to be stored.
@@ -89,7 +91,7 @@ impl Shared {
         inserted
     }
 
-    async fn insert(
+    pub(crate) async fn insert(
         &self,
         tx: &mut SqliteConnection,
         events: &[Event],
@@ -271,12 +273,8 @@ impl Shared {
         let mut takers = Vec::with_capacity(rows.len());
         for row in &rows {
             let id_and_version: (Uuid, i64) = (row.try_get("id")?, row.try_get("version")?);
-            let held_until = time(row, "held_until")?;
-            takers.push((
-                row.try_get::<String, _>("tenant")?,
-                id_and_version,
-                held_until,
-            ));
+            let lane: (_, bool) = (time(row, "held_until")?, row.try_get("is_in_trouble")?);
+            takers.push((row.try_get::<String, _>("tenant")?, id_and_version, lane));
         }
         let wanted: Vec<_> = takers
             .iter()
@@ -284,12 +282,13 @@ impl Shared {
             .collect();
         let endpoints = self.endpoints_by_id(tx, &wanted).await?;
         let mut by_tenant: HashMap<_, Vec<_>> = HashMap::new();
-        for (tenant, (id, _), held_until) in takers {
+        for (tenant, (id, _), (held_until, is_in_trouble)) in takers {
             let endpoint = endpoints.get(&id).and_then(Found::endpoint).cloned();
             by_tenant.entry(tenant).or_default().push(Taker {
                 id,
                 endpoint,
                 held_until,
+                is_in_trouble,
             });
         }
         Ok(by_tenant)
@@ -343,7 +342,8 @@ impl Rooms {
         let room = self.rooms.get_mut(&(endpoint.id, endpoint.version))?;
         let is_free = endpoint.state == EndpointState::Enabled
             && endpoint.lane_limits() == LaneLimits::default()
-            && taker.held_until <= now;
+            && taker.held_until <= now
+            && !taker.is_in_trouble;
         if *room == 0 || due > now || !is_free {
             return None;
         }

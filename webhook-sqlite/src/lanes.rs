@@ -13,6 +13,8 @@ pub(crate) struct Lane {
     pub(crate) tenant: String,
     pub(crate) turn: Timestamp,
     pub(crate) held_until: Timestamp,
+    /// One job at a time.
+    pub(crate) is_probed: bool,
     /// GCRA's theoretical arrival time.
     pub(crate) arrival: Timestamp,
     pub(crate) limits: LaneLimits,
@@ -36,7 +38,8 @@ pub(crate) enum Standing {
 
 impl Lane {
     pub(crate) fn standing(&self, now: Timestamp) -> Standing {
-        let cap = self.limits.max_in_flight as usize;
+        let most = if self.is_probed { 1 } else { usize::MAX };
+        let cap = most.min(self.limits.max_in_flight as usize);
         if self.in_flight >= cap {
             return Standing::Full;
         }
@@ -132,6 +135,7 @@ mod tests {
             tenant: "default".into(),
             turn: NOW,
             held_until: Timestamp::EPOCH,
+            is_probed: false,
             arrival: Timestamp::EPOCH,
             limits,
             in_flight: 0,
@@ -151,6 +155,15 @@ mod tests {
         assert_eq!(lane.standing(NOW), Standing::Full, "the cap was lowered");
         (lane.in_flight, lane.head_due) = (0, None);
         assert_eq!(lane.standing(NOW), Standing::Empty);
+    }
+
+    #[test]
+    fn a_lane_that_is_probed_has_one() {
+        let mut lane = lane(LaneLimits::default());
+        lane.is_probed = true;
+        assert_eq!(lane.standing(NOW), Standing::Ready(1));
+        lane.in_flight = 1;
+        assert_eq!(lane.standing(NOW), Standing::Full);
     }
 
     #[test]

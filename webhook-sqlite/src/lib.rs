@@ -22,6 +22,7 @@ mod database;
 mod endpoints;
 mod error;
 mod fill;
+mod health;
 mod insert;
 mod lanes;
 mod load;

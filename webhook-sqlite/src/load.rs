@@ -2,13 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
-use webhook_core::{Event, Job, Lease, Loaded, Now, Timestamp, Verdict, Work};
+use webhook_core::backend::HealthRow;
+use webhook_core::{BreakerState, Event, Job, Lease, Loaded, Now, Timestamp, Verdict, Work};
 
 use crate::endpoints::{Endpoints, Found};
+use crate::health::health_row;
 use crate::rows::{self, count, time};
 use crate::sql::Bound;
 use crate::store::Shared;
@@ -26,6 +29,7 @@ struct Live {
     endpoint_version: Option<i64>,
     /// The first live delivery of its lane, if that is ordered.
     head: Option<Uuid>,
+    health: HealthRow,
 }
 
 /// What claimed deliveries need of other tables, as far as it can be read.
@@ -39,8 +43,14 @@ impl Shared {
     ///
     /// A delivery that cannot be read back ends here: it would come up again for ever.
     pub(crate) async fn load(&self, leases: &[Lease], now: Now) -> sqlx::Result<Vec<Loaded>> {
-        let mut live = self.live(&mut *self.database.read().await?, leases).await?;
-        let mut loaded_at = Timestamp::EPOCH;
+        let mut reader = self.database.read().await?;
+        let mut live = self.live(&mut reader, leases).await?;
+        // The time matters to few.
+        let mut loaded_at = match live.values().any(|row| row.health.trip.is_some()) {
+            true => self.database.now(&mut reader, now).await?,
+            false => Timestamp::EPOCH,
+        };
+        drop(reader);
         if leases.iter().any(|lease| {
             live.get(&lease.delivery)
                 .is_some_and(|it| it.fence < lease.fence)
@@ -57,9 +67,10 @@ impl Shared {
                 Some(row) if row.is_early(lease, loaded_at) => {
                     Verdict::Early(row.due.since(loaded_at))
                 }
-                Some(row) => match row.behind(lease) {
-                    Some(head) => Verdict::Behind(head),
-                    None => needs.verdict(row).unwrap_or(Verdict::Ended),
+                Some(row) => match (row.behind(lease), row.held(lease, loaded_at)) {
+                    (Some(head), _) => Verdict::Behind(head),
+                    (None, Some(by)) => Verdict::Held(by),
+                    (None, None) => needs.verdict(row, loaded_at).unwrap_or(Verdict::Ended),
                 },
             };
             if matches!(verdict, Verdict::Ended) && live.contains_key(&lease.delivery) {
@@ -88,7 +99,7 @@ impl Shared {
         let is_due = |lease: &&Lease| {
             live.get(&lease.delivery)
                 .filter(|row| row.fence < lease.fence && !row.is_early(lease, now))
-                .is_some_and(|row| row.behind(lease).is_none())
+                .is_some_and(|row| row.behind(lease).is_none() && row.held(lease, now).is_none())
         };
         let due: Vec<_> = leases.iter().filter(is_due).copied().collect();
         let bind = |query: Bound, lease: &Lease| {
@@ -131,6 +142,7 @@ impl Shared {
                 endpoint_id: row.try_get("endpoint_id")?,
                 endpoint_version: row.try_get("version")?,
                 head: row.try_get("head")?,
+                health: health_row(row)?,
             };
             live.insert(row.try_get("id")?, delivery);
         }
@@ -203,11 +215,19 @@ impl Live {
         self.head
             .filter(|head| *head != lease.delivery && self.fence < lease.fence)
     }
+
+    /// For how long its endpoint's breaker is open, if that keeps it back.
+    fn held(&self, lease: &Lease, now: Timestamp) -> Option<Duration> {
+        match self.health.at(now).breaker {
+            BreakerState::Open(trip) if self.fence < lease.fence => Some(trip.until.since(now)),
+            _ => None,
+        }
+    }
 }
 
 impl Needs {
     /// What to do with a delivery; `None` if something of it cannot be read.
-    fn verdict(&self, row: &Live) -> Option<Verdict> {
+    fn verdict(&self, row: &Live, now: Timestamp) -> Option<Verdict> {
         let found = self.endpoints.get(&row.endpoint_id)?;
         let work = Work {
             attempts: row.attempts,
@@ -215,6 +235,7 @@ impl Needs {
             first_due: row.first_due,
             event: Arc::clone(self.events.get(&row.event_id)?),
             endpoint: Arc::clone(found.endpoint()?),
+            health: row.health.at(now),
         };
         Some(match found {
             Found::Sealed(..) => Verdict::Sealed(work),

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uuid::Uuid;
 use webhook_core::{
-    ClaimOptions, Claimed, Depth, Job, Lease, Now, Queue, QueuePart, Result, Settle,
+    ClaimOptions, Claimed, Depth, Hold, Job, Lease, Now, Queue, QueuePart, Result, Settle,
+    Timestamp,
 };
 
 use crate::error::failed;
@@ -55,8 +56,8 @@ impl Queue for OwnQueue {
         Ok(())
     }
 
-    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<()> {
-        self.0.hold(lane, by, now).await.map_err(failed("hold"))
+    async fn hold(&self, lane: Uuid, hold: Hold, now: Now) -> Result<()> {
+        self.0.hold(lane, hold, now).await.map_err(failed("hold"))
     }
 
     async fn release(&self, lane: Uuid) -> Result<()> {
@@ -139,13 +140,26 @@ impl Shared {
         tx.commit().await
     }
 
-    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> sqlx::Result<()> {
+    async fn hold(&self, lane: Uuid, hold: Hold, now: Now) -> sqlx::Result<()> {
         let mut tx = self.database.write().await?;
-        let until = self.database.now(&mut tx, now).await? + by;
-        let bind = |query: Bound, lane: &Uuid| query.bind(*lane).bind(until.as_micros());
-        let hold = &self.database.sql.hold;
-        hold.run(&mut tx, &[lane], bind, |query| query).await?;
+        let now = self.database.now(&mut tx, now).await?;
+        self.hold_all(&mut tx, &[(lane, hold)], now).await?;
         tx.commit().await
+    }
+
+    pub(crate) async fn hold_all(
+        &self,
+        tx: &mut SqliteConnection,
+        holds: &[(Uuid, Hold)],
+        now: Timestamp,
+    ) -> sqlx::Result<()> {
+        let bind = |query: Bound, (lane, hold): &(Uuid, Hold)| {
+            let query = query.bind(*lane).bind((now + hold.by).as_micros());
+            query.bind(hold.then_probe)
+        };
+        let statement = &self.database.sql.hold;
+        statement.run(tx, holds, bind, |query| query).await?;
+        Ok(())
     }
 
     async fn release(&self, lane: Uuid) -> sqlx::Result<()> {

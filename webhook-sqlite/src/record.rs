@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 use webhook_core::backend::AttemptRow;
 use webhook_core::{
-    Attempt, Changed, DeliveryStatus, EndReason, Lease, Next, Now, Record, Recorded, Scope,
+    Attempt, Changed, DeliveryStatus, EndReason, Hold, Lease, Next, Now, Record, Recorded, Scope,
     StateReason, Timestamp,
 };
 
@@ -23,7 +23,7 @@ struct Changes {
     retried: Vec<(Change, Timestamp)>,
     ended: Vec<(Change, DeliveryStatus, Option<EndReason>)>,
     disabled: Vec<(Uuid, StateReason)>,
-    held: Vec<(Uuid, Timestamp)>,
+    held: Vec<(Uuid, Hold)>,
 }
 
 /// What changes of a live delivery, whatever it becomes.
@@ -52,8 +52,10 @@ impl Shared {
                 Recorded::Fenced
             }
         });
-        let recorded = recorded.collect();
-        self.write(&mut tx, &changes, now).await?;
+        let mut recorded: Vec<_> = recorded.collect();
+        let disabled = self.write(&mut tx, &changes, now).await?;
+        self.change_health(&mut tx, records, &mut recorded, disabled, now)
+            .await?;
         tx.commit().await?;
         Ok(recorded)
     }
@@ -136,12 +138,13 @@ impl Shared {
         fenced.collect()
     }
 
+    /// Answers the endpoints that it disabled.
     async fn write(
         &self,
         tx: &mut SqliteConnection,
         changes: &Changes,
         now: Timestamp,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<HashSet<Uuid>> {
         let sql = &self.database.sql;
         let at = |query: Bound| query.bind(now.as_micros());
         let attempts = &changes.attempts;
@@ -167,13 +170,11 @@ impl Shared {
         let bind = |query: Bound, (endpoint, reason): &(Uuid, StateReason)| {
             query.bind(*endpoint).bind(reason.as_str())
         };
-        sql.disable_endpoints
+        let disabled = sql
+            .disable_endpoints
             .run(tx, &changes.disabled, bind, at)
             .await?;
-        let bind = |query: Bound, (lane, until): &(Uuid, Timestamp)| {
-            query.bind(*lane).bind(until.as_micros())
-        };
-        sql.hold.run(tx, &changes.held, bind, |query| query).await?;
+        self.hold_all(tx, &changes.held, now).await?;
         let lanes = changes
             .retried
             .iter()
@@ -185,7 +186,8 @@ impl Shared {
             .iter()
             .map(|(change, ..)| change.lane)
             .collect();
-        self.wake_full(tx, lanes, now).await
+        self.wake_full(tx, lanes, now).await?;
+        disabled.iter().map(|row| row.try_get("id")).collect()
     }
 }
 
@@ -209,7 +211,7 @@ impl Changes {
             self.disabled.push((record.lease.lane, reason));
         }
         if let Some(by) = record.hold {
-            self.held.push((record.lease.lane, now + by));
+            self.held.push((record.lease.lane, Hold::new(by)));
         }
         match record.next {
             Next::RetryAfter(by) => self.retried.push((change, now + by)),

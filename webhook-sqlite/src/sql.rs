@@ -137,6 +137,9 @@ statements! {
         prune_replays: "../sql/prune_replays.sql",
         ended_deliveries: "../sql/ended_deliveries.sql",
         refund: "../sql/refund.sql",
+        find_endpoint: "../sql/find_endpoint.sql",
+        put_health: "../sql/put_health.sql",
+        delete_health: "../sql/delete_health.sql",
         release: "../sql/release.sql",
         depth: "../sql/depth.sql",
         prune: "../sql/prune.sql",
@@ -169,6 +172,7 @@ statements! {
         remove: "../sql/remove.sql",
         disable_endpoints: "../sql/disable_endpoints.sql",
         hold: "../sql/hold.sql",
+        health: "../sql/health.sql",
         jobs: "../sql/jobs.sql",
         extend: "../sql/extend.sql",
         settle: "../sql/settle.sql",
@@ -206,6 +210,7 @@ mod tests {
             for prefix in ["webhook_", "a_"] {
                 let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
                 let schema = include_str!("../migrations/0001_init.sql").to_owned()
+                    + include_str!("../migrations/0002_health.sql")
                     + "CREATE TABLE webhook_migrations (version);";
                 sqlx::raw_sql(with_prefix(&schema, prefix))
                     .execute(&mut connection)

@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 use webhook_core::backend::Encryption;
 use webhook_core::{
-    Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Fill, InsertOptions,
-    Insertion, Job, Lease, Loaded, Now, Page, PageRequest, Queue, Record, Recorded, Rekeyed,
-    Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, StatsQuery, StatsRow,
-    Store, Timestamp, TxStore,
+    Attempt, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter, Fill, Health,
+    InsertOptions, Insertion, Job, Lease, Loaded, Now, Page, PageRequest, Queue, Record, Recorded,
+    Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, StatsQuery,
+    StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::builder::{OpenError, SqliteStoreBuilder};
@@ -216,6 +216,23 @@ impl Store for SqliteStore {
         let updated = updated.map_err(failed("update_endpoint"))?;
         self.0.notify();
         Ok(updated)
+    }
+
+    async fn health(
+        &self,
+        scope: &Scope,
+        endpoints: &[Uuid],
+        now: Now,
+    ) -> Result<Vec<(Uuid, Health)>> {
+        let health = self.0.health(scope, endpoints, now).await;
+        health.map_err(failed("health"))
+    }
+
+    async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> Result<bool> {
+        let recovered = self.0.recover_endpoint(scope, id).await;
+        let recovered = recovered.map_err(failed("recover_endpoint"))?;
+        self.0.notify();
+        Ok(recovered)
     }
 
     async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool> {

@@ -438,6 +438,8 @@ fn a_replay_passes_over_what_cannot_be_read_and_waits_for_no_other() {
                 next: Next::Failed(EndReason::Exhausted),
                 disable: None,
                 hold: None,
+                health: None,
+                event: None,
             };
             store.record(&[record], Some(T0)).await.unwrap();
         }
@@ -543,6 +545,8 @@ async fn fail_twice(store: &SqliteStore) -> Uuid {
             next: Next::RetryAfter(Duration::ZERO),
             disable: None,
             hold: None,
+            health: None,
+            event: None,
         };
         store.record(&[record], Some(T0)).await.unwrap();
         tried = lease.delivery;
@@ -614,6 +618,8 @@ fn a_list_of_any_length_is_stored_in_order_and_once() {
                 next: Next::Succeeded,
                 disable: None,
                 hold: None,
+                health: None,
+                event: None,
             };
             let records: Vec<_> = leases.iter().map(ended).collect();
             let recorded = store.record(&records, Some(T0)).await.unwrap();
@@ -692,6 +698,8 @@ fn prune_deletes_what_has_ended_and_nothing_that_is_needed() {
             next: Next::Succeeded,
             disable: None,
             hold: None,
+            health: None,
+            event: None,
         };
         for (lease, at) in leases.iter().zip([T0, T0 + MINUTE]) {
             store.record(&[ended(lease)], Some(at)).await.unwrap();

@@ -12,10 +12,10 @@ use webhook_axum::{Auth, AuthRejection, Authorizer, Identity};
 use webhook_core::testing::ScriptedTransport;
 use webhook_core::{
     Attempt, Changed, ClaimOptions, Claimed, Delivery, DeliveryFilter, Depth, Dispatcher, Endpoint,
-    Error, ErrorKind, Event, EventFilter, Fill, InsertOptions, Insertion, Job, Lease, Loaded,
-    MemoryStore, Now, Page, PageRequest, Queue, QueuePart, Record, Recorded, Rekeyed, Replay,
-    ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, Settle, StatsQuery, StatsRow,
-    Store, Timestamp,
+    Error, ErrorKind, Event, EventFilter, Fill, Health, Hold, InsertOptions, Insertion, Job, Lease,
+    Loaded, MemoryStore, Now, Page, PageRequest, Queue, QueuePart, Record, Recorded, Rekeyed,
+    Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, Settle, StatsQuery,
+    StatsRow, Store, Timestamp,
 };
 
 use crate::support::{ROUTES, send};
@@ -82,6 +82,14 @@ impl Store for Broken {
     }
 
     async fn update_endpoint(&self, _: &Endpoint) -> Result<bool> {
+        failure(self.0)
+    }
+
+    async fn health(&self, _: &Scope, _: &[Uuid], _: Now) -> Result<Vec<(Uuid, Health)>> {
+        failure(self.0)
+    }
+
+    async fn recover_endpoint(&self, _: &Scope, _: Uuid) -> Result<bool> {
         failure(self.0)
     }
 
@@ -199,7 +207,7 @@ impl Queue for BrokenQueue {
         failure(ErrorKind::Unavailable)
     }
 
-    async fn hold(&self, _: Uuid, _: Duration, _: Now) -> Result<()> {
+    async fn hold(&self, _: Uuid, _: Hold, _: Now) -> Result<()> {
         failure(ErrorKind::Unavailable)
     }
 
@@ -245,7 +253,7 @@ impl Queue for HungQueue {
         std::future::pending().await
     }
 
-    async fn hold(&self, _: Uuid, _: Duration, _: Now) -> Result<()> {
+    async fn hold(&self, _: Uuid, _: Hold, _: Now) -> Result<()> {
         std::future::pending().await
     }
 

@@ -11,11 +11,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use uuid::fmt::Hyphenated;
 
 use super::Engine;
-use super::lanes::{Place, Sign};
+use super::lanes::{Observed, Place, Sign};
+use crate::breaker::Says;
 use crate::delivery::{Attempt, EndReason, Outcome};
 use crate::endpoint::{Endpoint, EndpointState, StateReason};
 use crate::header_log::HeaderLog;
-use crate::queue::{Job, Lease, Settle};
+use crate::health::{BreakerState, Finding};
+use crate::queue::{Hold, Job, Lease, Settle};
 use crate::retry::{Decision, Next, decide};
 use crate::signing::SignRequest;
 use crate::store::{Record, Work};
@@ -51,6 +53,10 @@ pub(super) struct Unqueued {
 }
 
 /// How a claim ends.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all end with something to write"
+)]
 pub(super) enum Finished {
     /// With something to write.
     Recorded {
@@ -62,7 +68,7 @@ pub(super) enum Finished {
     /// With nothing to write.
     Settled(Claim, Settle),
     /// With nothing to write, because the endpoint takes nothing now: its lane is held.
-    Paused(Claim),
+    Held(Claim, Hold),
 }
 
 impl Engine {
@@ -89,11 +95,6 @@ impl Engine {
             Ok(response) => outcome_of(response, self.config.max_response_body),
             Err(error) => (Outcome::Failed(error.kind()), None),
         };
-        let decision = self.decide(&outcome, &work, now);
-        let sign = sign_of(&decision, now.since(started_at), timeout);
-        let may_lead = self.may_lead(&work.endpoint);
-        let place = &claim.place;
-        place.learn(sign, &work.endpoint, may_lead, started_at, now);
         let attempt = Attempt {
             started_at,
             duration: now.since(started_at),
@@ -101,18 +102,57 @@ impl Engine {
             request_headers,
             outcome,
         };
-        let record = Record {
-            lease: claim.lease,
-            attempt: Some(Arc::new(attempt)),
-            next: decision.next,
-            disable: decision.disable_endpoint.then_some(StateReason::Gone),
-            hold: decision.hold_lane,
-        };
+        let record = self.judge(&claim, &work, attempt, timeout, now);
         Finished::Recorded {
             claim,
             record,
             work,
             lease_ends,
+        }
+    }
+
+    /// What follows from an attempt for its delivery, its lane and its endpoint.
+    fn judge(
+        &self,
+        claim: &Claim,
+        work: &Work,
+        attempt: Attempt,
+        timeout: Duration,
+        now: Timestamp,
+    ) -> Record {
+        let outcome = &attempt.outcome;
+        let spread = if outcome.failure().is_some() {
+            self.spread()
+        } else {
+            0.0
+        };
+        let decision = self.decide(outcome, work, now, spread);
+        let says = Says::of(outcome);
+        let observed = Observed {
+            sign: sign_of(&decision, attempt.duration, timeout),
+            says,
+            is_probe: matches!(work.health.breaker, BreakerState::HalfOpen(_)),
+            began: attempt.started_at,
+            now,
+        };
+        let may_lead = self.may_lead(&work.endpoint);
+        let finding = Finding {
+            says,
+            findings: claim.place.learn(observed, &work.endpoint, may_lead),
+            attempts: work.attempts,
+        };
+        let policy = &self.config.health;
+        let health = policy.consequence(&work.health, finding, now, spread.abs());
+        let gone = decision.disable_endpoint.then_some(StateReason::Gone);
+        let disable = gone.or(health.disable);
+        Record {
+            lease: claim.lease,
+            attempt: Some(Arc::new(attempt)),
+            next: decision.next,
+            event: self.event_of(work, disable, health.change.as_ref(), now),
+            disable,
+            hold: decision.hold_lane,
+            health: health.change,
         }
     }
 
@@ -136,7 +176,7 @@ impl Engine {
         } else if now.since(work.first_due) > self.config.max_age {
             Next::Failed(EndReason::Expired)
         } else if work.endpoint.state != EndpointState::Enabled {
-            return Err(Box::new(Finished::Paused(task.claim)));
+            return Err(Box::new(Self::paused(task.claim)));
         } else if !work.endpoint.lets_through(&work.event) {
             Next::Cancelled(EndReason::Filtered)
         } else {
@@ -148,6 +188,8 @@ impl Engine {
             next: end,
             disable: None,
             hold: None,
+            health: None,
+            event: None,
         };
         Err(Box::new(Finished::Recorded {
             claim: task.claim,
@@ -161,9 +203,13 @@ impl Engine {
     /// back; and expires as others do.
     pub(super) fn without_key(&self, task: Task) -> Finished {
         match self.without_attempt(task) {
-            Ok(task) => Finished::Paused(task.claim),
+            Ok(task) => Self::paused(task.claim),
             Err(finished) => *finished,
         }
+    }
+
+    fn paused(claim: Claim) -> Finished {
+        Finished::Held(claim, Hold::new(Self::LANE_PAUSE))
     }
 
     /// The signed request, to where the policy of now allows, whatever the transport. The endpoint's headers come
@@ -251,13 +297,8 @@ impl Engine {
         }
     }
 
-    fn decide(&self, outcome: &Outcome, work: &Work, now: Timestamp) -> Decision {
+    fn decide(&self, outcome: &Outcome, work: &Work, now: Timestamp, spread: f64) -> Decision {
         let delays = work.endpoint.settings.retry_schedule.as_deref();
-        let spread = if outcome.failure().is_some() {
-            self.spread()
-        } else {
-            0.0
-        };
         decide(
             outcome,
             work.attempts + 1,

@@ -11,7 +11,9 @@ use super::enqueue::Intake;
 use super::lanes::Lanes;
 use super::trouble::Trouble;
 use super::{Dispatcher, Engine};
+use crate::breaker::{BreakerPolicy, InvalidBreaker};
 use crate::event::Idempotency;
+use crate::health::HealthPolicy;
 use crate::id::IdGenerator;
 use crate::network::NetworkPolicy;
 use crate::observer::Observer;
@@ -19,6 +21,7 @@ use crate::queue::Queue;
 use crate::retry::RetryPolicy;
 use crate::signing::{Signer, StandardWebhooks};
 use crate::store::Store;
+use crate::tenant::Tenant;
 use crate::time::{Clock, SystemClock};
 use crate::transport::Transport;
 
@@ -48,6 +51,9 @@ pub(super) struct Config {
     pub(super) retention: Duration,
     pub(super) idempotency_window: Duration,
     pub(super) retry: RetryPolicy,
+    pub(super) health: HealthPolicy,
+    /// Whose the events are that tell of endpoints.
+    pub(super) system_tenant: Tenant,
     pub(super) user_agent: HeaderValue,
     /// Not one of the host's, which may not keep its deadline.
     pub(super) transport_is_ours: bool,
@@ -55,6 +61,7 @@ pub(super) struct Config {
 
 impl Config {
     const MIN_LEASE_MARGIN: Duration = Duration::from_secs(1);
+    const MIN_DISABLE_AFTER: Duration = Duration::from_secs(3_600);
 
     /// By which what is kept outlives what may wait: partitions go by the day.
     const RETENTION_MARGIN: Duration = Duration::from_secs(86_400);
@@ -78,6 +85,8 @@ impl Default for Config {
             retention: Duration::from_secs(30 * 86_400),
             idempotency_window: Idempotency::DEFAULT_WINDOW,
             retry: RetryPolicy::default(),
+            health: HealthPolicy::default(),
+            system_tenant: Tenant::system(),
             user_agent: HeaderValue::from_static(concat!(
                 "webhook-delivery/",
                 env!("CARGO_PKG_VERSION")
@@ -103,6 +112,12 @@ pub enum BuildError {
     /// An idempotency key would stand for an event that is not kept any more.
     #[error("an idempotency key must not stand for longer than the retention")]
     IdempotencyWindow,
+    /// A setting of the circuit breaker is out of its bounds.
+    #[error(transparent)]
+    Breaker(#[from] InvalidBreaker),
+    /// An endpoint would be disabled by its first failures.
+    #[error("an endpoint must not be disabled before it has failed for an hour")]
+    DisableAfter,
     /// The HTTP client could not be made.
     #[error("the HTTP transport cannot be made")]
     Transport(#[source] crate::error::BoxError),
@@ -172,6 +187,34 @@ impl<S: Store + 'static> Builder<S> {
     #[must_use]
     pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
         self.config.retry = policy;
+        self
+    }
+
+    /// When an endpoint that fails is left alone, and for how long; [`BreakerPolicy::default`] unless said, `None` for
+    /// never.
+    #[must_use]
+    pub fn breaker(mut self, policy: impl Into<Option<BreakerPolicy>>) -> Self {
+        self.config.health.breaker = policy.into();
+        self
+    }
+
+    /// After how long of nothing but failures an endpoint is disabled; 5 days unless said, an hour at least, `None` for
+    /// never. The host hears of it half-way, and then: by its [observer](Self::observer), and by events of the
+    /// [system tenant](Self::system_tenant).
+    #[must_use]
+    pub fn disable_after(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.config.health.disable_after = time.into();
+        self
+    }
+
+    /// Whose the events are by which the engine tells the host of its endpoints; `system` unless said. The host's own
+    /// endpoints of this tenant receive `endpoint.failing` and `endpoint.disabled`; nobody else should have any in it.
+    ///
+    /// Their data is `{"endpoint_id", "tenant", "url", "reason", "since"}`, the URL without its query. What happens to
+    /// endpoints of this tenant itself makes no events.
+    #[must_use]
+    pub fn system_tenant(mut self, tenant: Tenant) -> Self {
+        self.config.system_tenant = tenant;
         self
     }
 
@@ -263,6 +306,16 @@ impl<S: Store + 'static> Builder<S> {
         if self.config.idempotency_window > self.config.retention {
             return Err(BuildError::IdempotencyWindow);
         }
+        let health = &self.config.health;
+        if let Some(policy) = &health.breaker {
+            policy.validate()?;
+        }
+        if health
+            .disable_after
+            .is_some_and(|it| it < Config::MIN_DISABLE_AFTER)
+        {
+            return Err(BuildError::DisableAfter);
+        }
         let store = Arc::new(self.store);
         let has_index = self.queue.is_some();
         let queue = self
@@ -276,6 +329,7 @@ impl<S: Store + 'static> Builder<S> {
         let lanes = Lanes::new(
             self.config.max_in_flight_per_endpoint,
             self.config.max_in_flight,
+            self.config.health.breaker.clone(),
         );
         let engine = Engine {
             store: Arc::clone(&store) as Arc<dyn Store>,
@@ -295,6 +349,7 @@ impl<S: Store + 'static> Builder<S> {
             sweeper: Arc::default(),
             gathered: Arc::default(),
             trouble: Trouble::default(),
+            unreleased: Mutex::default(),
             nudge: tokio::sync::Notify::new(),
             replay_started: tokio::sync::Notify::new(),
         };
@@ -351,6 +406,21 @@ mod tests {
             build(DAY * 4 - MOMENT, DAY),
             Err(BuildError::Retention)
         ));
+    }
+
+    #[test]
+    fn an_endpoint_that_would_be_left_alone_at_once_is_refused() {
+        let builder = || {
+            let builder = Dispatcher::builder(MemoryStore::new());
+            builder.transport(ScriptedTransport::default())
+        };
+        let never = builder().breaker(None).disable_after(None);
+        assert!(never.build().is_ok());
+        let breaker = BreakerPolicy::default().failures_in_a_row(0);
+        let refused = builder().breaker(breaker).build().map(drop);
+        assert!(matches!(refused, Err(BuildError::Breaker(_))));
+        let refused = builder().disable_after(MOMENT).build().map(drop);
+        assert!(matches!(refused, Err(BuildError::DisableAfter)));
     }
 
     #[test]

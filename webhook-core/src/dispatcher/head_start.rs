@@ -17,6 +17,7 @@ use super::worker::Pool;
 use crate::endpoint::{Endpoint, EndpointState, LaneLimits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::health::Health;
 use crate::queue::Job;
 use crate::store::{InsertOptions, Inserted, Insertion, OnConflict, Work};
 use crate::time::Timestamp;
@@ -141,6 +142,8 @@ impl HeadStart {
                 first_due: job.due,
                 event: Arc::new(event.clone()),
                 endpoint: Arc::clone(endpoint),
+                // Of one in trouble nothing is claimed so.
+                health: Health::default(),
             };
             let claim = Claim {
                 lease: new.lease,

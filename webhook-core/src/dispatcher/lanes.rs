@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hashbrown::HashMap;
 use uuid::Uuid;
 
+use crate::breaker::{BreakerPolicy, Evidence, Findings, Says};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::store::ClaimNew;
@@ -19,6 +20,8 @@ use crate::time::Timestamp;
 
 /// How many jobs of a lane of which nothing is known.
 const FIRST_CAP: u32 = 1;
+/// After how many failures in a row a lane begins anew, whatever it could take before.
+const CAREFUL_AFTER: u32 = 5;
 /// Hung lanes together have at most this part of all slots.
 const HUNG_PART: usize = 4;
 /// How many lanes are known. Of more, those without jobs are forgotten.
@@ -41,6 +44,17 @@ pub(super) enum Sign {
     Hung,
 }
 
+/// What an attempt showed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observed {
+    pub(super) sign: Sign,
+    pub(super) says: Says,
+    /// Its breaker had opened before it.
+    pub(super) is_probe: bool,
+    pub(super) began: Timestamp,
+    pub(super) now: Timestamp,
+}
+
 /// The lanes of an engine.
 #[derive(Debug)]
 pub(super) struct Lanes {
@@ -49,6 +63,7 @@ pub(super) struct Lanes {
     cap: u32,
     /// The most of all hung lanes together.
     hung_slots: usize,
+    breaker: Option<BreakerPolicy>,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +90,7 @@ struct Lane {
     is_hung: bool,
     /// What began before it does not count against the lane again.
     last_cut: Timestamp,
+    evidence: Evidence,
     /// As it was when its last attempt succeeded.
     endpoint: Option<Arc<Endpoint>>,
 }
@@ -104,11 +120,12 @@ pub(super) struct Lead {
 }
 
 impl Lanes {
-    pub(super) fn new(cap: u32, slots: usize) -> Self {
+    pub(super) fn new(cap: u32, slots: usize, breaker: Option<BreakerPolicy>) -> Self {
         Self {
             known: Mutex::default(),
             cap,
             hung_slots: (slots / HUNG_PART).max(1),
+            breaker,
         }
     }
 
@@ -203,15 +220,16 @@ impl Lanes {
 }
 
 impl Place {
-    /// Learns from an attempt that began at `began`.
+    /// Learns from an attempt, and answers what is known with it.
     pub(super) fn learn(
         &self,
-        sign: Sign,
+        observed: Observed,
         endpoint: &Arc<Endpoint>,
         may_lead: bool,
-        began: Timestamp,
-        now: Timestamp,
-    ) {
+    ) -> Findings {
+        let Observed {
+            sign, began, now, ..
+        } = observed;
         let most = match endpoint.lane_limits().max_in_flight {
             u32::MAX => self.lanes.cap,
             own => own,
@@ -219,8 +237,13 @@ impl Place {
         let mut known = self.lanes.known();
         let known = &mut *known;
         let Some(lane) = known.lanes.get_mut(&self.lane) else {
-            return;
+            return Findings::default();
         };
+        let breaker = self.lanes.breaker.as_ref();
+        let findings = lane.evidence.add(breaker, observed.says, began, now);
+        if observed.is_probe || findings.in_a_row >= CAREFUL_AFTER {
+            lane.begin_anew();
+        }
         let was_hung = std::mem::replace(&mut lane.is_hung, sign == Sign::Hung);
         match sign {
             Sign::Good => lane.grow(most),
@@ -240,6 +263,7 @@ impl Place {
         }
         let leads = (may_lead && sign == Sign::Good).then_some(endpoint);
         lane.set_endpoint(self.lane, leads, &mut known.good);
+        findings
     }
 }
 
@@ -304,6 +328,7 @@ impl Lane {
             successes: 0,
             is_hung: false,
             last_cut: Timestamp::EPOCH,
+            evidence: Evidence::default(),
             endpoint: None,
         }
     }
@@ -319,6 +344,11 @@ impl Lane {
             self.cap += 1;
         }
         self.cap = self.cap.min(most);
+    }
+
+    /// What it could take before says nothing any more.
+    fn begin_anew(&mut self) {
+        (self.cap, self.steady, self.successes) = (FIRST_CAP, u32::MAX, 0);
     }
 
     /// Once for all that was under way.
@@ -364,7 +394,7 @@ mod tests {
     const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
 
     fn lanes() -> Arc<Lanes> {
-        Arc::new(Lanes::new(CAP, SLOTS))
+        Arc::new(Lanes::new(CAP, SLOTS, Some(BreakerPolicy::default())))
     }
 
     fn endpoint() -> Arc<Endpoint> {
@@ -375,7 +405,20 @@ mod tests {
     fn attempt(lanes: &Arc<Lanes>, endpoint: &Arc<Endpoint>, sign: Sign, second: i64) {
         let began = Timestamp::from_seconds(1_700_000_000 + second);
         let place = lanes.enter(endpoint.id);
-        place.learn(sign, endpoint, true, began, began);
+        place.learn(observed(sign, began, began), endpoint, true);
+    }
+
+    fn observed(sign: Sign, began: Timestamp, now: Timestamp) -> Observed {
+        Observed {
+            sign,
+            says: match sign {
+                Sign::Good => Says::Took,
+                Sign::Bad | Sign::Busy | Sign::Hung => Says::Failed,
+            },
+            is_probe: false,
+            began,
+            now,
+        }
     }
 
     fn room(lanes: &Arc<Lanes>, lane: Uuid) -> u32 {
@@ -414,10 +457,30 @@ mod tests {
         let places = [(); 4].map(|()| lanes.enter(endpoint.id));
         let ended = T0 + std::time::Duration::from_secs(60);
         for place in &places {
-            place.learn(Sign::Busy, &endpoint, true, T0, ended);
+            place.learn(observed(Sign::Busy, T0, ended), &endpoint, true);
         }
         drop(places);
         assert_eq!(room(&lanes, endpoint.id), CAP / 2 - 1);
+    }
+
+    #[test]
+    fn a_lane_that_failed_often_or_is_probed_begins_with_one() {
+        let (lanes, endpoint) = (lanes(), endpoint());
+        let grow = || (0..10).for_each(|second| attempt(&lanes, &endpoint, Sign::Good, second));
+        grow();
+        for second in 10..14 {
+            attempt(&lanes, &endpoint, Sign::Bad, second);
+        }
+        assert_eq!(room(&lanes, endpoint.id), CAP - 1, "four say nothing");
+        attempt(&lanes, &endpoint, Sign::Bad, 14);
+        assert_eq!(room(&lanes, endpoint.id), 0);
+        grow();
+        let probe = Observed {
+            is_probe: true,
+            ..observed(Sign::Good, T0, T0)
+        };
+        lanes.enter(endpoint.id).learn(probe, &endpoint, true);
+        assert_eq!(room(&lanes, endpoint.id), 1, "it succeeded once");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Endpoints, events and deliveries, for people and the HTTP API.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -11,8 +12,9 @@ use crate::endpoint::{
 };
 use crate::error::Error;
 use crate::event::Event;
+use crate::health::Health;
 use crate::network::Blocked;
-use crate::queue::Job;
+use crate::queue::{Hold, Job};
 use crate::signing::Secret;
 use crate::store::{Changed, DeliveryFilter, EventFilter};
 use crate::tenant::{Page, PageRequest, Scope};
@@ -117,8 +119,20 @@ impl<'a> Endpoints<'a> {
         Ok(self.engine.store.endpoints(&self.scope, page).await?)
     }
 
+    /// How these endpoints do, as far as they are in the scope. Those that do well are not in the answer.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn health(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Health>> {
+        let now = self.engine.clock.pinned();
+        let health = self.engine.store.health(&self.scope, ids, now).await?;
+        Ok(health.into_iter().collect())
+    }
+
     /// Changes an endpoint's URL, settings or state as `change` says, and answers how it is then. `change`
     /// may run more than once, if others change the endpoint at the same time.
+    ///
+    /// One that is enabled, or gets another URL, [begins anew](EndpointChange::recover).
     ///
     /// # Errors
     /// When there is none in the scope, the result is not allowed, or the store fails.
@@ -127,24 +141,28 @@ impl<'a> Endpoints<'a> {
         id: Uuid,
         mut change: impl FnMut(&mut EndpointChange) + Send,
     ) -> Result<Endpoint> {
-        let mut state_changed = false;
+        let (mut state_changed, mut recovers) = (false, false);
         let changed = self.try_update(id, |endpoint| {
             let mut wanted = EndpointChange {
                 url: endpoint.url.clone(),
                 settings: endpoint.settings.clone(),
                 state: endpoint.state,
+                recover: false,
             };
             change(&mut wanted);
             state_changed = wanted.state != endpoint.state;
+            let is_enabled = wanted.state == EndpointState::Enabled;
             if state_changed {
-                let enabled = wanted.state == EndpointState::Enabled;
-                endpoint.state_reason = (!enabled).then_some(StateReason::Requested);
+                endpoint.state_reason = (!is_enabled).then_some(StateReason::Requested);
             }
+            recovers =
+                wanted.recover || (state_changed && is_enabled) || wanted.url != endpoint.url;
             (endpoint.url, endpoint.settings, endpoint.state) =
                 (wanted.url, wanted.settings, wanted.state);
+            recovers
         });
         let endpoint = changed.await?;
-        if state_changed {
+        if state_changed || (recovers && endpoint.state == EndpointState::Enabled) {
             self.steer_lane(&endpoint).await;
         }
         // A queue beside the store learns of new limits with the jobs that are pushed.
@@ -175,6 +193,7 @@ impl<'a> Endpoints<'a> {
                 },
             );
             endpoint.secrets.truncate(MAX_SECRETS);
+            false
         })
         .await
     }
@@ -196,18 +215,24 @@ impl<'a> Endpoints<'a> {
         }
     }
 
+    /// `change` answers whether the endpoint begins anew. That comes first: one that was enabled and still had its
+    /// failures against it would be disabled by the next.
     async fn try_update(
         &self,
         id: Uuid,
-        mut change: impl FnMut(&mut Endpoint) + Send,
+        mut change: impl FnMut(&mut Endpoint) -> bool + Send,
     ) -> Result<Endpoint> {
         for _ in 0..UPDATE_TRIES {
             let mut endpoint = self.get(id).await?;
             let url = endpoint.url.clone();
-            change(&mut endpoint);
+            let recovers = change(&mut endpoint);
             endpoint.settings.validate()?;
             if endpoint.url != url {
                 self.engine.policy.check_url(&endpoint.url)?;
+            }
+            if recovers {
+                let store = &self.engine.store;
+                store.recover_endpoint(&self.scope, id).await?;
             }
             endpoint.version += 1;
             endpoint.updated_at = self.engine.clock.now();
@@ -228,7 +253,11 @@ impl<'a> Endpoints<'a> {
             queue.release(endpoint.id).await
         } else {
             queue
-                .hold(endpoint.id, Engine::LANE_PAUSE, self.engine.clock.pinned())
+                .hold(
+                    endpoint.id,
+                    Hold::new(Engine::LANE_PAUSE),
+                    self.engine.clock.pinned(),
+                )
                 .await
         };
         if let Err(error) = steered {
@@ -250,6 +279,9 @@ pub struct EndpointChange {
     pub settings: crate::endpoint::EndpointSettings,
     /// Whether deliveries go out.
     pub state: EndpointState,
+    /// Whether it begins anew, whatever came from it: its failures are forgotten, and its breaker closes. So it does
+    /// whenever it is enabled.
+    pub recover: bool,
 }
 
 /// A dispatcher's events. From [`Dispatcher::events`](super::Dispatcher::events).

@@ -9,6 +9,7 @@
 //! - `replay.rs`: bulk replays, step by step.
 //! - `maintain.rs`: the store's housekeeping.
 //! - `stats.rs`: counts what happens, and tells of it.
+//! - `tell.rs`: events that tell the host of its endpoints.
 //! - `rekey.rs`: puts stored secrets under the current key.
 //! - `manage.rs`: endpoints, events and deliveries, for people.
 
@@ -25,9 +26,11 @@ mod rekey;
 mod replay;
 mod stats;
 mod sweep;
+mod tell;
 mod trouble;
 mod worker;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -113,6 +116,8 @@ pub(crate) struct Engine {
     sweeper: Arc<Sweeper>,
     gathered: Arc<Gathered>,
     trouble: Trouble,
+    /// Lanes whose breaker has closed, and of which an index queue could not be told.
+    unreleased: Mutex<HashSet<Uuid>>,
     /// Wakes the worker when something may have been committed that the queue cannot tell of.
     nudge: tokio::sync::Notify,
     /// Wakes who carries on replays.

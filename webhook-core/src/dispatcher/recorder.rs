@@ -4,7 +4,9 @@
 //! queue, then the observers. What was written but not settled is claimed again when its lease ends, and
 //! found ended.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
@@ -15,8 +17,9 @@ use super::attempt::{Claim, Finished};
 use super::trouble::reduced;
 use super::worker::surviving;
 use crate::error::{Error, ErrorKind, Result};
+use crate::health::{BreakerChange, HealthChange};
 use crate::observer::{Notice, Report};
-use crate::queue::Settle;
+use crate::queue::{Hold, Settle};
 use crate::retry::Next;
 use crate::store::{Record, Recorded, Work};
 use crate::time::Timestamp;
@@ -35,13 +38,13 @@ impl Engine {
         let mut context = Vec::with_capacity(finished.len());
         let mut claims = Vec::with_capacity(finished.len());
         let mut settled = Vec::with_capacity(finished.len());
-        let mut holds = Vec::new();
+        let mut steering = Steering::default();
         let mut keep_until = Timestamp::EPOCH;
         for finished in finished {
             match finished {
                 Finished::Settled(claim, settle) => settled.push((claim, settle)),
-                Finished::Paused(claim) => {
-                    holds.push((claim.lease.lane, Self::LANE_PAUSE));
+                Finished::Held(claim, hold) => {
+                    steering.holds.push((claim.lease.lane, hold));
                     settled.push((claim, Settle::Unused(Self::RECHECK)));
                 }
                 Finished::Recorded {
@@ -64,15 +67,15 @@ impl Engine {
         self.trouble.recorded(&records, &recorded);
         for ((record, recorded), claim) in records.iter().zip(&recorded).zip(claims) {
             settled.extend(recorded.map(|it| (claim, settle_for(record.next, it))));
-            let disabled = record
-                .disable
-                .filter(|_| *recorded == Some(Recorded::Written));
-            holds.extend(disabled.map(|_| (record.lease.lane, Self::LANE_PAUSE)));
-            if self.has_index {
-                holds.extend(record.hold.map(|by| (record.lease.lane, by)));
+            if recorded.is_some_and(Recorded::is_written) {
+                steering.add(record, *recorded == Some(Recorded::Written), self.has_index);
             }
         }
-        join(self.hold_lanes(holds), self.settle(settled)).await;
+        if self.has_index && steering.has_events {
+            // Whoever looks for what is new finds their deliveries.
+            self.sweeper.look_again();
+        }
+        join(self.steer_lanes(steering), self.settle(settled)).await;
         self.count_recorded(&records, &recorded, &context);
         self.tell(&records, &recorded, &context);
         given_up
@@ -161,15 +164,39 @@ impl Engine {
     }
 
     /// Each lane once and all together: nothing else is recorded meanwhile.
-    async fn hold_lanes(&self, mut holds: Vec<(Uuid, Duration)>) {
-        holds.sort_unstable_by_key(|(lane, by)| (*lane, std::cmp::Reverse(*by)));
-        holds.dedup_by_key(|(lane, _)| *lane);
-        let hold = |(lane, by)| async move {
-            if let Err(error) = self.queue.hold(lane, by, self.clock.pinned()).await {
+    async fn steer_lanes(&self, steering: Steering) {
+        let Steering {
+            mut holds,
+            mut released,
+            ..
+        } = steering;
+        let is_probed = |lane: &Uuid| holds.iter().any(|(it, hold)| it == lane && hold.then_probe);
+        let again = std::mem::take(&mut *self.unreleased());
+        released.extend(again.into_iter().filter(|lane| !is_probed(lane)));
+        let release = |lane| async move {
+            if let Err(error) = self.queue.release(lane).await {
+                tracing::warn!(%error, "a lane is not released yet; its jobs go out one by one");
+                self.unreleased().insert(lane);
+            }
+        };
+        join_all(released.into_iter().map(release)).await;
+        holds.sort_unstable_by_key(|(lane, hold)| (*lane, std::cmp::Reverse(hold.by)));
+        holds.dedup_by(|(lane, hold), (longest_lane, longest)| {
+            longest.then_probe |= lane == longest_lane && hold.then_probe;
+            lane == longest_lane
+        });
+        let hold = |(lane, hold)| async move {
+            if let Err(error) = self.queue.hold(lane, hold, self.clock.pinned()).await {
                 tracing::warn!(%error, "a lane could not be held");
             }
         };
         join_all(holds.into_iter().map(hold)).await;
+    }
+
+    fn unreleased(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.unreleased
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends claims. Those that an index queue has not heard of are pushed, unless they have ended.
@@ -204,12 +231,14 @@ impl Engine {
                 Some(Recorded::Fenced) => {
                     tracing::info!(delivery = %record.lease.delivery, "a stale claim was fenced off");
                 }
-                Some(Recorded::Written) => self.tell_observer(record, work),
+                Some(Recorded::Written) => self.tell_observer(record, work, true),
+                Some(Recorded::Overtaken) => self.tell_observer(record, work, false),
             }
         }
     }
 
-    fn tell_observer(&self, record: &Record, work: &Work) {
+    /// What `is_first` says of the endpoint is told by others otherwise.
+    fn tell_observer(&self, record: &Record, work: &Work, is_first: bool) {
         let Some(observer) = &self.observer else {
             return;
         };
@@ -227,11 +256,9 @@ impl Engine {
             Next::Failed(_) => Notice::DeadLettered(report),
             Next::Cancelled(_) => Notice::Cancelled(report),
         };
-        let disabled = record.disable.map(|reason| Notice::EndpointDisabled {
-            endpoint: &work.endpoint,
-            reason,
-        });
-        for notice in [Some(notice), disabled].into_iter().flatten() {
+        let of_endpoint = notices_of_endpoint(record, work);
+        let of_endpoint = of_endpoint.into_iter().flatten().filter(|_| is_first);
+        for notice in std::iter::once(notice).chain(of_endpoint) {
             if catch_unwind(AssertUnwindSafe(|| observer.notice(&notice))).is_err() {
                 tracing::error!("the observer panicked");
             }
@@ -239,12 +266,66 @@ impl Engine {
     }
 }
 
+/// What follows for lanes from what was recorded.
+#[derive(Default)]
+struct Steering {
+    holds: Vec<(Uuid, Hold)>,
+    released: Vec<Uuid>,
+    /// Whether events were stored that tell of it.
+    has_events: bool,
+}
+
+impl Steering {
+    /// The store has held and released its own lanes with the record; only that an endpoint takes nothing more is news
+    /// to both.
+    fn add(&mut self, record: &Record, is_first: bool, has_index: bool) {
+        let lane = record.lease.lane;
+        if record.disable.is_some() {
+            self.holds.push((lane, Hold::new(Engine::LANE_PAUSE)));
+        }
+        if !has_index {
+            return;
+        }
+        self.has_events |= record.event.is_some();
+        self.holds
+            .extend(record.hold.map(|by| (lane, Hold::new(by))));
+        let change = record.health.filter(|_| is_first);
+        match change.and_then(|change| change.breaker) {
+            Some(BreakerChange::Opens { by, .. }) => self.holds.push((lane, Hold::then_probe(by))),
+            Some(BreakerChange::Closes { .. }) => self.released.push(lane),
+            None => {}
+        }
+    }
+}
+
+/// What a record says of its endpoint.
+fn notices_of_endpoint<'a>(record: &Record, work: &'a Work) -> [Option<Notice<'a>>; 3] {
+    let endpoint = &*work.endpoint;
+    let HealthChange {
+        breaker, is_notice, ..
+    } = record.health.unwrap_or_default();
+    let breaker = breaker.map(|change| match change {
+        BreakerChange::Opens { trips, by } => Notice::BreakerOpened {
+            endpoint,
+            trips: trips.saturating_add(1),
+            by,
+        },
+        BreakerChange::Closes { .. } => Notice::BreakerClosed { endpoint },
+    });
+    let since = work.health.failing_since.filter(|_| is_notice);
+    let failing = since.map(|since| Notice::EndpointFailing { endpoint, since });
+    let disabled = record
+        .disable
+        .map(|reason| Notice::EndpointDisabled { endpoint, reason });
+    [breaker, failing, disabled]
+}
+
 /// What is fenced off was cancelled, or written by a call whose answer was lost, unless it is another's by
 /// now: an index queue has to look again, and not only when the lease ends.
 fn settle_for(next: Next, recorded: Recorded) -> Settle {
     match (recorded, next) {
         (Recorded::Fenced, _) => Settle::After(Duration::ZERO),
-        (Recorded::Written, Next::RetryAfter(by)) => Settle::After(by),
-        (Recorded::Written, Next::Succeeded | Next::Failed(_) | Next::Cancelled(_)) => Settle::Done,
+        (_, Next::RetryAfter(by)) => Settle::After(by),
+        (_, Next::Succeeded | Next::Failed(_) | Next::Cancelled(_)) => Settle::Done,
     }
 }

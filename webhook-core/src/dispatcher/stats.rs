@@ -53,12 +53,13 @@ impl Engine {
         recorded: &[Option<Recorded>],
         context: &[Work],
     ) {
-        if !recorded.contains(&Some(Recorded::Written)) {
+        let is_written = |one: &Option<Recorded>| one.is_some_and(Recorded::is_written);
+        if !recorded.iter().any(is_written) {
             return;
         }
         let mut gathered = self.gathered.minute(self.clock.now());
         for ((record, recorded), work) in records.iter().zip(recorded).zip(context) {
-            if *recorded == Some(Recorded::Written) {
+            if is_written(recorded) {
                 let tenant = &work.event.tenant;
                 count(
                     gathered.of_endpoint(record.lease.lane, tenant),

@@ -122,6 +122,8 @@ pub(super) fn reduced(record: &Record) -> Option<Record> {
         next,
         disable: None,
         hold: None,
+        health: None,
+        event: None,
     })
 }
 
@@ -161,6 +163,7 @@ mod tests {
 
     use super::*;
     use crate::endpoint::StateReason;
+    use crate::health::HealthChange;
     use crate::queue::Lease;
     use crate::time::Timestamp;
 
@@ -190,6 +193,8 @@ mod tests {
             next,
             disable: Some(StateReason::Gone),
             hold: Some(Duration::from_secs(1)),
+            health: Some(HealthChange::default()),
+            event: None,
         }
     }
 
@@ -206,6 +211,7 @@ mod tests {
 
         let least = reduced(&less).unwrap();
         assert!(least.attempt.is_none() && least.disable.is_none() && least.hold.is_none());
+        assert!(less.health.is_some() && least.health.is_none());
         assert_eq!(least.next, Next::Failed(EndReason::Corrupt));
         assert!(reduced(&least).is_none());
     }

@@ -19,7 +19,7 @@ use super::Engine;
 use super::attempt::{Claim, Finished, Task};
 use super::lanes::{Lanes, Rooms};
 use crate::error::{Error, Result};
-use crate::queue::{ClaimOptions, Lease, Settle};
+use crate::queue::{ClaimOptions, Hold, Lease, Settle};
 use crate::store::{Loaded, Verdict};
 use crate::time::{Now, Timestamp};
 
@@ -334,6 +334,9 @@ impl Engine {
                 Verdict::Early(by) => batch
                     .ended
                     .push(Finished::Settled(claim, Settle::Unused(by))),
+                Verdict::Held(by) => batch
+                    .ended
+                    .push(Finished::Held(claim, Hold::then_probe(by))),
                 Verdict::Behind(head) => {
                     heads.push(head);
                     let unused = Settle::Unused(Self::RECHECK);

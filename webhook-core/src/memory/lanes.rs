@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use uuid::Uuid;
 
 use crate::endpoint::{LaneLimits, RateLimit};
-use crate::queue::{ClaimOptions, Claimed, Depth, Job, Lease, Settle};
+use crate::queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Settle};
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
 
@@ -34,6 +34,8 @@ struct Lane {
     waiting: BTreeSet<Place>,
     in_flight: u32,
     held_until: Timestamp,
+    /// One job at a time, until it is released.
+    is_probed: bool,
     /// GCRA's theoretical arrival time.
     arrival: Timestamp,
     scheduled: Scheduled,
@@ -76,7 +78,9 @@ impl Lanes {
         now: Timestamp,
     ) -> Option<Lease> {
         let is_new = self.enter(job, now);
-        let is_free = |lane: &Lane| lane.limits == LaneLimits::default() && lane.held_until <= now;
+        let is_free = |lane: &Lane| {
+            lane.limits == LaneLimits::default() && lane.held_until <= now && !lane.is_probed
+        };
         if is_new && job.due <= now && self.lanes.get(&job.lane).is_some_and(is_free) {
             return self.grant(job.lane, job.delivery, now, until);
         }
@@ -208,10 +212,11 @@ impl Lanes {
         self.ring.forget(is_lost);
     }
 
-    pub(super) fn hold(&mut self, lane: Uuid, until: Timestamp, now: Timestamp) {
-        let held = &mut self.lanes.entry(lane).or_insert_with(Lane::new).held_until;
-        *held = until.max(*held);
-        self.schedule(lane, now);
+    pub(super) fn hold(&mut self, id: Uuid, hold: Hold, now: Timestamp) {
+        let lane = self.lanes.entry(id).or_insert_with(Lane::new);
+        lane.held_until = lane.held_until.max(now + hold.by);
+        lane.is_probed |= hold.then_probe;
+        self.schedule(id, now);
     }
 
     /// Needs no time: the lane goes to the ring, where its turn decides.
@@ -220,6 +225,7 @@ impl Lanes {
             return;
         };
         lane.held_until = Timestamp::EPOCH;
+        lane.is_probed = false;
         self.schedule(id, Timestamp::MAX);
     }
 
@@ -306,7 +312,7 @@ impl Lanes {
         let lane = self
             .lanes
             .get(&id)
-            .filter(|lane| lane.in_flight < lane.limits.max_in_flight)?;
+            .filter(|lane| lane.in_flight < lane.cap())?;
         let Place(_, _, head) = lane.waiting.first()?;
         let due = self.jobs.get(head)?.due;
         Some(due.max(lane.held_until).max(lane.conforms_at()))
@@ -421,6 +427,7 @@ impl Lane {
             waiting: BTreeSet::new(),
             in_flight: 0,
             held_until: Timestamp::EPOCH,
+            is_probed: false,
             arrival: Timestamp::EPOCH,
             scheduled: Scheduled::Nowhere,
         }
@@ -433,6 +440,15 @@ impl Lane {
             entry.due
         };
         Place(due, entry.sequence, delivery)
+    }
+
+    /// The most jobs in flight.
+    fn cap(&self) -> u32 {
+        if self.is_probed {
+            self.limits.max_in_flight.min(1)
+        } else {
+            self.limits.max_in_flight
+        }
     }
 
     /// When the next job conforms to the rate: GCRA, with a burst of a tenth of the limit.
@@ -458,6 +474,7 @@ impl Lane {
         self.waiting.is_empty()
             && self.in_flight == 0
             && self.held_until <= now
+            && !self.is_probed
             && self.arrival <= now
             && self.scheduled == Scheduled::Nowhere
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::at;
 use super::lanes::Lanes;
 use crate::error::Result;
-use crate::queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, QueuePart, Settle};
+use crate::queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Queue, QueuePart, Settle};
 use crate::time::Now;
 
 /// A queue in this process's memory, beside any store: an index of jobs that may be lost at any time.
@@ -110,8 +110,8 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
-    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<()> {
-        self.state().lanes.hold(lane, at(now) + by, at(now));
+    async fn hold(&self, lane: Uuid, hold: Hold, now: Now) -> Result<()> {
+        self.state().lanes.hold(lane, hold, at(now));
         Ok(())
     }
 

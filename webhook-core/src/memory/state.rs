@@ -12,8 +12,9 @@ use super::replays::ReplayRow;
 use crate::delivery::{Attempt, Delivery, DeliveryStatus, EndReason, Failure};
 use crate::endpoint::{Endpoint, EndpointState, StateReason};
 use crate::event::{Event, Idempotency};
+use crate::health::{BreakerState, Health, HealthRow, LaneChange};
 use crate::id::delivery_id;
-use crate::queue::{ClaimOptions, Claimed, Job, Lease, Settle};
+use crate::queue::{ClaimOptions, Claimed, Hold, Job, Lease, Settle};
 use crate::retry::Next;
 use crate::stats::{STATS_TIERS, StatsRow};
 use crate::store::{
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub(super) endpoints: BTreeMap<Uuid, Arc<Endpoint>>,
     pub(super) deliveries: BTreeMap<Uuid, DeliveryRow>,
     pub(super) lanes: Lanes,
+    /// Of endpoints in trouble only.
+    health: HashMap<Uuid, HealthRow>,
     by_tenant: HashMap<Tenant, Vec<Uuid>>,
     keys: HashMap<(Tenant, String), Key>,
     keys_by_end: BTreeSet<(Timestamp, Tenant, String)>,
@@ -94,6 +97,7 @@ impl State {
             endpoints: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             lanes: Lanes::default(),
+            health: HashMap::new(),
             by_tenant: HashMap::new(),
             keys: HashMap::new(),
             keys_by_end: BTreeSet::new(),
@@ -243,6 +247,13 @@ impl State {
         let Some(endpoint) = self.endpoints.get(&row.delivery.endpoint_id) else {
             return loaded(Verdict::Ended);
         };
+        let health = self.health.get(&endpoint.id);
+        let health = health.map_or_else(Health::default, |it| it.at(now));
+        if let BreakerState::Open(trip) = health.breaker
+            && row.fence < lease.fence
+        {
+            return loaded(Verdict::Held(trip.until.since(now)));
+        }
         if row.fence < lease.fence {
             row.begin(lease, now);
         }
@@ -252,6 +263,7 @@ impl State {
             first_due: row.first_due,
             event: Arc::clone(&row.event),
             endpoint: Arc::clone(endpoint),
+            health,
         }))
     }
 
@@ -281,13 +293,60 @@ impl State {
                 self.lanes.put_back(id, now + by, now);
             }
         }
-        if let Some(reason) = record.disable {
-            self.disable(endpoint, reason, now);
-        }
         if let Some(by) = record.hold {
-            self.lanes.hold(endpoint, now + by, now);
+            self.lanes.hold(endpoint, Hold::new(by), now);
         }
-        Recorded::Written
+        let is_changed = self.change_health(endpoint, record, now);
+        let is_done = match record.disable {
+            Some(reason) => self.disable(endpoint, reason, now),
+            None => is_changed,
+        };
+        if let Some(event) = record.event.as_deref().filter(|_| is_done) {
+            let options = InsertOptions::new(OnConflict::Skip);
+            self.insert(std::slice::from_ref(event), &options, now);
+        }
+        if is_done && is_changed {
+            Recorded::Written
+        } else {
+            Recorded::Overtaken
+        }
+    }
+
+    /// Answers whether all of the change was done, or none was asked for.
+    fn change_health(&mut self, endpoint: Uuid, record: &Record, now: Timestamp) -> bool {
+        let Some(change) = &record.health else {
+            return true;
+        };
+        if !self.endpoints.contains_key(&endpoint) {
+            return false;
+        }
+        let row = self.health.entry(endpoint).or_default();
+        let applied = row.apply(change, now);
+        if row.is_well() {
+            self.health.remove(&endpoint);
+        }
+        match applied.lane {
+            Some(LaneChange::Hold(by)) => self.lanes.hold(endpoint, Hold::then_probe(by), now),
+            Some(LaneChange::Release) => self.lanes.release(endpoint),
+            None => {}
+        }
+        applied.is_done
+    }
+
+    pub(super) fn health_of(&self, scope: &Scope, id: Uuid) -> Option<&HealthRow> {
+        let endpoint = self.endpoints.get(&id)?;
+        let row = self.health.get(&id)?;
+        scope.contains(&endpoint.tenant).then_some(row)
+    }
+
+    pub(super) fn recover_endpoint(&mut self, scope: &Scope, id: Uuid) -> bool {
+        let endpoint = self.endpoints.get(&id);
+        let is_there = endpoint.is_some_and(|it| scope.contains(&it.tenant));
+        if is_there {
+            self.health.remove(&id);
+            self.lanes.release(id);
+        }
+        is_there
     }
 
     pub(super) fn quarantine(&mut self, lease: &Lease, now: Timestamp) {
@@ -352,6 +411,7 @@ impl State {
         }
         let live =
             |row: &&DeliveryRow| row.delivery.endpoint_id == id && !row.delivery.status.is_final();
+        self.lanes.release(id);
         let live: Vec<_> = self
             .deliveries
             .values()
@@ -366,6 +426,7 @@ impl State {
                 now,
             );
         }
+        self.health.remove(&id);
         if let Some(endpoint) = self.endpoints.remove(&id)
             && let Some(ids) = self.by_tenant.get_mut(&endpoint.tenant)
         {
@@ -485,7 +546,9 @@ impl State {
         for (place, job) in jobs.iter_mut().enumerate().skip(first) {
             self.insert_row(&shared, job, 0, now);
             let until = rooms.until;
-            let Some(room) = self.endpoints.get(&job.lane).and_then(|it| rooms.of(it)) else {
+            let endpoint = self.endpoints.get(&job.lane);
+            let endpoint = endpoint.filter(|it| !self.health.contains_key(&it.id));
+            let Some(room) = endpoint.and_then(|it| rooms.of(it)) else {
                 self.lanes.push(job, now);
                 continue;
             };
@@ -610,14 +673,18 @@ impl State {
         }
     }
 
-    fn disable(&mut self, endpoint: Uuid, reason: StateReason, now: Timestamp) {
-        if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
-            let changed = Arc::make_mut(endpoint);
-            changed.state = EndpointState::Disabled;
-            changed.state_reason = Some(reason);
-            changed.version += 1;
-            changed.updated_at = now;
-        }
+    /// Answers whether it was not disabled before.
+    fn disable(&mut self, endpoint: Uuid, reason: StateReason, now: Timestamp) -> bool {
+        let endpoint = self.endpoints.get_mut(&endpoint);
+        let Some(endpoint) = endpoint.filter(|it| it.state != EndpointState::Disabled) else {
+            return false;
+        };
+        let changed = Arc::make_mut(endpoint);
+        changed.state = EndpointState::Disabled;
+        changed.state_reason = Some(reason);
+        changed.version += 1;
+        changed.updated_at = now;
+        true
     }
 
     fn forget_old_keys(&mut self, now: Timestamp) {

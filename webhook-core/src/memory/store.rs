@@ -13,7 +13,8 @@ use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::queue::{ClaimOptions, Claimed, Depth, Job, Lease, Queue, QueuePart, Settle};
+use crate::health::Health;
+use crate::queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Queue, QueuePart, Settle};
 use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
@@ -219,6 +220,23 @@ impl Store for MemoryStore {
         let updated = self.state().update_endpoint(endpoint, endpoint.updated_at);
         self.wake();
         Ok(updated)
+    }
+
+    async fn health(
+        &self,
+        scope: &Scope,
+        endpoints: &[Uuid],
+        now: Now,
+    ) -> Result<Vec<(Uuid, Health)>> {
+        let state = self.state();
+        let health = |id: &Uuid| Some((*id, state.health_of(scope, *id)?.at(at(now))));
+        Ok(endpoints.iter().filter_map(health).collect())
+    }
+
+    async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> Result<bool> {
+        let recovered = self.state().recover_endpoint(scope, id);
+        self.wake();
+        Ok(recovered)
     }
 
     async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool> {
@@ -471,8 +489,8 @@ impl Queue for OwnQueue {
         Ok(())
     }
 
-    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<()> {
-        self.0.state().lanes.hold(lane, at(now) + by, at(now));
+    async fn hold(&self, lane: Uuid, hold: Hold, now: Now) -> Result<()> {
+        self.0.state().lanes.hold(lane, hold, at(now));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+mod breaking;
 mod delivering;
 mod enqueueing;
 mod fairness;

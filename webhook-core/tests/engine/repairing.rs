@@ -9,8 +9,8 @@ use uuid::Uuid;
 use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport, fast_forward};
 use webhook_core::{
     ClaimOptions, Claimed, Clock as _, Depth, Dispatcher, EndpointChange, EndpointSettings, Error,
-    ErrorKind, Job, Lease, MemoryQueue, MemoryStore, NewEndpoint, Now, Queue, QueuePart, Settle,
-    Store, Tenant, Timestamp,
+    ErrorKind, Hold, Job, Lease, MemoryQueue, MemoryStore, NewEndpoint, Now, Queue, QueuePart,
+    Settle, Store, Tenant, Timestamp,
 };
 
 use crate::{DAY, create_endpoint, event};
@@ -87,6 +87,8 @@ async fn jobs_that_were_never_pushed_are_found() {
 struct InParts {
     queue: MemoryQueue,
     away: Arc<Mutex<Option<usize>>>,
+    /// Whether no lane can be released.
+    keeps_holds: Arc<AtomicBool>,
     pushed: Arc<Mutex<Vec<Uuid>>>,
 }
 
@@ -95,6 +97,7 @@ impl InParts {
         Self {
             queue: MemoryQueue::in_parts(count),
             away: Arc::default(),
+            keeps_holds: Arc::default(),
             pushed: Arc::default(),
         }
     }
@@ -132,12 +135,15 @@ impl Queue for InParts {
         self.queue.settle(settled, now).await
     }
 
-    async fn hold(&self, lane: Uuid, by: Duration, now: Now) -> Result<(), Error> {
-        self.queue.hold(lane, by, now).await
+    async fn hold(&self, lane: Uuid, hold: Hold, now: Now) -> Result<(), Error> {
+        self.queue.hold(lane, hold, now).await
     }
 
     async fn release(&self, lane: Uuid) -> Result<(), Error> {
-        self.queue.release(lane).await
+        match self.keeps_holds.load(Ordering::SeqCst) {
+            true => Err(Error::new(ErrorKind::Unavailable, "release")),
+            false => self.queue.release(lane).await,
+        }
     }
 
     async fn ready(&self) {
@@ -155,6 +161,34 @@ impl Queue for InParts {
     async fn depth(&self, now: Now) -> Result<Depth, Error> {
         self.queue.depth(now).await
     }
+}
+
+#[tokio::test]
+async fn a_queue_that_could_not_be_told_that_a_breaker_closed_is_told_later() {
+    let (queue, clock) = (InParts::new(1), ManualClock::default());
+    let receiver = ScriptedTransport::new([500; 10]);
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .queue(queue.clone())
+        .transport(receiver.clone())
+        .clock(clock.clone())
+        .seed(1)
+        .build()
+        .unwrap()
+        .erase();
+    create_endpoint(&dispatcher, EndpointSettings::default()).await;
+    for _ in 0..20 {
+        dispatcher.enqueue(event()).await.unwrap();
+    }
+    let claim = async || dispatcher.step().await.unwrap().claimed;
+    // All at once: of a step nothing is known before it ends.
+    assert_eq!(claim().await, 20);
+    clock.advance(Duration::from_secs(60));
+    queue.keeps_holds.store(true, Ordering::SeqCst);
+    assert_eq!(claim().await, 1, "the probe");
+    assert_eq!(claim().await, 1, "it is not released");
+    queue.keeps_holds.store(false, Ordering::SeqCst);
+    assert_eq!(claim().await, 1, "and then it is");
+    assert!(claim().await > 1);
 }
 
 /// Processes beside a queue in parts, with jobs that are parked in each of them and not new any more.

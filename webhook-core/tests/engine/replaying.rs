@@ -31,7 +31,7 @@ fn once() -> EndpointSettings {
 
 /// A world with as many dead letters.
 async fn world_of(count: usize) -> World {
-    let world = World::new(ScriptedTransport::new(vec![500; count]));
+    let world = World::new(ScriptedTransport::new(vec![400; count]));
     world.endpoint(once()).await;
     for _ in 0..count {
         world.enqueue().await;

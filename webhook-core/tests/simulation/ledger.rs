@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use webhook_core::{
-    Changed, Delivery, DeliveryStatus, Event, Inserted, Insertion, Job, Lease, Loaded, NewClaim,
-    Next, OnConflict, PageRequest, Record, Recorded, Scope, Settle, Store as _, Timestamp, Verdict,
+    BreakerState, Changed, Delivery, DeliveryStatus, Event, Health, Inserted, Insertion, Job,
+    Lease, Loaded, NewClaim, Next, OnConflict, PageRequest, Record, Recorded, Scope, Settle,
+    Store as _, Timestamp, Verdict,
 };
 
 use crate::replays::Selected;
@@ -43,6 +44,8 @@ pub(crate) struct Ledger {
     pub(crate) cancelled: BTreeSet<Uuid>,
     pub(crate) told: BTreeMap<Uuid, u32>,
     pub(crate) erasures: u32,
+    /// Lanes that a person released, perhaps just after their breaker had opened once more.
+    released: BTreeSet<Uuid>,
     /// When each process ended that did, and how.
     pub(crate) ends: BTreeMap<u32, (Timestamp, End)>,
     /// The leases of each delivery that may not have ended.
@@ -260,7 +263,7 @@ impl World {
                         .fenced_leases
                         .insert((lease.delivery, lease.fence));
                 }
-                Recorded::Written => {
+                Recorded::Written | Recorded::Overtaken => {
                     state
                         .ledger
                         .end_leases(lease.delivery, |seen| seen.fence == lease.fence);
@@ -381,6 +384,10 @@ impl World {
         }
     }
 
+    pub(crate) fn released(&self, lane: Uuid) {
+        self.state().ledger.released.insert(lane);
+    }
+
     /// A queue has lost all: its leases with the rest.
     pub(crate) fn erased(&self) {
         let mut state = self.state();
@@ -402,9 +409,14 @@ impl World {
         let Some(endpoint) = endpoint else {
             return;
         };
-        let cap = endpoint.lane_limits().max_in_flight as usize;
+        let mut cap = endpoint.lane_limits().max_in_flight as usize;
         let mut state = self.state();
         let now = state.now;
+        // A queue beside the store hears of it later.
+        let is_sure = self.queue().is_none() && !state.ledger.released.contains(&lane);
+        if is_sure && self.is_half_open(lane, now) {
+            cap = 1;
+        }
         let all = state.ledger.leases.values().flatten();
         let taken = all
             .filter(|seen| seen.lease.lane == lane && seen.is_current(now))
@@ -414,6 +426,14 @@ impl World {
                 "{taken} jobs of {lane} are in flight, its cap is {cap}"
             ));
         }
+    }
+}
+
+impl World {
+    fn is_half_open(&self, endpoint: Uuid, now: Timestamp) -> bool {
+        let health = at_once(self.store().health(&Scope::All, &[endpoint], Some(now)));
+        let half_open = |it: &Health| matches!(it.breaker, BreakerState::HalfOpen(_));
+        health.iter().any(|(_, health)| half_open(health))
     }
 }
 

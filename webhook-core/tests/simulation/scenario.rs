@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use webhook_core::{
-    Dispatcher, Endpoint, EndpointSecret, EndpointSettings, EndpointState, Event, NewEvent, Notice,
-    Queue, RateLimit, RetryPolicy, Scope, Secret, Store as _, Tenant,
+    BreakerPolicy, Dispatcher, Endpoint, EndpointSecret, EndpointSettings, EndpointState, Event,
+    NewEvent, Notice, Queue, RateLimit, RetryPolicy, Scope, Secret, Store as _, Tenant,
 };
 
 use crate::clients::Client;
@@ -56,6 +56,15 @@ pub(crate) const CALLS: [&str; 20] = [
     "parts",
     "clock.sleep",
 ];
+
+/// One that opens often, and for no longer than stories last.
+fn breaker() -> BreakerPolicy {
+    let second = Duration::from_secs(1);
+    BreakerPolicy::default()
+        .failures_in_a_row(4)
+        .failure_rate(0.5, 10, second * 60)
+        .open_for(second, second)
+}
 
 /// The text that begins the body of an event which the store refuses.
 pub(crate) const BAD: &str = "bad";
@@ -375,6 +384,7 @@ impl Simulation {
             .max_in_flight(self.plan.max_in_flight)
             .request_timeout(TIMEOUT)
             .retry_policy(RetryPolicy::default().schedule(SCHEDULE))
+            .breaker(breaker())
             .observer(move |notice: &Notice<'_>| {
                 if let Notice::Delivered(report) = notice {
                     world.told(report.delivery_id);

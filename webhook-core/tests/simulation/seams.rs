@@ -10,10 +10,10 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Changed, ClaimOptions, Claimed, Clock, Delivery, DeliveryFilter, Depth, Endpoint,
-    Error, ErrorKind, Event, EventFilter, Fill, InsertOptions, Insertion, Job, Lease, Loaded,
-    MemoryStore, MemoryTx, Now, OnConflict, Page, PageRequest, Queue, QueuePart, Record, Recorded,
-    Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, Settle,
-    StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Error, ErrorKind, Event, EventFilter, Fill, Health, Hold, InsertOptions, Insertion, Job, Lease,
+    Loaded, MemoryStore, MemoryTx, Now, OnConflict, Page, PageRequest, Queue, QueuePart, Record,
+    Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope,
+    Settle, StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::process::{Gate, Turn};
@@ -238,6 +238,26 @@ impl Store for SimStore {
     async fn update_endpoint(&self, endpoint: &Endpoint) -> Result<bool> {
         self.0
             .call("update_endpoint", self.inner().update_endpoint(endpoint))
+            .await
+    }
+
+    async fn health(
+        &self,
+        scope: &Scope,
+        endpoints: &[Uuid],
+        _: Now,
+    ) -> Result<Vec<(Uuid, Health)>> {
+        self.0
+            .call("health", async {
+                let health = self.inner().health(scope, endpoints, self.0.now());
+                health.await
+            })
+            .await
+    }
+
+    async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> Result<bool> {
+        self.0
+            .call("recover_endpoint", self.inner().recover_endpoint(scope, id))
             .await
     }
 
@@ -480,16 +500,20 @@ impl Queue for SimQueue {
         self.seam.call(operation, effect).await
     }
 
-    async fn hold(&self, lane: Uuid, by: Duration, _: Now) -> Result<()> {
+    async fn hold(&self, lane: Uuid, hold: Hold, _: Now) -> Result<()> {
         self.seam
             .call("hold", async {
-                self.inner.hold(lane, by, self.seam.now()).await
+                self.inner.hold(lane, hold, self.seam.now()).await
             })
             .await
     }
 
     async fn release(&self, lane: Uuid) -> Result<()> {
-        self.seam.call("release", self.inner.release(lane)).await
+        let effect = async {
+            self.seam.world.released(lane);
+            self.inner.release(lane).await
+        };
+        self.seam.call("release", effect).await
     }
 
     /// It may return early: that is all that a failure is here.

@@ -10,7 +10,7 @@
 --   {p:s}:leases          lane .. delivery, by the end of the lease
 --   {p:s}:lanes           lanes that have jobs: what `depth` looks at
 --   {p:s}:ring:<tenant>   lanes that may be eligible now, by turn
---   {p:s}:lane:<lane>     hash: limits, lining, held, arrival
+--   {p:s}:lane:<lane>     hash: limits, lining, held, arrival, probed (one job at a time, until it is released)
 --   {p:s}:waiting:<lane>  sequence .. delivery, by due time
 --   {p:s}:line:<lane>     the same by sequence, in an ordered lane only
 --   {p:s}:leased:<lane>   hash: delivery -> fence, sequence, due, until
@@ -160,6 +160,9 @@ local function read_limits(lane, limits)
   local ordered
   lane.cap, lane.interval, lane.tolerance, ordered = struct.unpack(LIMITS, limits)
   lane.ordered, lane.tenant = ordered == 1, sub(limits, LIMITS_SIZE + 1)
+  if lane.probed then
+    lane.cap = min(lane.cap, 1)
+  end
 end
 
 local function lane_of(id)
@@ -177,7 +180,8 @@ local function lane_of(id)
       taken = {},
       granted = {},
     }
-    local fields = call('HMGET', lane.key, 'limits', 'lining', 'held', 'arrival')
+    local fields = call('HMGET', lane.key, 'limits', 'lining', 'held', 'arrival', 'probed')
+    lane.probed = fields[5]
     read_limits(lane, fields[1] or '')
     lane.lining = fields[2]
     lane.held = tonumber(fields[3]) or 0
@@ -292,13 +296,19 @@ local function put_back(lane, jobs)
   end
 end
 
--- A lane without jobs stays for as long as its hold or its rate says something.
+-- How long it is remembered of a lane without jobs that it is probed, in microseconds.
+local PROBED_FOR = 86400000000
+
+-- A lane without jobs stays for as long as its hold, its rate or its probe says something.
 local function forget_if_idle(lane)
   if call('EXISTS', lane.waiting, lane.leased) > 0 then
     return
   end
   emptied[#emptied + 1] = lane.id
   local keep = max(lane.held, lane.arrival) - now
+  if lane.probed then
+    keep = max(keep, PROBED_FOR)
+  end
   if keep > 0 then
     call('PEXPIRE', lane.key, math.ceil(keep / 1000))
   else

@@ -1,8 +1,9 @@
--- Ends a hold. ARGV: the lane. It goes to the ring, where its turn decides.
+-- Ends a hold, and a probe. ARGV: the lane. It goes to the ring, where its turn decides.
 
 on_lane(ARGV[4], function(lane)
-  call('HDEL', lane.key, 'held')
-  lane.held = 0
+  call('HDEL', lane.key, 'held', 'probed')
+  lane.held, lane.probed = 0, false
+  read_limits(lane, lane.limits)
   if call('EXISTS', lane.waiting) == 1 then
     untimed[#untimed + 1] = lane.id
     join_ring(lane)

@@ -143,7 +143,10 @@ impl<H: Harness> Scene<H> {
                     let early = [(lease, crate::queue::Settle::Unused(by))];
                     self.queue.settle(&early, now).await.expect("settles");
                 }
-                Some(Verdict::Behind(_) | Verdict::Ended | Verdict::Sealed(_)) | None => {}
+                Some(
+                    Verdict::Held(_) | Verdict::Behind(_) | Verdict::Ended | Verdict::Sealed(_),
+                )
+                | None => {}
             }
         }
         runnable
@@ -216,5 +219,7 @@ pub(super) fn record(lease: Lease, status: u16, next: Next) -> Record {
         next,
         disable,
         hold: None,
+        health: None,
+        event: None,
     }
 }

@@ -6,6 +6,7 @@
 
 mod checks;
 pub mod encryption;
+mod health;
 #[cfg(feature = "reqwest")]
 pub mod hostile;
 pub mod queue;

@@ -49,6 +49,14 @@ macro_rules! __queue_checks {
             claim_of_a_new_delivery_is_loaded_as_any,
             outcome_holds_its_lane,
             stale_outcome_holds_nothing,
+            insert_claims_nothing_of_an_endpoint_in_trouble,
+            breaker_holds_and_releases_its_lane,
+            probed_lane_has_one_job_in_flight,
+            probe_that_was_recorded_makes_way_for_the_next,
+            lost_probe_comes_back_when_its_lease_ends,
+            released_lane_is_no_longer_probed,
+            probed_lane_stays_so_without_jobs,
+            probed_lane_keeps_its_own_limits,
             parts_stay_as_they_are_while_nothing_is_lost,
         }
     };
@@ -69,11 +77,17 @@ mod checks {
 
     use super::super::Harness;
     use super::super::checks::*;
+    pub(super) use super::super::health::{
+        breaker_holds_and_releases_its_lane, insert_claims_nothing_of_an_endpoint_in_trouble,
+        lost_probe_comes_back_when_its_lease_ends, probe_that_was_recorded_makes_way_for_the_next,
+        probed_lane_has_one_job_in_flight, probed_lane_keeps_its_own_limits,
+        probed_lane_stays_so_without_jobs, released_lane_is_no_longer_probed,
+    };
     pub(super) use super::super::rooms::*;
     use crate::delivery::DeliveryStatus;
     use crate::endpoint::{EndpointSettings, RateLimit};
     use crate::event::NewEvent;
-    use crate::queue::{ClaimOptions, Lease, Settle};
+    use crate::queue::{ClaimOptions, Hold, Lease, Settle};
     use crate::retry::Next;
     use crate::store::{Recorded, Store};
     use crate::testing::event_for;
@@ -351,7 +365,7 @@ mod checks {
         scene.enqueue("parked", 300).await;
         scene
             .queue
-            .hold(parked, seconds(3_600), at(0))
+            .hold(parked, Hold::new(seconds(3_600)), at(0))
             .await
             .expect("holds");
         scene.enqueue("ready", 1).await;
@@ -496,7 +510,7 @@ mod checks {
         let held = scene.lane(EndpointSettings::default()).await;
         scene
             .queue
-            .hold(held, seconds(30), at(0))
+            .hold(held, Hold::new(seconds(30)), at(0))
             .await
             .expect("holds");
         scene.enqueue("default", 1).await;
@@ -510,12 +524,12 @@ mod checks {
         scene.enqueue("default", 1).await;
         scene
             .queue
-            .hold(held, seconds(60), at(0))
+            .hold(held, Hold::new(seconds(60)), at(0))
             .await
             .expect("holds");
         scene
             .queue
-            .hold(held, seconds(1), at(0))
+            .hold(held, Hold::new(seconds(1)), at(0))
             .await
             .expect("holds");
         assert_eq!(scene.claim(10, at(59)).await, []);
@@ -528,7 +542,7 @@ mod checks {
         scene.enqueue("default", 1).await;
         scene
             .queue
-            .hold(held, std::time::Duration::MAX, at(0))
+            .hold(held, Hold::new(std::time::Duration::MAX), at(0))
             .await
             .expect("holds");
         assert_eq!(scene.claim(10, at(86_400)).await, []);

@@ -29,6 +29,15 @@ macro_rules! __store_checks {
             claim_out_of_order_is_told_at_load,
             quarantine_makes_a_dead_letter_of_what_is_claimed,
             gone_disables_the_endpoint,
+            health_is_kept_of_those_in_trouble,
+            breaker_opens_again_and_closes_once_each,
+            stale_outcome_changes_no_health,
+            notice_is_given_once_with_its_event,
+            disabling_is_told_once,
+            endpoint_that_recovers_begins_anew,
+            deleted_endpoint_takes_its_health_along,
+            load_tells_how_the_endpoint_does,
+            open_breaker_is_told_at_load,
             unqueued_pages_through_what_is_live,
             jobs_tells_which_are_live,
             job_under_a_lease_is_due_when_it_ends,
@@ -87,6 +96,13 @@ mod checks {
     use uuid::Uuid;
 
     use super::super::checks::*;
+    pub(super) use super::super::health::{
+        breaker_opens_again_and_closes_once_each, deleted_endpoint_takes_its_health_along,
+        disabling_is_told_once, endpoint_that_recovers_begins_anew,
+        health_is_kept_of_those_in_trouble, load_tells_how_the_endpoint_does,
+        notice_is_given_once_with_its_event, open_breaker_is_told_at_load,
+        stale_outcome_changes_no_health,
+    };
     pub(super) use super::super::replays::*;
     pub(super) use super::super::stats::*;
     pub(super) use super::super::walls::*;

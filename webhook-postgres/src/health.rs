@@ -1,0 +1,175 @@
+//! How endpoints do: what is stored of those in trouble.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+use webhook_core::backend::{HealthRow, LaneChange};
+use webhook_core::{
+    Event, Health, InsertOptions, Now, OnConflict, Record, Recorded, Scope, Timestamp, Trip,
+};
+
+use crate::column::{At, at, micros, tenant};
+use crate::queue::only;
+use crate::store::Shared;
+
+impl Shared {
+    /// Does what written records say of their endpoints, in order, and stores the events that tell of it. `disabled` are
+    /// the endpoints that were disabled by one of them. Answers whether there were events.
+    pub(crate) async fn change_health(
+        &self,
+        tx: &mut PgConnection,
+        records: &[Record],
+        recorded: &mut [Recorded],
+        mut disabled: HashSet<Uuid>,
+        now: Now,
+    ) -> sqlx::Result<bool> {
+        let written = records.iter().zip(&*recorded);
+        let changing = written.filter(|(it, how)| it.health.is_some() && how.is_written());
+        let lanes: BTreeSet<Uuid> = changing.map(|(it, _)| it.lease.lane).collect();
+        let (mut rows, at_last) = self.lock_health(tx, &lanes, now).await?;
+        let (mut events, mut changed_lanes) = (Vec::<Event>::new(), BTreeMap::new());
+        for (record, recorded) in records.iter().zip(recorded) {
+            let lane = record.lease.lane;
+            if !recorded.is_written() {
+                continue;
+            }
+            let row = rows.get_mut(&lane).zip(record.health.as_ref());
+            let is_changed = match row {
+                Some((row, change)) => {
+                    let applied = row.apply(change, at_last);
+                    changed_lanes.extend(applied.lane.map(|change| (lane, change)));
+                    applied.is_done
+                }
+                None => record.health.is_none(),
+            };
+            let is_done = match record.disable {
+                Some(_) => disabled.remove(&lane),
+                None => is_changed,
+            };
+            events.extend(record.event.as_deref().filter(|_| is_done).cloned());
+            if !(is_done && is_changed) {
+                *recorded = Recorded::Overtaken;
+            }
+        }
+        self.put_health(tx, &rows).await?;
+        for (lane, change) in changed_lanes {
+            self.change_lane(tx, lane, change, now).await?;
+        }
+        if !events.is_empty() {
+            let options = InsertOptions::new(OnConflict::Skip);
+            self.insert_events_in(tx, &events, &options, now).await?;
+        }
+        Ok(!events.is_empty())
+    }
+
+    pub(crate) async fn health(
+        &self,
+        scope: &Scope,
+        endpoints: &[Uuid],
+        now: Now,
+    ) -> sqlx::Result<Vec<(Uuid, Health)>> {
+        let query = self.sql.health.query().bind(at(now)).bind(endpoints);
+        let rows = self.rows(query.bind(tenant(scope))).await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("endpoint_id")?, health(row)?)))
+            .collect()
+    }
+
+    pub(crate) async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> sqlx::Result<bool> {
+        let query = self.sql.recover_endpoint.query().bind(id);
+        let row = only(self.rows(query.bind(tenant(scope))).await?)?;
+        self.news.tell();
+        row.try_get(0)
+    }
+
+    /// Also answers the time. An endpoint that is gone has no row.
+    async fn lock_health(
+        &self,
+        tx: &mut PgConnection,
+        endpoints: &BTreeSet<Uuid>,
+        now: Now,
+    ) -> sqlx::Result<(BTreeMap<Uuid, HealthRow>, Timestamp)> {
+        let mut rows = BTreeMap::new();
+        let mut at_last = Timestamp::EPOCH;
+        if endpoints.is_empty() {
+            return Ok((rows, at_last));
+        }
+        let endpoints: Vec<_> = endpoints.iter().copied().collect();
+        let query = self.sql.lock_health.query().bind(at(now)).bind(endpoints);
+        for row in query.fetch_all(tx).await? {
+            At(at_last) = row.try_get("now")?;
+            rows.insert(row.try_get("endpoint_id")?, health_row(&row)?);
+        }
+        Ok((rows, at_last))
+    }
+
+    async fn put_health(
+        &self,
+        tx: &mut PgConnection,
+        rows: &BTreeMap<Uuid, HealthRow>,
+    ) -> sqlx::Result<()> {
+        fn of<T>(rows: &BTreeMap<Uuid, HealthRow>, column: impl Fn(&HealthRow) -> T) -> Vec<T> {
+            rows.values().map(column).collect()
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let endpoints: Vec<Uuid> = rows.keys().copied().collect();
+        let query = self.sql.put_health.query().bind(&endpoints);
+        let query = query
+            .bind(of(rows, |row| row.failing_since.map(At)))
+            .bind(of(rows, |row| row.notified_at.map(At)))
+            .bind(of(rows, |row| {
+                let trips = row.trip.map(|trip| i32::try_from(trip.trips));
+                trips.map(|trips| trips.unwrap_or(i32::MAX))
+            }))
+            .bind(of(rows, |row| row.trip.map(|trip| At(trip.opened_at))))
+            .bind(of(rows, |row| row.trip.map(|trip| At(trip.until))));
+        query.execute(&mut *tx).await?;
+        let query = self.sql.prune_health.query().bind(&endpoints);
+        query.execute(tx).await.map(drop)
+    }
+
+    async fn change_lane(
+        &self,
+        tx: &mut PgConnection,
+        lane: Uuid,
+        change: LaneChange,
+        now: Now,
+    ) -> sqlx::Result<()> {
+        let query = match change {
+            LaneChange::Hold(by) => {
+                let query = self.sql.hold.query().bind(at(now)).bind(lane);
+                query.bind(micros(by)).bind(true)
+            }
+            LaneChange::Release => self.sql.release.query().bind(lane),
+        };
+        query.execute(tx).await.map(drop)
+    }
+}
+
+/// How an endpoint does, at the time that the row has; also where a join found nothing.
+pub(crate) fn health(row: &PgRow) -> sqlx::Result<Health> {
+    let At(now) = row.try_get("now")?;
+    Ok(health_row(row)?.at(now))
+}
+
+fn health_row(row: &PgRow) -> sqlx::Result<HealthRow> {
+    let time = |column: &str| -> sqlx::Result<Option<Timestamp>> {
+        let time: Option<At> = row.try_get(column)?;
+        Ok(time.map(|At(time)| time))
+    };
+    let trips: Option<i32> = row.try_get("trips")?;
+    let trip = trips.zip(time("opened_at")?).zip(time("open_until")?);
+    Ok(HealthRow {
+        failing_since: time("failing_since")?,
+        notified_at: time("notified_at")?,
+        trip: trip.map(|((trips, opened_at), until)| Trip {
+            trips: u32::try_from(trips).unwrap_or(1),
+            opened_at,
+            until,
+        }),
+    })
+}
