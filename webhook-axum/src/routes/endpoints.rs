@@ -10,9 +10,9 @@ use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use webhook_core::{
-    CustomHeaders, Endpoint, EndpointChange, EndpointSettings, EndpointState, EndpointUrl,
-    EventPattern, InvalidFilter, InvalidSecret, InvalidState, NewEndpoint, PayloadFilter,
-    RateLimit, Secret, StateReason, Tenant, Timestamp,
+    BreakerState, CustomHeaders, Endpoint, EndpointChange, EndpointSettings, EndpointState,
+    EndpointUrl, EventPattern, Health, InvalidFilter, InvalidSecret, InvalidState, NewEndpoint,
+    PayloadFilter, RateLimit, Secret, StateReason, Tenant, Timestamp,
 };
 
 use crate::caller::Caller;
@@ -39,7 +39,7 @@ async fn create(
 ) -> Result<Response, ApiError> {
     let new = request.new_endpoint(&caller)?;
     let endpoint = caller.endpoints().create(new).await?;
-    let mut view = EndpointView::of(&endpoint);
+    let mut view = EndpointView::of(&endpoint, Health::default());
     view.url = endpoint.url.to_string();
     Ok(with_secret(StatusCode::CREATED, view, &endpoint))
 }
@@ -50,13 +50,25 @@ async fn list(
 ) -> Result<List<EndpointView>, ApiError> {
     let caller = caller.narrowed(query.tenant)?;
     let page = page_request(query.limit, query.cursor);
-    let page = caller.endpoints().list(page).await?;
-    Ok(List::of(&page, EndpointView::of))
+    let endpoints = caller.endpoints();
+    let page = endpoints.list(page).await?;
+    let ids: Vec<_> = page.items.iter().map(|endpoint| endpoint.id).collect();
+    let health = endpoints.health(&ids).await?;
+    Ok(List::of(&page, |endpoint| {
+        let health = health.get(&endpoint.id).copied();
+        EndpointView::of(endpoint, health.unwrap_or_default())
+    }))
 }
 
 async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<EndpointView>, ApiError> {
     let endpoint = caller.endpoints().get(id).await?;
-    Ok(axum::Json(EndpointView::of(&endpoint)))
+    Ok(axum::Json(with_health(&caller, &endpoint).await?))
+}
+
+async fn with_health(caller: &Caller, endpoint: &Endpoint) -> Result<EndpointView, ApiError> {
+    let health = caller.endpoints().health(&[endpoint.id]).await?;
+    let health = health.get(&endpoint.id).copied();
+    Ok(EndpointView::of(endpoint, health.unwrap_or_default()))
 }
 
 async fn update(
@@ -74,7 +86,7 @@ async fn update(
     let endpoint = caller.endpoints().update(id, change).await?;
     match refused {
         Some(error) => Err(error),
-        None => Ok(axum::Json(EndpointView::of(&endpoint))),
+        None => Ok(axum::Json(with_health(&caller, &endpoint).await?)),
     }
 }
 
@@ -90,7 +102,7 @@ async fn rotate_secret(
 ) -> Result<Response, ApiError> {
     let overlap = request.overlap()?;
     let endpoint = caller.endpoints().rotate_secret(id, overlap).await?;
-    let view = EndpointView::of(&endpoint);
+    let view = with_health(&caller, &endpoint).await?;
     Ok(with_secret(StatusCode::OK, view, &endpoint))
 }
 
@@ -216,6 +228,8 @@ impl EndpointRequest {
         wanted.url = url;
         if let Some(GivenState(state)) = self.state {
             wanted.state = state;
+            // Also of one that is: whoever asks for it wants it to resume.
+            wanted.recover = state == EndpointState::Enabled;
         }
         Ok(())
     }
@@ -386,8 +400,46 @@ struct EndpointView {
     retry_schedule: Option<Vec<Seconds>>,
     state: EndpointState,
     state_reason: Option<StateReason>,
+    health: HealthView,
+    breaker: BreakerView,
     created_at: Timestamp,
     updated_at: Timestamp,
+}
+
+/// Both `null` for one that does well.
+#[derive(Serialize)]
+struct HealthView {
+    /// Since when nothing but failures has come from it.
+    failing_since: Option<Timestamp>,
+    /// When the host was told of that.
+    notified_at: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+struct BreakerView {
+    /// `closed`, `open` or `half_open`.
+    state: &'static str,
+    /// How often it has opened without having closed in between.
+    trips: u32,
+    opened_at: Option<Timestamp>,
+    /// Until when it is open.
+    until: Option<Timestamp>,
+}
+
+impl BreakerView {
+    fn of(breaker: BreakerState) -> Self {
+        let (state, trip) = match breaker {
+            BreakerState::Closed => ("closed", None),
+            BreakerState::Open(trip) => ("open", Some(trip)),
+            BreakerState::HalfOpen(trip) => ("half_open", Some(trip)),
+        };
+        Self {
+            state,
+            trips: trip.map_or(0, |trip| trip.trips),
+            opened_at: trip.map(|trip| trip.opened_at),
+            until: trip.map(|trip| trip.until),
+        }
+    }
 }
 
 /// An endpoint and the secret that was just made for it.
@@ -399,7 +451,7 @@ struct WithSecret<'a> {
 }
 
 impl EndpointView {
-    fn of(endpoint: &Endpoint) -> Self {
+    fn of(endpoint: &Endpoint, health: Health) -> Self {
         let settings = endpoint.settings.clone();
         let headers = settings.headers.as_map();
         let (secret, plain): (Vec<_>, Vec<_>) =
@@ -432,6 +484,11 @@ impl EndpointView {
                 .map(|delays| delays.into_iter().map(Seconds).collect()),
             state: endpoint.state,
             state_reason: endpoint.state_reason,
+            health: HealthView {
+                failing_since: health.failing_since,
+                notified_at: health.notified_at,
+            },
+            breaker: BreakerView::of(health.breaker),
             created_at: endpoint.created_at,
             updated_at: endpoint.updated_at,
         }

@@ -37,6 +37,8 @@ async fn what_was_asked_for_is_answered_and_shown() {
     expected["id"] = created["id"].clone();
     expected["state"] = json!("enabled");
     expected["state_reason"] = Value::Null;
+    expected["health"] = json!({"failing_since": null, "notified_at": null});
+    expected["breaker"] = json!({"state": "closed", "trips": 0, "opened_at": null, "until": null});
     expected["created_at"] = json!("2023-11-14T22:13:20.000000Z");
     expected["updated_at"] = expected["created_at"].clone();
     assert_eq!(created, expected);
@@ -407,4 +409,51 @@ async fn a_query_is_hidden_and_stays_when_it_is_sent_back_hidden() {
     let answer = app.post("/endpoints", json!({"url": hidden})).await;
     assert_eq!(answer.error(), (400, "invalid_request".into()));
     assert_eq!(app.get(&path).await.expect(200)["description"], "new");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_shows_since_when_and_its_breaker() {
+    let app = App::open();
+    let id = app.endpoint(json!({})).await;
+    let well = app.endpoint(json!({"tenant": "other"})).await;
+    for _ in 0..10 {
+        app.transport.push(503);
+        app.post("/events", json!({"event_type": "order.paid", "data": 1}))
+            .await
+            .expect(202);
+    }
+    while app.dispatcher.step().await.unwrap().claimed > 0 {}
+    let path = format!("/endpoints/{id}");
+    let shown = app.get(&path).await.expect(200);
+    assert_eq!(shown["state"], "enabled");
+    assert_eq!(
+        shown["health"],
+        json!({"failing_since": "2023-11-14T22:13:20.000000Z", "notified_at": null})
+    );
+    let breaker = &shown["breaker"];
+    assert_eq!(
+        (&breaker["state"], &breaker["trips"]),
+        (&json!("open"), &json!(1))
+    );
+    assert_eq!(breaker["opened_at"], "2023-11-14T22:13:20.000000Z");
+    let until = breaker["until"].as_str().unwrap();
+    assert!(("2023-11-14T22:13:50".."2023-11-14T22:13:57").contains(&until));
+
+    let list = app.get("/endpoints").await.expect(200);
+    let breaker_of = |id: &str| {
+        let items = list["items"].as_array().unwrap().iter();
+        let mut own = items.filter(|it| it["id"] == id);
+        own.next().unwrap()["breaker"]["state"].clone()
+    };
+    assert_eq!(breaker_of(&id), "open");
+    assert_eq!(breaker_of(&well), "closed");
+
+    app.clock.advance(Duration::from_secs(60));
+    let shown = app.get(&path).await.expect(200);
+    assert_eq!(shown["breaker"]["state"], "half_open");
+    let enabled = app.patch(&path, json!({"state": "enabled"})).await;
+    let enabled = enabled.expect(200);
+    assert_eq!(enabled["breaker"]["state"], "closed");
+    assert_eq!(enabled["health"]["failing_since"], Value::Null);
+    assert_eq!(app.dispatcher.step().await.unwrap().claimed, 10);
 }
