@@ -38,6 +38,8 @@ impl FromRef<Api> for Dispatcher {
 /// | `POST /deliveries/replay` | `{filter}`: those that have ended and match, once more |
 /// | `GET /replays`, `GET /replays/{id}`, `POST /replays/{id}/cancel` | how far these have come |
 /// | `GET /stats` | what happened in the last `?range=` of `1h`, `24h` (unless given), `7d` or `30d`, and what waits |
+/// | `GET /event-types` | the catalogue: what types of events there are |
+/// | `PUT /event-types/{name}` | `{description?, schema?, example?}`: events of a type with a JSON Schema must fit it |
 /// | `GET /health`, `GET /ready` | for orchestrators; open to all |
 ///
 /// Bodies and answers are JSON; times are RFC 3339 in UTC. A failed request is answered with
@@ -61,6 +63,10 @@ impl FromRef<Api> for Dispatcher {
 /// failed. Beside them stand `backlog`, `parked`, `in_flight` and `oldest_due`, which are `null` while the queue
 /// is away, and for one tenant or endpoint; 10,000 and more means at least so many. See [`Dispatcher::stats`] for what
 /// is counted, and when.
+///
+/// The catalogue of event types is one for all tenants: all may read it, and operators of no tenant change it. An event
+/// that does not fit the schema of its type is refused with 400 and the code `schema_violation`; the sentence names the
+/// place as a JSON Pointer into `data`. See [`EventTypes::put`](webhook_core::EventTypes::put).
 ///
 /// The router brings its own state and nests into a router with any other. It limits bodies by itself,
 /// whatever axum's `DefaultBodyLimit` says.

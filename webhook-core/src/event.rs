@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::catalogue::SchemaViolation;
 use crate::payload::{self, InvalidPayload};
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
@@ -41,6 +42,9 @@ pub enum InvalidEvent {
     /// The idempotency key is empty, too long or not printable ASCII.
     #[error("an idempotency key is 1 to 255 printable ASCII characters")]
     IdempotencyKey,
+    /// The data does not fit the JSON Schema of its type.
+    #[error(transparent)]
+    Schema(#[from] SchemaViolation),
 }
 
 impl EventType {

@@ -1,6 +1,7 @@
 //! Traits, retry, signing and scheduling of the webhook-delivery engine.
 
 pub mod backend;
+mod catalogue;
 mod delivery;
 mod dispatcher;
 mod encryption;
@@ -20,6 +21,8 @@ mod queue;
 mod receiver;
 mod replay;
 mod retry;
+#[cfg(feature = "schemas")]
+mod schema;
 #[cfg(feature = "tower")]
 mod service;
 mod signing;
@@ -32,13 +35,14 @@ mod time;
 mod transport;
 mod url;
 
+pub use catalogue::{CatalogueEntry, InvalidEntry, NewCatalogueEntry, SchemaViolation, Schemas};
 pub use delivery::{
     Attempt, Delivery, DeliveryStatus, EndReason, Failure, FailureCause, InvalidStatus, Outcome,
     UnknownWord,
 };
 pub use dispatcher::{
     BatchError, BuildError, Builder, Deliveries, Dispatcher, EndpointChange, Endpoints,
-    EnqueueError, Events, MAX_BATCH, ManageError, ReplayCount, Replays, Step,
+    EnqueueError, EventTypes, Events, MAX_BATCH, ManageError, ReplayCount, Replays, Step,
 };
 pub use encryption::{EncryptionKey, InvalidKey, KeyId, KeyProvider, StaticKeys};
 pub use endpoint::{

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery, DeliveryStatus, FailureCause};
 use crate::endpoint::{Endpoint, StateReason};
 use crate::error::Result;
@@ -552,6 +553,32 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the backend fails.
     async fn stats(&self, scope: &Scope, query: &StatsQuery) -> Result<Rollup>;
+
+    /// Stores an entry of the catalogue of event types, and answers it as it is then. Where there is one of the same
+    /// name, that keeps its id and the time when it was made; all else is replaced.
+    ///
+    /// # Errors
+    /// When nothing was stored, or it is unknown whether it was.
+    async fn put_event_type(&self, entry: &CatalogueEntry) -> Result<CatalogueEntry>;
+
+    /// One entry of the catalogue.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn event_type(&self, name: &EventType) -> Result<Option<CatalogueEntry>>;
+
+    /// Entries of the catalogue, the newest first.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn event_types(&self, page: PageRequest) -> Result<Page<CatalogueEntry>>;
+
+    /// All schemas of the catalogue and its version, both of one moment; `None` while it is at the version `known`.
+    /// That must be cheap: a process that enqueues asks about once a second.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn schemas(&self, known: i64) -> Result<Option<Schemas>>;
 }
 
 /// A store that can join a host's own transaction.
@@ -571,6 +598,12 @@ pub trait TxStore: Store {
         events: &[Event],
         now: Now,
     ) -> Result<Insertion>;
+
+    /// As [`Store::schemas`], on the host's connection: the pool may have no other.
+    ///
+    /// # Errors
+    /// When the backend fails. The transaction may be unusable.
+    async fn schemas_in(&self, tx: &mut Self::Connection, known: i64) -> Result<Option<Schemas>>;
 }
 
 impl Job {

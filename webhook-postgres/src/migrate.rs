@@ -6,7 +6,10 @@ use crate::connect::ConnectError;
 use crate::statements::Statement;
 
 /// Every migration, in order; the first is version 1.
-pub(crate) const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_init.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_init.sql"),
+    include_str!("../migrations/0002_event_types.sql"),
+];
 
 /// The version that this library needs, and the newest that it knows.
 fn known() -> i32 {

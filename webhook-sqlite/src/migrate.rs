@@ -7,7 +7,10 @@ use crate::database::Write;
 use crate::sql::with_prefix;
 
 /// In order; the first makes version 1. One that was released is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_init.sql")];
+pub(crate) const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/0001_init.sql"),
+    include_str!("../migrations/0002_event_types.sql"),
+];
 
 /// The version that this build knows.
 const CURRENT: i64 = MIGRATIONS.len() as i64;

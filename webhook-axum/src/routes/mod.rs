@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod endpoints;
+mod event_types;
 mod events;
 pub(crate) mod probes;
 mod replays;
@@ -19,6 +20,7 @@ pub(crate) fn guarded() -> Router<Api> {
         .merge(deliveries::routes())
         .merge(replays::routes())
         .merge(stats::routes())
+        .merge(event_types::routes())
 }
 
 /// The body of a request that has nothing to say: none, or `{}`.

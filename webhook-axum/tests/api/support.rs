@@ -241,4 +241,6 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/replays/{replay}", ""),
     ("POST", "/replays/{replay}/cancel", ""),
     ("GET", "/stats", ""),
+    ("GET", "/event-types", ""),
+    ("PUT", "/event-types/a", r#"{"schema":{"type":"integer"}}"#),
 ];

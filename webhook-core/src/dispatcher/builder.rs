@@ -294,6 +294,7 @@ impl<S: Store + 'static> Builder<S> {
             running: Mutex::default(),
             sweeper: Arc::default(),
             gathered: Arc::default(),
+            known: super::schemas::Known::default(),
             trouble: Trouble::default(),
             nudge: tokio::sync::Notify::new(),
             replay_started: tokio::sync::Notify::new(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Engine;
+use crate::catalogue::InvalidEntry;
 use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::{
     Endpoint, EndpointSecret, EndpointState, InvalidSetting, NewEndpoint, StateReason,
@@ -31,6 +32,9 @@ pub enum ManageError {
     /// A setting is out of its bounds.
     #[error(transparent)]
     Invalid(#[from] InvalidSetting),
+    /// An entry of the catalogue of event types is not allowed.
+    #[error(transparent)]
+    InvalidEntry(#[from] InvalidEntry),
     /// The network policy forbids the URL.
     #[error(transparent)]
     UrlNotAllowed(#[from] Blocked),

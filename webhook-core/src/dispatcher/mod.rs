@@ -10,10 +10,12 @@
 //! - `maintain.rs`: the store's housekeeping.
 //! - `stats.rs`: counts what happens, and tells of it.
 //! - `rekey.rs`: puts stored secrets under the current key.
-//! - `manage.rs`: endpoints, events and deliveries, for people.
+//! - `manage.rs`: endpoints, events and deliveries, for people; `catalogue.rs`: event types.
+//! - `schemas.rs`: the schemas that events must fit, as this process knows them.
 
 mod attempt;
 mod builder;
+mod catalogue;
 mod enqueue;
 mod head_start;
 mod lanes;
@@ -23,6 +25,8 @@ mod recorder;
 mod refill;
 mod rekey;
 mod replay;
+#[cfg_attr(not(feature = "schemas"), path = "no_schemas.rs")]
+mod schemas;
 mod stats;
 mod sweep;
 mod trouble;
@@ -36,6 +40,7 @@ use rand::{Rng, RngExt};
 use uuid::Uuid;
 
 pub use builder::{BuildError, Builder};
+pub use catalogue::EventTypes;
 pub use enqueue::{BatchError, EnqueueError, MAX_BATCH};
 pub use manage::{Deliveries, EndpointChange, Endpoints, Events, ManageError};
 pub use replay::{ReplayCount, Replays};
@@ -112,6 +117,7 @@ pub(crate) struct Engine {
     running: Mutex<Weak<Pool>>,
     sweeper: Arc<Sweeper>,
     gathered: Arc<Gathered>,
+    known: schemas::Known,
     trouble: Trouble,
     /// Wakes the worker when something may have been committed that the queue cannot tell of.
     nudge: tokio::sync::Notify,
@@ -221,6 +227,12 @@ impl<S: ?Sized> Dispatcher<S> {
         Replays::new(&self.engine)
     }
 
+    /// The catalogue of event types, which is the same for all tenants.
+    #[must_use]
+    pub fn event_types(&self) -> EventTypes<'_> {
+        EventTypes::new(&self.engine)
+    }
+
     /// Whether the store answers: nothing can be accepted while it does not.
     ///
     /// # Errors
@@ -306,6 +318,8 @@ impl<S: TxStore + ?Sized> Dispatcher<S> {
         event: NewEvent,
     ) -> Result<Uuid, EnqueueError> {
         let event = self.engine.stamp(event)?;
+        let schemas = self.engine.schemas_in(&*self.store, tx).await?;
+        schemas.check(&event)?;
         let id = event.id;
         let now = self.engine.clock.pinned();
         let events = [event];

@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::lanes::Lanes;
 use super::replays::ReplayRow;
+use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery, DeliveryStatus, EndReason, Failure};
 use crate::endpoint::{Endpoint, EndpointState, StateReason};
-use crate::event::{Event, Idempotency};
+use crate::event::{Event, EventType, Idempotency};
 use crate::id::delivery_id;
 use crate::queue::{ClaimOptions, Claimed, Job, Lease, Settle};
 use crate::retry::Next;
@@ -42,6 +43,10 @@ pub(super) struct State {
     pub(super) stats: Vec<StatsRow>,
     pub(super) fills: HashMap<String, Fill>,
     pub(super) replays: BTreeMap<Uuid, ReplayRow>,
+    /// By id. Few: nobody needs an index by name.
+    pub(super) catalogue: BTreeMap<Uuid, CatalogueEntry>,
+    /// Counts the changes of the catalogue.
+    catalogue_version: i64,
 }
 
 #[derive(Debug)]
@@ -105,6 +110,8 @@ impl State {
             stats: Vec::new(),
             fills: HashMap::new(),
             replays: BTreeMap::new(),
+            catalogue: BTreeMap::new(),
+            catalogue_version: 0,
         }
     }
 
@@ -153,6 +160,29 @@ impl State {
             self.stats = rest;
             self.stats.extend(tier.merge(due));
         }
+    }
+
+    pub(super) fn put_event_type(&mut self, entry: &CatalogueEntry) -> CatalogueEntry {
+        let mut entry = entry.clone();
+        if let Some(before) = self.event_type(&entry.name) {
+            (entry.id, entry.created_at) = (before.id, before.created_at);
+        }
+        self.catalogue.insert(entry.id, entry.clone());
+        self.catalogue_version += 1;
+        entry
+    }
+
+    pub(super) fn event_type(&self, name: &EventType) -> Option<&CatalogueEntry> {
+        self.catalogue.values().find(|entry| entry.name == *name)
+    }
+
+    pub(super) fn schemas(&self, known: i64) -> Option<Schemas> {
+        let entries = self.catalogue.values();
+        let schemas = entries.filter_map(|entry| Some((entry.name.clone(), entry.schema.clone()?)));
+        (self.catalogue_version != known).then(|| Schemas {
+            version: self.catalogue_version,
+            schemas: schemas.collect(),
+        })
     }
 
     /// What was dropped from the history: freed by the caller, once it has let go of the lock.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+#[cfg(feature = "schemas")]
+mod catalogue;
 mod delivering;
 mod enqueueing;
 mod fairness;

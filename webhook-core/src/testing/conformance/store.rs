@@ -66,6 +66,10 @@ macro_rules! __store_checks {
             stats_of_another_tenant_are_not_seen,
             stats_become_coarser_and_keep_their_sums,
             stats_end_with_the_retention,
+            event_type_comes_back_as_it_was_put,
+            event_type_that_is_put_again_is_replaced,
+            event_types_are_paged_newest_first,
+            schemas_are_told_once_for_each_version,
         }
     };
 }
@@ -85,6 +89,7 @@ mod checks {
 
     use uuid::Uuid;
 
+    pub(super) use super::super::catalogue::*;
     use super::super::checks::*;
     pub(super) use super::super::replays::*;
     pub(super) use super::super::stats::*;
