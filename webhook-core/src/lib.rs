@@ -34,6 +34,7 @@ pub mod testing;
 mod time;
 mod transport;
 mod url;
+mod why;
 
 pub use catalogue::{CatalogueEntry, InvalidEntry, NewCatalogueEntry, SchemaViolation, Schemas};
 pub use delivery::{
@@ -51,7 +52,7 @@ pub use endpoint::{
 };
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use event::{Event, EventType, Idempotency, InvalidEvent, NewEvent};
-pub use filter::{EventPattern, InvalidFilter, InvalidPattern, PayloadFilter};
+pub use filter::{EventPattern, FilterMiss, InvalidFilter, InvalidPattern, PayloadFilter};
 pub use header_log::{HeaderLog, InvalidHeaderLog};
 pub use headers::{CustomHeaders, InvalidHeader};
 pub use id::delivery_id;
@@ -95,3 +96,4 @@ pub use transport::{
     RequestOptions, ResponseDetails, Transport, TransportError, TransportErrorKind,
 };
 pub use url::{EndpointUrl, InvalidEndpointUrl};
+pub use why::{Basis, Judgement, MatchReason, Wait, Why};

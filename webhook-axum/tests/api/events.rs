@@ -60,6 +60,98 @@ async fn an_event_is_accepted_delivered_and_shown_with_why() {
 }
 
 #[tokio::test]
+async fn an_event_tells_what_was_decided_for_each_endpoint_and_what_it_waits_for() {
+    let app = App::open();
+    let ends = app.endpoint(json!({})).await;
+    let filtered = app
+        .endpoint(json!({"filter": {"data.n": {"gte": 8}}}))
+        .await;
+    let deleted = app.endpoint(json!({})).await;
+    app.transport.push(200);
+    let event = app
+        .event(json!({"event_type": "a", "data": {"n": 7}}))
+        .await;
+    app.deliver().await;
+    let delete = format!("/endpoints/{deleted}");
+    app.call(Method::DELETE, &delete, None).await.expect(204);
+
+    app.clock.advance(std::time::Duration::from_secs(1));
+    let paused = app.endpoint(json!({})).await;
+    let retried = app.endpoint(json!({})).await;
+    let second = app
+        .event(json!({"event_type": "a", "data": {"n": 8}}))
+        .await;
+    let pause = json!({"state": "paused"});
+    app.patch(&format!("/endpoints/{paused}"), pause)
+        .await
+        .expect(200);
+    [503; 3].map(|status| app.transport.push(status));
+    app.deliver().await;
+
+    let why = async |event: &str, endpoint: &str| {
+        let shown = app.get(&format!("/events/{event}")).await.expect(200);
+        let all = shown["matching"]["endpoints"].as_array().unwrap();
+        all.iter()
+            .find(|one| one["endpoint_id"] == endpoint)
+            .unwrap()
+            .clone()
+    };
+    let first = why(&event, &ends).await;
+    assert_eq!(
+        (&first["reason"], &first["basis"]),
+        (&json!("matches"), &json!("recorded"))
+    );
+    assert_eq!(
+        (&first["status"], &first["waits"]),
+        (&json!("succeeded"), &json!(null))
+    );
+    let filter = why(&event, &filtered).await;
+    assert_eq!(filter["matches"], false);
+    assert_eq!(
+        filter["explanation"],
+        "its filter does not hold for the body: data.n: gte 8"
+    );
+    let gone = why(&event, &deleted).await;
+    assert_eq!(
+        (&gone["reason"], &gone["matches"]),
+        (&json!("deleted"), &json!(true))
+    );
+    let late = why(&event, &retried).await;
+    assert_eq!(
+        (&late["reason"], &late["basis"]),
+        (&json!("created_after"), &json!("current"))
+    );
+    assert_eq!(late["delivery_id"], json!(null));
+
+    let waits = why(&second, &paused).await;
+    assert_eq!(waits["waits"], "waits: the endpoint is paused");
+    let retry = why(&second, &retried).await;
+    let due = retry["next_retry_at"].as_str().unwrap();
+    assert_eq!(
+        retry["waits"],
+        format!("waits for its next attempt, due at {due}")
+    );
+
+    // What is not recorded is told by the settings of now.
+    let change = json!({"event_types": ["b"]});
+    app.patch(&format!("/endpoints/{ends}"), change)
+        .await
+        .expect(200);
+    assert_eq!(why(&event, &ends).await["reason"], "matches");
+    let third = app.event(json!({"event_type": "a", "data": 1})).await;
+    let other = why(&third, &ends).await;
+    assert_eq!(
+        (&other["reason"], &other["basis"]),
+        (&json!("event_type"), &json!("current"))
+    );
+    let back = json!({"event_types": ["*"]});
+    app.patch(&format!("/endpoints/{ends}"), back)
+        .await
+        .expect(200);
+    assert_eq!(why(&third, &ends).await["reason"], "changed");
+}
+
+#[tokio::test]
 async fn data_travels_byte_for_byte_in_and_out() {
     for data in [
         r#"{"b":1,"a":2,"a":3}"#,

@@ -259,7 +259,7 @@ pub struct EndpointChange {
 /// A dispatcher's events. From [`Dispatcher::events`](super::Dispatcher::events).
 #[derive(Clone)]
 pub struct Events<'a> {
-    engine: &'a Engine,
+    pub(super) engine: &'a Engine,
     scope: Scope,
 }
 

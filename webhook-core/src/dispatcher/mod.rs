@@ -10,7 +10,8 @@
 //! - `maintain.rs`: the store's housekeeping.
 //! - `stats.rs`: counts what happens, and tells of it.
 //! - `rekey.rs`: puts stored secrets under the current key.
-//! - `manage.rs`: endpoints, events and deliveries, for people; `catalogue.rs`: event types.
+//! - `manage.rs`: endpoints, events and deliveries, for people; `catalogue.rs`: event types;
+//!   `why.rs`: what was decided of an event.
 //! - `schemas.rs`: the schemas that events must fit, as this process knows them.
 
 mod attempt;
@@ -30,6 +31,7 @@ mod schemas;
 mod stats;
 mod sweep;
 mod trouble;
+mod why;
 mod worker;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
