@@ -143,6 +143,7 @@ impl From<ManageError> for ApiError {
             ManageError::NotFound(_) => {
                 Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string())
             }
+            ManageError::InvalidEvent(invalid) => invalid.into(),
             ManageError::InvalidEntry(invalid) => {
                 Self::invalid("invalid_event_type", invalid.to_string())
             }

@@ -32,6 +32,7 @@ impl FromRef<Api> for Dispatcher {
 /// | `GET /events`, `GET /events/{id}`, `POST /events/{id}/replay` | what happened, and who wants it |
 /// | `POST /endpoints`, `GET /endpoints`, `GET`, `PATCH`, `DELETE /endpoints/{id}` | where it goes |
 /// | `POST /endpoints/{id}/rotate-secret` | a new secret beside the old one |
+/// | `POST /endpoints/{id}/test` | `{event_type?, data?}`: one try of a test event; answers with the attempt, or 202 if it takes too long |
 /// | `GET /deliveries`, `GET /deliveries/{id}` | what became of it, with every attempt |
 /// | `POST /deliveries/{id}/replay`, `POST /deliveries/{id}/cancel` | once more, or no more |
 /// | `POST /endpoints/{id}/replay` | `{since, until?, status?}`: what the endpoint got since then, and what it missed, once more |
@@ -63,6 +64,16 @@ impl FromRef<Api> for Dispatcher {
 /// failed. Beside them stand `backlog`, `parked`, `in_flight` and `oldest_due`, which are `null` while the queue
 /// is away, and for one tenant or endpoint; 10,000 and more means at least so many. See [`Dispatcher::stats`] for what
 /// is counted, and when.
+///
+/// One event comes with its `deliveries` and with `matching`: for each endpoint of its tenant whether the event went
+/// there (`matches`), the `reason` (`matches`, `deleted`, `event_type`, `filter`, `created_after`, `disabled`, `changed`,
+/// `unreadable`), an `explanation`, the `basis` (`recorded` if it is what was decided, `current` if only the settings of
+/// now can tell), and of the last delivery `delivery_id`, `status`, `next_retry_at` and what it `waits` for. Of more than
+/// 1,000 endpoints or deliveries it shows the newest, and `complete` is `false`.
+///
+/// A test is an event of the type `webhook.test`, unless the request names another, to this endpoint only and whatever it
+/// wants. It is tried once, and counts for nothing else; a paused or disabled endpoint gets none (409). See
+/// [`Endpoints::test`](webhook_core::Endpoints::test).
 ///
 /// The catalogue of event types is one for all tenants: all may read it, and operators of no tenant change it. An event
 /// that does not fit the schema of its type is refused with 400 and the code `schema_violation`; the sentence names the

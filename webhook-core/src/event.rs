@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::catalogue::SchemaViolation;
+use crate::id::is_test;
 use crate::payload::{self, InvalidPayload};
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
@@ -277,6 +278,13 @@ impl Idempotency {
 }
 
 impl Event {
+    /// Whether it was made by [`Endpoints::test`](crate::Endpoints::test): it goes to one endpoint, whatever that
+    /// wants, and is tried once. Its id is a UUIDv8; those of other events are UUIDv7.
+    #[must_use]
+    pub fn is_test(&self) -> bool {
+        is_test(self.id)
+    }
+
     /// The JSON text given as `data`, byte for byte; `None` if the host made the whole body itself.
     #[must_use]
     pub fn data(&self) -> Option<Bytes> {

@@ -143,7 +143,7 @@ pub enum FilterMiss {
     Condition {
         /// The field's path.
         path: String,
-        /// The operator and its operand: `gte 100`.
+        /// The operator and its operand, up to 200 characters: `gte 100`.
         condition: String,
         /// Whether there is no such field.
         is_absent: bool,
@@ -253,7 +253,7 @@ impl Condition {
         let (operator, operand) = failed.to_json();
         Some(FilterMiss::Condition {
             path: self.path.clone(),
-            condition: format!("{operator} {operand}"),
+            condition: shortened(format!("{operator} {operand}")),
             is_absent: field.is_none(),
         })
     }
@@ -313,6 +313,15 @@ impl Test {
         };
         (operator.to_owned(), operand)
     }
+}
+
+/// Lists may be long.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(200) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 fn same(a: &Value, b: &Value) -> bool {

@@ -36,6 +36,11 @@ macro_rules! forward_store {
                 <$inner as Store>::insert_events(self, events, options, now).await
             }
 
+            async fn insert_test(&self, event: &Event, endpoint: Uuid, now: Now) -> Result<Option<Job>> {
+                $(self.$before("insert_test").await?;)?
+                <$inner as Store>::insert_test(self, event, endpoint, now).await
+            }
+
             async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
                 $(self.$before("load").await?;)?
                 <$inner as Store>::load(self, leases, now).await

@@ -44,6 +44,7 @@ pub use delivery::{
 pub use dispatcher::{
     BatchError, BuildError, Builder, Deliveries, Dispatcher, EndpointChange, Endpoints,
     EnqueueError, EventTypes, Events, MAX_BATCH, ManageError, ReplayCount, Replays, Step,
+    TestEvent, Tested,
 };
 pub use encryption::{EncryptionKey, InvalidKey, KeyId, KeyProvider, StaticKeys};
 pub use endpoint::{

@@ -307,6 +307,13 @@ pub trait Store: Send + Sync {
         now: Now,
     ) -> Result<Insertion>;
 
+    /// Stores a test event and one delivery of it, due at once, to this endpoint of the event's tenant, whatever that
+    /// wants. Answers its job; `None`, and nothing is stored, if there is no such endpoint or it is not enabled.
+    ///
+    /// # Errors
+    /// When nothing was stored, or it is unknown whether it was.
+    async fn insert_test(&self, event: &Event, endpoint: Uuid, now: Now) -> Result<Option<Job>>;
+
     /// Reads what the attempts of these claims need, raises each fence to the lease's, keeps the lease's end
     /// and sets `in_progress`. Leaves out leases whose fence is below the row's: someone else owns those.
     /// Better than to fail for one that cannot be read is to end it as [`quarantine`](Self::quarantine) does.

@@ -10,6 +10,9 @@ use crate::event::Event;
 use crate::filter::{EventPattern, FilterMiss};
 use crate::time::Timestamp;
 
+/// The most patterns that a sentence names.
+const MAX_PATTERNS: usize = 10;
+
 /// Why an event went to its tenant's endpoints or not. From [`Events::why`](crate::Events::why).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -220,9 +223,14 @@ impl fmt::Display for MatchReason {
             Self::Matches => f.write_str("its event types and its state let the event through"),
             Self::Deleted => f.write_str("it matched, and was deleted since"),
             Self::EventType(wanted) => {
-                let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
-                let wanted = wanted.join(", ");
-                write!(f, "the type is none of its event types: {wanted}")
+                let (shown, more) = wanted.split_at(wanted.len().min(MAX_PATTERNS));
+                let shown: Vec<_> = shown.iter().map(ToString::to_string).collect();
+                let shown = shown.join(", ");
+                write!(f, "the type is none of its event types: {shown}")?;
+                match more.len() {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
             }
             Self::Filter(miss) => write!(f, "its filter does not hold for the body: {miss}"),
             Self::CreatedAfter => {

@@ -80,6 +80,7 @@ statements! {
     insert_events,
     insert_events_keyed,
     insert_replay,
+    insert_test,
     jobs,
     load,
     lock_event,

@@ -130,6 +130,12 @@ impl Store for PgStore {
         Ok(inserted)
     }
 
+    async fn insert_test(&self, event: &Event, endpoint: Uuid, now: Now) -> Result<Option<Job>> {
+        let inserted = self.0.insert_test(event, endpoint, now).await;
+        self.0.announce();
+        inserted.map_err(failed("insert_test"))
+    }
+
     async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
         self.0.load(leases, now).await
     }

@@ -1,6 +1,7 @@
 //! The routes, one file per resource.
 
 mod deliveries;
+mod endpoint_test;
 mod endpoints;
 mod event_types;
 mod events;
@@ -21,6 +22,7 @@ pub(crate) fn guarded() -> Router<Api> {
         .merge(replays::routes())
         .merge(stats::routes())
         .merge(event_types::routes())
+        .merge(endpoint_test::routes())
 }
 
 /// The body of a request that has nothing to say: none, or `{}`.

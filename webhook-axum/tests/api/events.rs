@@ -85,7 +85,7 @@ async fn an_event_tells_what_was_decided_for_each_endpoint_and_what_it_waits_for
     app.patch(&format!("/endpoints/{paused}"), pause)
         .await
         .expect(200);
-    [503; 3].map(|status| app.transport.push(status));
+    (0..3).for_each(|_| app.transport.push(503));
     app.deliver().await;
 
     let why = async |event: &str, endpoint: &str| {

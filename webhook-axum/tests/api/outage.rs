@@ -33,6 +33,10 @@ impl Store for Broken {
         failure(self.0)
     }
 
+    async fn insert_test(&self, _: &Event, _: Uuid, _: Now) -> Result<Option<Job>> {
+        failure(self.0)
+    }
+
     async fn load(&self, _: &[Lease], _: Now) -> Result<Vec<Loaded>> {
         failure(self.0)
     }

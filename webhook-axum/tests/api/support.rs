@@ -223,6 +223,7 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("PATCH", "/endpoints/{endpoint}", r#"{"state":"paused"}"#),
     ("DELETE", "/endpoints/{endpoint}", ""),
     ("POST", "/endpoints/{endpoint}/rotate-secret", ""),
+    ("POST", "/endpoints/{endpoint}/test", r#"{"data":1}"#),
     ("GET", "/deliveries", ""),
     ("GET", "/deliveries/{delivery}", ""),
     ("POST", "/deliveries/{delivery}/replay", ""),

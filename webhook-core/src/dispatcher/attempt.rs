@@ -137,7 +137,7 @@ impl Engine {
             return Err(Box::new(Finished::Paused(task.claim)));
         } else if self.is_too_old(work, now) {
             Next::Failed(EndReason::Expired)
-        } else if !work.endpoint.lets_through(&work.event) {
+        } else if !work.event.is_test() && !work.endpoint.lets_through(&work.event) {
             Next::Cancelled(EndReason::Filtered)
         } else {
             return Ok(task);
@@ -260,7 +260,7 @@ impl Engine {
         } else {
             0.0
         };
-        decide(
+        let decision = decide(
             outcome,
             work.attempts + 1,
             work.excused,
@@ -268,7 +268,12 @@ impl Engine {
             delays,
             now,
             spread,
-        )
+        );
+        if work.event.is_test() {
+            decision.of_test()
+        } else {
+            decision
+        }
     }
 
     /// How long the lane of an endpoint is held that turned out to take nothing now. Enabling it ends that.

@@ -11,7 +11,7 @@
 //! - `stats.rs`: counts what happens, and tells of it.
 //! - `rekey.rs`: puts stored secrets under the current key.
 //! - `manage.rs`: endpoints, events and deliveries, for people; `catalogue.rs`: event types;
-//!   `why.rs`: what was decided of an event.
+//!   `why.rs`: what was decided of an event; `test.rs`: one try of an endpoint.
 //! - `schemas.rs`: the schemas that events must fit, as this process knows them.
 
 mod attempt;
@@ -30,6 +30,7 @@ mod replay;
 mod schemas;
 mod stats;
 mod sweep;
+mod test;
 mod trouble;
 mod why;
 mod worker;
@@ -46,6 +47,7 @@ pub use catalogue::EventTypes;
 pub use enqueue::{BatchError, EnqueueError, MAX_BATCH};
 pub use manage::{Deliveries, EndpointChange, Endpoints, Events, ManageError};
 pub use replay::{ReplayCount, Replays};
+pub use test::{TestEvent, Tested};
 pub use worker::Step;
 
 use crate::error::Result;

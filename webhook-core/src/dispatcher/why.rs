@@ -42,7 +42,8 @@ impl Engine {
         let mut last = last_of_each(&deliveries);
         let mut endpoints = Vec::new();
         let mut page = PageRequest::first(PAGE);
-        while endpoints.len() < MOST {
+        // A test is for one endpoint, and none of the others' business.
+        while !event.is_test() && endpoints.len() < MOST {
             let found = self.store.endpoints(&of_tenant, page).await?;
             for endpoint in &found.items {
                 let delivery = last.remove(&endpoint.id);

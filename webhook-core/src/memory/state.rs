@@ -84,6 +84,17 @@ struct Rooms {
     until: Timestamp,
 }
 
+impl EventRow {
+    fn new(event: Arc<Event>) -> Self {
+        Self {
+            event,
+            deliveries: Vec::new(),
+            live: 0,
+            finished: 0,
+        }
+    }
+}
+
 impl Rooms {
     fn of(&mut self, endpoint: &Endpoint) -> Option<&mut u32> {
         let is_enabled = endpoint.state == EndpointState::Enabled;
@@ -147,6 +158,22 @@ impl State {
         }
         insertion.events = inserted;
         insertion
+    }
+
+    pub(super) fn insert_test(
+        &mut self,
+        event: &Event,
+        endpoint: Uuid,
+        now: Timestamp,
+    ) -> Option<Job> {
+        let endpoint = self.endpoints.get(&endpoint).filter(|endpoint| {
+            endpoint.tenant == event.tenant && endpoint.state == EndpointState::Enabled
+        });
+        let endpoint = Arc::clone(endpoint?);
+        let event = Arc::new(event.clone());
+        self.events
+            .insert(event.id, EventRow::new(Arc::clone(&event)));
+        Some(self.replay(&event, &endpoint, now))
     }
 
     /// Drops statistics that are too old, and makes older ones coarser.
@@ -502,13 +529,8 @@ impl State {
             self.keys.insert((tenant, key.clone()), stands_for);
         }
         let shared = Arc::new(event.clone());
-        let row = EventRow {
-            event: Arc::clone(&shared),
-            deliveries: Vec::new(),
-            live: 0,
-            finished: 0,
-        };
-        self.events.insert(event.id, row);
+        self.events
+            .insert(event.id, EventRow::new(Arc::clone(&shared)));
         let jobs = &mut insertion.jobs;
         let first = jobs.len();
         self.fan_out(event, now, jobs);

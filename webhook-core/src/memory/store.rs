@@ -125,6 +125,12 @@ impl Store for MemoryStore {
         Ok(insertion)
     }
 
+    async fn insert_test(&self, event: &Event, endpoint: Uuid, now: Now) -> Result<Option<Job>> {
+        let job = self.state().insert_test(event, endpoint, at(now));
+        self.wake();
+        Ok(job)
+    }
+
     async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
         let mut state = self.state();
         Ok(leases

@@ -11,6 +11,7 @@ mod repairing;
 mod replaying;
 mod running;
 mod stats;
+mod testing;
 mod trouble;
 
 use std::time::Duration;

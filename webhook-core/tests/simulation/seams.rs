@@ -150,6 +150,14 @@ impl Store for SimStore {
         self.0.call(operation, effect).await
     }
 
+    async fn insert_test(&self, event: &Event, endpoint: Uuid, _: Now) -> Result<Option<Job>> {
+        let effect = async {
+            let now = self.0.now();
+            self.inner().insert_test(event, endpoint, now).await
+        };
+        self.0.call("insert_test", effect).await
+    }
+
     async fn load(&self, leases: &[Lease], _: Now) -> Result<Vec<Loaded>> {
         let effect = async {
             if self.0.world.has_unreadable(leases) {

@@ -39,6 +39,8 @@ macro_rules! __store_checks {
             endpoint_changes_need_the_next_version,
             deleted_endpoint_takes_its_live_deliveries_along,
             paused_endpoint_gathers_and_disabled_one_does_not,
+            test_event_goes_to_its_endpoint_only,
+            test_event_needs_an_enabled_endpoint_of_its_tenant,
             pages_are_newest_first_without_gaps,
             deliveries_are_found_by_each_filter,
             events_are_found_by_each_filter,
@@ -98,7 +100,7 @@ mod checks {
     use crate::endpoint::{EndpointSettings, EndpointState, RateLimit, StateReason};
     use crate::event::{Event, EventType, NewEvent};
     use crate::headers::CustomHeaders;
-    use crate::queue::Lease;
+    use crate::queue::{Job, Lease};
     use crate::retry::Next;
     use crate::store::{
         Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, OnConflict, Recorded,
@@ -937,6 +939,58 @@ mod checks {
                 "{state}"
             );
         }
+    }
+
+    async fn insert_test<H: Harness>(
+        scene: &Scene<H>,
+        event: &Event,
+        endpoint: Uuid,
+    ) -> Option<Job> {
+        let inserted = scene.store().insert_test(event, endpoint, at(0)).await;
+        inserted.expect("answers")
+    }
+
+    pub(super) async fn test_event_goes_to_its_endpoint_only<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let limited = EndpointSettings {
+            max_in_flight: Some(3),
+            ..wanting(&["invoice.*"])
+        };
+        let tested = scene.lane(limited).await;
+        scene.lane(EndpointSettings::default()).await;
+        let event = event_for("default", "order.paid", "1", T0);
+        let job = insert_test(&scene, &event, tested).await.expect("a job");
+        assert_eq!((job.lane, job.due), (tested, T0));
+        assert_eq!(job.limits.max_in_flight, 3);
+        let stored = scene.store().event(&ALL, event.id).await.expect("reads");
+        assert_eq!(stored, Some(event));
+        let jobs = [job];
+        scene.queue.push(&jobs, at(0)).await.expect("pushes");
+        let [job] = jobs;
+        assert_eq!(scene.runnable(at(0)).await, [job.delivery]);
+        let made = deliveries(&scene, DeliveryFilter::default()).await;
+        assert_eq!(made.len(), 1);
+        assert_eq!(made[0].endpoint_id, tested);
+    }
+
+    pub(super) async fn test_event_needs_an_enabled_endpoint_of_its_tenant<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let event = event_for("default", "a", "1", T0);
+        let mut endpoint = scene.endpoint("default", EndpointSettings::default()).await;
+        let foreign = scene.endpoint("b", EndpointSettings::default()).await.id;
+        for unknown in [foreign, Uuid::from_u128(7)] {
+            assert_eq!(insert_test(&scene, &event, unknown).await, None);
+        }
+        for state in [EndpointState::Paused, EndpointState::Disabled] {
+            (endpoint.state, endpoint.version) = (state, endpoint.version + 1);
+            let updated = scene.store().update_endpoint(&endpoint).await;
+            assert!(updated.expect("answers"));
+            let inserted = insert_test(&scene, &event, endpoint.id).await;
+            assert_eq!(inserted, None, "{state}");
+        }
+        let stored = scene.store().event(&ALL, event.id).await.expect("reads");
+        assert_eq!(stored, None);
+        assert_eq!(deliveries(&scene, DeliveryFilter::default()).await, []);
     }
 
     pub(super) async fn pages_are_newest_first_without_gaps<H: Harness>(harness: H) {
