@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use common::{Schema, pool};
@@ -279,7 +280,7 @@ fn a_type_that_has_a_schema_is_left_to_the_library() {
             let call = schema.sql("SELECT webhook.enqueue($1, '1')");
             let call = sqlx::query(call).bind(event_type);
             match call.execute(&schema.pool).await {
-                Err(sqlx::Error::Database(refused)) => refused.code().map(|it| it.into_owned()),
+                Err(sqlx::Error::Database(refused)) => refused.code().map(Cow::into_owned),
                 answer => answer.map(|_| None).expect("an answer"),
             }
         };

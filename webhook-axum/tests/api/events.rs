@@ -59,96 +59,93 @@ async fn an_event_is_accepted_delivered_and_shown_with_why() {
     assert_eq!(judged(&disabled), (false, json!("disabled")));
 }
 
+/// What an event tells of an endpoint.
+async fn why(app: &App, event: &str, endpoint: &str) -> Value {
+    let shown = app.get(&format!("/events/{event}")).await.expect(200);
+    let all = shown["matching"]["endpoints"].as_array().unwrap();
+    let one = all.iter().find(|one| one["endpoint_id"] == endpoint);
+    one.unwrap().clone()
+}
+
+async fn patch(app: &App, endpoint: &str, change: Value) {
+    let path = format!("/endpoints/{endpoint}");
+    app.patch(&path, change).await.expect(200);
+}
+
 #[tokio::test]
-async fn an_event_tells_what_was_decided_for_each_endpoint_and_what_it_waits_for() {
+async fn an_event_tells_what_was_decided_for_each_endpoint() {
     let app = App::open();
     let ends = app.endpoint(json!({})).await;
-    let filtered = app
-        .endpoint(json!({"filter": {"data.n": {"gte": 8}}}))
-        .await;
+    let filter = json!({"filter": {"data.n": {"gte": 8}}});
+    let filtered = app.endpoint(filter).await;
     let deleted = app.endpoint(json!({})).await;
-    app.transport.push(200);
-    let event = app
-        .event(json!({"event_type": "a", "data": {"n": 7}}))
-        .await;
+    let event = json!({"event_type": "a", "data": {"n": 7}});
+    let event = app.event(event).await;
     app.deliver().await;
     let delete = format!("/endpoints/{deleted}");
     app.call(Method::DELETE, &delete, None).await.expect(204);
+    // What was decided stands, whatever is changed afterwards.
+    patch(&app, &ends, json!({"event_types": ["b"]})).await;
 
-    app.clock.advance(std::time::Duration::from_secs(1));
-    let paused = app.endpoint(json!({})).await;
-    let retried = app.endpoint(json!({})).await;
-    let second = app
-        .event(json!({"event_type": "a", "data": {"n": 8}}))
-        .await;
-    let pause = json!({"state": "paused"});
-    app.patch(&format!("/endpoints/{paused}"), pause)
-        .await
-        .expect(200);
-    (0..3).for_each(|_| app.transport.push(503));
-    app.deliver().await;
-
-    let why = async |event: &str, endpoint: &str| {
-        let shown = app.get(&format!("/events/{event}")).await.expect(200);
-        let all = shown["matching"]["endpoints"].as_array().unwrap();
-        all.iter()
-            .find(|one| one["endpoint_id"] == endpoint)
-            .unwrap()
-            .clone()
-    };
-    let first = why(&event, &ends).await;
-    assert_eq!(
-        (&first["reason"], &first["basis"]),
-        (&json!("matches"), &json!("recorded"))
-    );
-    assert_eq!(
-        (&first["status"], &first["waits"]),
-        (&json!("succeeded"), &json!(null))
-    );
-    let filter = why(&event, &filtered).await;
+    let went = why(&app, &event, &ends).await;
+    assert_eq!(went["reason"], "matches");
+    assert_eq!(went["basis"], "recorded");
+    assert_eq!(went["status"], "succeeded");
+    assert_eq!(went["waits"], json!(null));
+    let filter = why(&app, &event, &filtered).await;
     assert_eq!(filter["matches"], false);
     assert_eq!(
         filter["explanation"],
         "its filter does not hold for the body: data.n: gte 8"
     );
-    let gone = why(&event, &deleted).await;
-    assert_eq!(
-        (&gone["reason"], &gone["matches"]),
-        (&json!("deleted"), &json!(true))
-    );
-    let late = why(&event, &retried).await;
-    assert_eq!(
-        (&late["reason"], &late["basis"]),
-        (&json!("created_after"), &json!("current"))
-    );
-    assert_eq!(late["delivery_id"], json!(null));
+    let gone = why(&app, &event, &deleted).await;
+    assert_eq!(gone["reason"], "deleted");
+    assert_eq!(gone["matches"], true);
+}
 
-    let waits = why(&second, &paused).await;
+#[tokio::test]
+async fn what_was_not_recorded_is_told_by_the_settings_of_now() {
+    let app = App::open();
+    let endpoint = app.endpoint(json!({"event_types": ["b"]})).await;
+    let event = app.event(json!({"event_type": "a", "data": 1})).await;
+    app.clock.advance(std::time::Duration::from_secs(1));
+    let late = app.endpoint(json!({})).await;
+    let reason = async |endpoint: &str| {
+        let told = why(&app, &event, endpoint).await;
+        assert_eq!(told["basis"], "current");
+        assert_eq!(told["matches"], false);
+        assert_eq!(told["delivery_id"], json!(null));
+        told["reason"].clone()
+    };
+    assert_eq!(reason(&endpoint).await, "event_type");
+    assert_eq!(reason(&late).await, "created_after");
+    patch(&app, &endpoint, json!({"event_types": ["*"]})).await;
+    assert_eq!(reason(&endpoint).await, "changed");
+    patch(&app, &endpoint, json!({"state": "disabled"})).await;
+    assert_eq!(reason(&endpoint).await, "disabled");
+}
+
+#[tokio::test]
+async fn an_event_tells_what_its_deliveries_wait_for() {
+    let app = App::open();
+    let paused = app.endpoint(json!({})).await;
+    let retried = app.endpoint(json!({})).await;
+    let event = app.event(json!({"event_type": "a", "data": 1})).await;
+    patch(&app, &paused, json!({"state": "paused"})).await;
+    assert_eq!(
+        why(&app, &event, &retried).await["waits"],
+        "is due, and waits for a worker, or for its endpoint's limits, order or hold"
+    );
+    app.transport.push(503);
+    app.deliver().await;
+    let waits = why(&app, &event, &paused).await;
     assert_eq!(waits["waits"], "waits: the endpoint is paused");
-    let retry = why(&second, &retried).await;
+    let retry = why(&app, &event, &retried).await;
     let due = retry["next_retry_at"].as_str().unwrap();
     assert_eq!(
         retry["waits"],
         format!("waits for its next attempt, due at {due}")
     );
-
-    // What is not recorded is told by the settings of now.
-    let change = json!({"event_types": ["b"]});
-    app.patch(&format!("/endpoints/{ends}"), change)
-        .await
-        .expect(200);
-    assert_eq!(why(&event, &ends).await["reason"], "matches");
-    let third = app.event(json!({"event_type": "a", "data": 1})).await;
-    let other = why(&third, &ends).await;
-    assert_eq!(
-        (&other["reason"], &other["basis"]),
-        (&json!("event_type"), &json!("current"))
-    );
-    let back = json!({"event_types": ["*"]});
-    app.patch(&format!("/endpoints/{ends}"), back)
-        .await
-        .expect(200);
-    assert_eq!(why(&third, &ends).await["reason"], "changed");
 }
 
 #[tokio::test]

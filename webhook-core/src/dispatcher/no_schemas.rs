@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::store::TxStore;
 
 #[derive(Default)]
-pub(super) struct Known;
+pub(super) struct Known {}
 
 pub(super) struct Current;
 
@@ -21,12 +21,10 @@ impl Current {
 }
 
 impl Engine {
-    #[allow(clippy::unused_async, reason = "as in the build that checks")]
     pub(super) async fn schemas(&self) -> Result<Current> {
         Ok(Current)
     }
 
-    #[allow(clippy::unused_async, reason = "as in the build that checks")]
     pub(super) async fn schemas_in<S: TxStore + ?Sized>(
         &self,
         _: &S,
