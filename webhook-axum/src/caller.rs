@@ -3,7 +3,9 @@
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use uuid::Uuid;
-use webhook_core::{Deliveries, Dispatcher, Endpoints, Error, Events, Failure, Replays, Scope};
+use webhook_core::{
+    Deliveries, Dispatcher, Endpoints, Error, EventTypes, Events, Failure, Replays, Scope,
+};
 use webhook_core::{Stats, StatsRange, Tenant, Timestamp, TransportErrorKind};
 
 use crate::auth::Identity;
@@ -51,6 +53,21 @@ impl Caller {
         endpoint: Option<Uuid>,
     ) -> Result<Stats, Error> {
         self.dispatcher.stats(&self.scope, range, endpoint).await
+    }
+
+    /// For reading: the catalogue is the same for all tenants. Who changes it is [`host_wide`](Self::host_wide).
+    pub(crate) fn event_types(&self) -> EventTypes<'_> {
+        self.dispatcher.event_types()
+    }
+
+    /// The same caller, if they may change what concerns all tenants.
+    pub(crate) fn host_wide(&self) -> Result<&Self, ApiError> {
+        match self.scope {
+            Scope::All => Ok(self),
+            Scope::Tenant(_) => Err(ApiError::forbidden(
+                "this concerns all tenants, and is not one tenant's to change",
+            )),
+        }
     }
 
     /// For what is in [`tenant`](Self::tenant) only: enqueueing itself knows no scope.

@@ -143,6 +143,10 @@ impl From<ManageError> for ApiError {
             ManageError::NotFound(_) => {
                 Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string())
             }
+            ManageError::InvalidEvent(invalid) => invalid.into(),
+            ManageError::InvalidEntry(invalid) => {
+                Self::invalid("invalid_event_type", invalid.to_string())
+            }
             ManageError::Invalid(invalid) => Self::invalid("invalid_setting", invalid.to_string()),
             ManageError::UrlNotAllowed(blocked) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -159,6 +163,7 @@ impl From<ManageError> for ApiError {
 impl From<InvalidEvent> for ApiError {
     fn from(invalid: InvalidEvent) -> Self {
         match invalid {
+            InvalidEvent::Schema(_) => Self::invalid("schema_violation", invalid.to_string()),
             InvalidEvent::TooLarge { .. } => Self::too_large("body_too_large", invalid.to_string()),
             _ => Self::invalid("invalid_event", invalid.to_string()),
         }

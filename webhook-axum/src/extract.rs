@@ -69,13 +69,16 @@ impl FromRequestParts<Api> for Id {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let malformed = || ApiError::invalid("invalid_id", "the id in the path must be a UUID");
-        let params = RawPathParams::from_request_parts(parts, api)
-            .await
-            .map_err(|_| malformed())?;
-        let id = params.iter().filter(|(name, _)| *name == "id").last();
-        let (_, text) = id.ok_or_else(malformed)?;
-        Uuid::try_parse(text).map(Self).map_err(|_| malformed())
+        let id = last_param(parts, api, "id").await.ok_or_else(malformed)?;
+        Uuid::try_parse(&id).map(Self).map_err(|_| malformed())
     }
+}
+
+/// The path's last parameter of this name, if it is UTF-8.
+pub(crate) async fn last_param(parts: &mut Parts, api: &Api, name: &str) -> Option<String> {
+    let params = RawPathParams::from_request_parts(parts, api).await.ok()?;
+    let named = params.iter().filter(|(found, _)| *found == name);
+    named.last().map(|(_, text)| text.to_owned())
 }
 
 /// The query's parameters.

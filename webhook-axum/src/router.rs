@@ -32,12 +32,15 @@ impl FromRef<Api> for Dispatcher {
 /// | `GET /events`, `GET /events/{id}`, `POST /events/{id}/replay` | what happened, and who wants it |
 /// | `POST /endpoints`, `GET /endpoints`, `GET`, `PATCH`, `DELETE /endpoints/{id}` | where it goes |
 /// | `POST /endpoints/{id}/rotate-secret` | a new secret beside the old one |
+/// | `POST /endpoints/{id}/test` | `{event_type?, data?}`: one try of a test event; answers with the attempt, or 202 if it takes too long |
 /// | `GET /deliveries`, `GET /deliveries/{id}` | what became of it, with every attempt |
 /// | `POST /deliveries/{id}/replay`, `POST /deliveries/{id}/cancel` | once more, or no more |
 /// | `POST /endpoints/{id}/replay` | `{since, until?, status?}`: what the endpoint got since then, and what it missed, once more |
 /// | `POST /deliveries/replay` | `{filter}`: those that have ended and match, once more |
 /// | `GET /replays`, `GET /replays/{id}`, `POST /replays/{id}/cancel` | how far these have come |
 /// | `GET /stats` | what happened in the last `?range=` of `1h`, `24h` (unless given), `7d` or `30d`, and what waits |
+/// | `GET /event-types` | the catalogue: what types of events there are |
+/// | `PUT /event-types/{name}` | `{description?, schema?, example?}`: events of a type with a JSON Schema must fit it |
 /// | `GET /health`, `GET /ready` | for orchestrators; open to all |
 ///
 /// Bodies and answers are JSON; times are RFC 3339 in UTC. A failed request is answered with
@@ -61,6 +64,20 @@ impl FromRef<Api> for Dispatcher {
 /// failed. Beside them stand `backlog`, `parked`, `in_flight` and `oldest_due`, which are `null` while the queue
 /// is away, and for one tenant or endpoint; 10,000 and more means at least so many. See [`Dispatcher::stats`] for what
 /// is counted, and when.
+///
+/// One event comes with its `deliveries` and with `matching`: for each endpoint of its tenant whether the event went
+/// there (`matches`), the `reason` (`matches`, `deleted`, `event_type`, `filter`, `created_after`, `disabled`, `changed`,
+/// `unreadable`), an `explanation`, the `basis` (`recorded` if it is what was decided, `current` if only the settings of
+/// now can tell), and of the last delivery `delivery_id`, `status`, `next_retry_at` and what it `waits` for. Of more than
+/// 1,000 endpoints or deliveries it shows the newest, and `complete` is `false`.
+///
+/// A test is an event of the type `webhook.test`, unless the request names another, to this endpoint only and whatever it
+/// wants. It is tried once, and counts for nothing else; a paused or disabled endpoint gets none (409). See
+/// [`Endpoints::test`](webhook_core::Endpoints::test).
+///
+/// The catalogue of event types is one for all tenants: all may read it, and operators of no tenant change it. An event
+/// that does not fit the schema of its type is refused with 400 and the code `schema_violation`; the sentence names the
+/// place as a JSON Pointer into `data`. See [`EventTypes::put`](webhook_core::EventTypes::put).
 ///
 /// The router brings its own state and nests into a router with any other. It limits bodies by itself,
 /// whatever axum's `DefaultBodyLimit` says.

@@ -173,7 +173,7 @@ pub enum EndReason {
     Exhausted,
     /// The endpoint answered with a status that no retry can mend.
     Permanent,
-    /// It waited longer than the dispatcher's `max_age`.
+    /// It waited longer than the dispatcher's `max_age`, and not for an endpoint that was paused or disabled.
     Expired,
     /// The endpoint's payload filter does not match the event.
     Filtered,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::delivery::UnknownWord;
 use crate::event::{Event, EventType};
-use crate::filter::{EventPattern, PayloadFilter};
+use crate::filter::{EventPattern, FilterMiss, PayloadFilter};
 use crate::headers::{CustomHeaders, InvalidHeader};
 use crate::signing::Secret;
 use crate::tenant::Tenant;
@@ -37,7 +37,7 @@ pub struct Endpoint {
     pub version: i64,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// When it last changed. Its deliveries grow old from then on.
     pub updated_at: Timestamp,
 }
 
@@ -89,9 +89,9 @@ pub enum EndpointState {
     /// They do.
     #[default]
     Enabled,
-    /// They wait, and new ones gather.
+    /// They wait for as long as it takes, and new ones gather.
     Paused,
-    /// They wait, and no new ones are made.
+    /// They wait for as long as it takes, and no new ones are made.
     Disabled,
 }
 
@@ -203,10 +203,12 @@ impl Endpoint {
     /// Whether the payload filter lets this event through.
     #[must_use]
     pub fn lets_through(&self, event: &Event) -> bool {
-        self.settings
-            .filter
-            .as_ref()
-            .is_none_or(|filter| filter.matches(&event.body))
+        self.filter_miss(event).is_none()
+    }
+
+    /// What of the payload filter does not hold for this event.
+    pub(crate) fn filter_miss(&self, event: &Event) -> Option<FilterMiss> {
+        self.settings.filter.as_ref()?.miss(&event.body)
     }
 
     /// The current secret: the one to show its owner, once.

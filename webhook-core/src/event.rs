@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::catalogue::SchemaViolation;
+use crate::id::is_test;
 use crate::payload::{self, InvalidPayload};
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
@@ -41,6 +43,9 @@ pub enum InvalidEvent {
     /// The idempotency key is empty, too long or not printable ASCII.
     #[error("an idempotency key is 1 to 255 printable ASCII characters")]
     IdempotencyKey,
+    /// The data does not fit the JSON Schema of its type.
+    #[error(transparent)]
+    Schema(#[from] SchemaViolation),
 }
 
 impl EventType {
@@ -273,6 +278,13 @@ impl Idempotency {
 }
 
 impl Event {
+    /// Whether it was made by [`Endpoints::test`](crate::Endpoints::test): it goes to one endpoint, whatever that
+    /// wants, and is tried once. Its id is a UUIDv8; those of other events are UUIDv7.
+    #[must_use]
+    pub fn is_test(&self) -> bool {
+        is_test(self.id)
+    }
+
     /// The JSON text given as `data`, byte for byte; `None` if the host made the whole body itself.
     #[must_use]
     pub fn data(&self) -> Option<Bytes> {

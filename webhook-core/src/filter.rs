@@ -133,6 +133,42 @@ pub enum InvalidFilter {
     },
 }
 
+/// What of a payload filter does not hold for a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FilterMiss {
+    /// The body is not JSON.
+    NoJson,
+    /// This condition.
+    Condition {
+        /// The field's path.
+        path: String,
+        /// The operator and its operand, up to 200 characters: `gte 100`.
+        condition: String,
+        /// Whether there is no such field.
+        is_absent: bool,
+    },
+    /// The filter of today would let the body through; the one that refused it was another.
+    Changed,
+}
+
+impl fmt::Display for FilterMiss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoJson => f.write_str("it is not JSON"),
+            Self::Condition {
+                path,
+                condition,
+                is_absent,
+            } => {
+                let absent = if *is_absent { ", which is absent" } else { "" };
+                write!(f, "{path}{absent}: {condition}")
+            }
+            Self::Changed => f.write_str("the filter was another one then"),
+        }
+    }
+}
+
 impl PayloadFilter {
     /// Parses the JSON form.
     ///
@@ -154,13 +190,17 @@ impl PayloadFilter {
     /// Whether `body` is JSON and satisfies every condition. Anything else does not match.
     #[must_use]
     pub fn matches(&self, body: &[u8]) -> bool {
-        match serde_json::from_slice::<Value>(body) {
-            Ok(body) => self
-                .conditions
-                .iter()
-                .all(|condition| condition.holds(&body)),
-            Err(_) => false,
-        }
+        self.miss(body).is_none()
+    }
+
+    /// What does not hold for `body`: of several conditions the first.
+    #[must_use]
+    pub fn miss(&self, body: &[u8]) -> Option<FilterMiss> {
+        let Ok(body) = serde_json::from_slice::<Value>(body) else {
+            return Some(FilterMiss::NoJson);
+        };
+        let mut conditions = self.conditions.iter();
+        conditions.find_map(|condition| condition.miss(&body))
     }
 
     /// The JSON form.
@@ -200,7 +240,7 @@ impl Condition {
         })
     }
 
-    fn holds(&self, body: &Value) -> bool {
+    fn miss(&self, body: &Value) -> Option<FilterMiss> {
         let field = self
             .path
             .split('.')
@@ -209,7 +249,13 @@ impl Condition {
                 Value::Array(items) => items.get(segment.parse::<usize>().ok()?),
                 _ => None,
             });
-        self.tests.iter().all(|test| test.holds(field))
+        let failed = self.tests.iter().find(|test| !test.holds(field))?;
+        let (operator, operand) = failed.to_json();
+        Some(FilterMiss::Condition {
+            path: self.path.clone(),
+            condition: shortened(format!("{operator} {operand}")),
+            is_absent: field.is_none(),
+        })
     }
 
     fn to_json(&self) -> Value {
@@ -267,6 +313,15 @@ impl Test {
         };
         (operator.to_owned(), operand)
     }
+}
+
+/// Lists may be long.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(200) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 fn same(a: &Value, b: &Value) -> bool {
@@ -354,6 +409,28 @@ mod tests {
             json!({"data.absent": {"exists": false}, "data.big": {"gt": 1}})
         ));
         assert!(matches(json!({"data.to": {"gt": "D", "lte": "DE"}})));
+    }
+
+    #[test]
+    fn a_miss_names_the_field_and_the_comparison() {
+        let filter = json!({"data.amount": {"gt": 1, "lt": 100}, "data.to": "DE"});
+        let filter = PayloadFilter::new(&filter).unwrap();
+        let miss = |body: &str| filter.miss(body.as_bytes()).map(|miss| miss.to_string());
+        assert_eq!(miss(r#"{"data":{"amount":7,"to":"DE"}}"#), None);
+        for (body, said) in [
+            (
+                r#"{"data":{"amount":100,"to":"DE"}}"#,
+                "data.amount: lt 100",
+            ),
+            (r#"{"data":{"amount":7,"to":"AT"}}"#, r#"data.to: eq "DE""#),
+            (
+                r#"{"data":{"amount":7}}"#,
+                r#"data.to, which is absent: eq "DE""#,
+            ),
+            ("{", "it is not JSON"),
+        ] {
+            assert_eq!(miss(body).as_deref(), Some(said), "{body}");
+        }
     }
 
     #[test]

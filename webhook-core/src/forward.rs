@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::Endpoint;
 use crate::error::Result;
-use crate::event::Event;
+use crate::event::{Event, EventType};
 use crate::health::Health;
 use crate::queue::{Job, Lease, Queue};
 use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
@@ -34,6 +35,11 @@ macro_rules! forward_store {
             async fn insert_events(&self, events: &[Event], options: &InsertOptions, now: Now) -> Result<Insertion> {
                 $(self.$before("insert_events").await?;)?
                 <$inner as Store>::insert_events(self, events, options, now).await
+            }
+
+            async fn insert_test(&self, event: &Event, endpoint: Uuid, now: Now) -> Result<Option<Job>> {
+                $(self.$before("insert_test").await?;)?
+                <$inner as Store>::insert_test(self, event, endpoint, now).await
             }
 
             async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
@@ -212,6 +218,26 @@ macro_rules! forward_store {
                 $(self.$before("stats").await?;)?
                 <$inner as Store>::stats(self, scope, query).await
             }
+
+            async fn put_event_type(&self, entry: &CatalogueEntry) -> Result<CatalogueEntry> {
+                $(self.$before("put_event_type").await?;)?
+                <$inner as Store>::put_event_type(self, entry).await
+            }
+
+            async fn event_type(&self, name: &EventType) -> Result<Option<CatalogueEntry>> {
+                $(self.$before("event_type").await?;)?
+                <$inner as Store>::event_type(self, name).await
+            }
+
+            async fn event_types(&self, page: PageRequest) -> Result<Page<CatalogueEntry>> {
+                $(self.$before("event_types").await?;)?
+                <$inner as Store>::event_types(self, page).await
+            }
+
+            async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
+                $(self.$before("schemas").await?;)?
+                <$inner as Store>::schemas(self, known).await
+            }
         }
     };
 }
@@ -229,6 +255,10 @@ impl<T: TxStore + ?Sized> TxStore for Arc<T> {
         now: Now,
     ) -> Result<Insertion> {
         T::insert_events_in(self, tx, events, now).await
+    }
+
+    async fn schemas_in(&self, tx: &mut T::Connection, known: i64) -> Result<Option<Schemas>> {
+        T::schemas_in(self, tx, known).await
     }
 }
 

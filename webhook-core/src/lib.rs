@@ -2,6 +2,7 @@
 
 pub mod backend;
 mod breaker;
+mod catalogue;
 mod delivery;
 mod dispatcher;
 mod encryption;
@@ -22,6 +23,8 @@ mod queue;
 mod receiver;
 mod replay;
 mod retry;
+#[cfg(feature = "schemas")]
+mod schema;
 #[cfg(feature = "tower")]
 mod service;
 mod signing;
@@ -33,15 +36,18 @@ pub mod testing;
 mod time;
 mod transport;
 mod url;
+mod why;
 
 pub use breaker::{BreakerPolicy, InvalidBreaker};
+pub use catalogue::{CatalogueEntry, InvalidEntry, NewCatalogueEntry, SchemaViolation, Schemas};
 pub use delivery::{
     Attempt, Delivery, DeliveryStatus, EndReason, Failure, FailureCause, InvalidStatus, Outcome,
     UnknownWord,
 };
 pub use dispatcher::{
     BatchError, BuildError, Builder, Deliveries, Dispatcher, EndpointChange, Endpoints,
-    EnqueueError, Events, MAX_BATCH, ManageError, ReplayCount, Replays, Step,
+    EnqueueError, EventTypes, Events, MAX_BATCH, ManageError, ReplayCount, Replays, Step,
+    TestEvent, Tested,
 };
 pub use encryption::{EncryptionKey, InvalidKey, KeyId, KeyProvider, StaticKeys};
 pub use endpoint::{
@@ -50,7 +56,7 @@ pub use endpoint::{
 };
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use event::{Event, EventType, Idempotency, InvalidEvent, NewEvent};
-pub use filter::{EventPattern, InvalidFilter, InvalidPattern, PayloadFilter};
+pub use filter::{EventPattern, FilterMiss, InvalidFilter, InvalidPattern, PayloadFilter};
 pub use header_log::{HeaderLog, InvalidHeaderLog};
 pub use headers::{CustomHeaders, InvalidHeader};
 pub use health::{BreakerChange, BreakerState, Health, HealthChange, Trip};
@@ -95,3 +101,4 @@ pub use transport::{
     RequestOptions, ResponseDetails, Transport, TransportError, TransportErrorKind,
 };
 pub use url::{EndpointUrl, InvalidEndpointUrl};
+pub use why::{Basis, Judgement, MatchReason, Wait, Why};

@@ -45,7 +45,7 @@ fn opening_brackets(text: &[u8]) -> usize {
 }
 
 /// How deep brackets outside strings are nested. Meaningful only if `text` turns out to be JSON.
-fn depth(text: &[u8]) -> usize {
+pub(crate) fn depth(text: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in text {
         match byte {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::delivery::{Delivery, DeliveryStatus, UnknownWord};
 use crate::endpoint::{Endpoint, InvalidSetting};
 use crate::event::Event;
-use crate::id::first_id;
+use crate::id::{first_id, is_test};
 use crate::queue::Job;
 use crate::store::DeliveryFilter;
 use crate::tenant::{Scope, Tenant};
@@ -109,7 +109,7 @@ impl EndpointReplay {
     }
 
     /// What to do with an event, given the endpoint and the state of the last delivery of it. `at` is when the
-    /// replay was started. `None` if it is not selected.
+    /// replay was started. `None` if it is not selected, as test events never are.
     #[must_use]
     pub fn judge(
         &self,
@@ -122,6 +122,7 @@ impl EndpointReplay {
             && event.created_at <= at
             && self.until.is_none_or(|until| event.created_at < until);
         let is_selected = in_time
+            && !event.is_test()
             && match last {
                 None => self.status.is_none() && endpoint.wants(&event.event_type),
                 Some(last) => self.status.is_none_or(|wanted| wanted == last),
@@ -146,14 +147,16 @@ pub enum ReplayVerdict {
 
 impl ReplaySelection {
     /// Whether an ended delivery is selected by a replay that was started at `at`: it was there then. What the replay
-    /// itself makes never is.
+    /// itself makes never is, and no delivery of a test event.
     #[must_use]
     pub fn selects(&self, delivery: &Delivery, at: Timestamp) -> bool {
         let was_there = delivery.created_at < at
             // For clocks that stand still, as in tests.
             || delivery.created_at == at && delivery.replay_no == 0;
         match self {
-            Self::Deliveries(filter) => was_there && filter.matches(delivery),
+            Self::Deliveries(filter) => {
+                was_there && !is_test(delivery.event_id) && filter.matches(delivery)
+            }
             Self::Endpoint(_) => false,
         }
     }

@@ -95,6 +95,22 @@ pub struct Decision {
     pub disable_endpoint: bool,
 }
 
+impl Decision {
+    /// The same for a test: it is not tried again, and does nothing to the endpoint.
+    #[must_use]
+    pub(crate) fn of_test(self) -> Self {
+        Self {
+            next: match self.next {
+                Next::RetryAfter(_) => Next::Failed(EndReason::Exhausted),
+                next => next,
+            },
+            hold_lane: None,
+            disable_endpoint: false,
+            ..self
+        }
+    }
+}
+
 /// The bounds of an endpoint's `Retry-After`.
 const RETRY_AFTER: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3_600);

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery, DeliveryStatus, FailureCause};
 use crate::endpoint::{Endpoint, StateReason};
 use crate::error::Result;
@@ -329,6 +330,13 @@ pub trait Store: Send + Sync {
         now: Now,
     ) -> Result<Insertion>;
 
+    /// Stores a test event and one delivery of it, due at once, to this endpoint of the event's tenant, whatever that
+    /// wants. Answers its job; `None`, and nothing is stored, if there is no such endpoint or it is not enabled.
+    ///
+    /// # Errors
+    /// When nothing was stored, or it is unknown whether it was.
+    async fn insert_test(&self, event: &Event, endpoint: Uuid, now: Now) -> Result<Option<Job>>;
+
     /// Reads what the attempts of these claims need, raises each fence to the lease's, keeps the lease's end
     /// and sets `in_progress`; of endpoints whose breaker is open only what its own queue has claimed already. Leaves out leases whose fence is below the row's: someone else owns those.
     /// Better than to fail for one that cannot be read is to end it as [`quarantine`](Self::quarantine) does.
@@ -593,6 +601,32 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the backend fails.
     async fn stats(&self, scope: &Scope, query: &StatsQuery) -> Result<Rollup>;
+
+    /// Stores an entry of the catalogue of event types, and answers it as it is then. Where there is one of the same
+    /// name, that keeps its id and the time when it was made; all else is replaced.
+    ///
+    /// # Errors
+    /// When nothing was stored, or it is unknown whether it was.
+    async fn put_event_type(&self, entry: &CatalogueEntry) -> Result<CatalogueEntry>;
+
+    /// One entry of the catalogue.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn event_type(&self, name: &EventType) -> Result<Option<CatalogueEntry>>;
+
+    /// Entries of the catalogue, the newest first.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn event_types(&self, page: PageRequest) -> Result<Page<CatalogueEntry>>;
+
+    /// All schemas of the catalogue and its version, both of one moment; `None` while it is at the version `known`.
+    /// That must be cheap: a process that enqueues asks about once a second.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn schemas(&self, known: i64) -> Result<Option<Schemas>>;
 }
 
 /// A store that can join a host's own transaction.
@@ -612,6 +646,12 @@ pub trait TxStore: Store {
         events: &[Event],
         now: Now,
     ) -> Result<Insertion>;
+
+    /// As [`Store::schemas`], on the host's connection: the pool may have no other.
+    ///
+    /// # Errors
+    /// When the backend fails. The transaction may be unusable.
+    async fn schemas_in(&self, tx: &mut Self::Connection, known: i64) -> Result<Option<Schemas>>;
 }
 
 impl Job {

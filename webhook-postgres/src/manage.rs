@@ -6,7 +6,7 @@ use uuid::Uuid;
 use webhook_core::backend::Opened;
 use webhook_core::{Changed, EndReason, Endpoint, Event, Job, Now, Scope};
 
-use crate::column::{at, ids_made_at, tenant};
+use crate::column::{At, at, ids_made_at, tenant};
 use crate::job::job;
 use crate::load::event;
 use crate::read::readable;
@@ -76,6 +76,44 @@ impl Shared {
         let jobs = self.replay(&mut tx, &event, &endpoints, now).await?;
         tx.commit().await?;
         Ok(Changed::Done(jobs))
+    }
+
+    pub(crate) async fn insert_test(
+        &self,
+        event: &Event,
+        endpoint: Uuid,
+        now: Now,
+    ) -> sqlx::Result<Option<Job>> {
+        let mut lent = self.lend().await?;
+        let insert = self.insert_test_on(&mut lent, event, endpoint, now);
+        let inserted = timeout(self.patience.statement, insert).await;
+        let inserted = lent.answered(inserted)?;
+        self.news.tell();
+        Ok(inserted)
+    }
+
+    async fn insert_test_on(
+        &self,
+        connection: &mut PgConnection,
+        event: &Event,
+        endpoint: Uuid,
+        now: Now,
+    ) -> sqlx::Result<Option<Job>> {
+        let mut tx = connection.begin().await?;
+        let insert = self.sql.insert_test.query_once();
+        let insert = insert.bind(event.id).bind(event.tenant.as_str());
+        let insert = insert.bind(event.event_type.as_str()).bind(&event.body[..]);
+        let insert = insert.bind(At(event.created_at)).bind(endpoint);
+        if insert.execute(&mut *tx).await?.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let jobs = self.replay(&mut tx, event, &[endpoint], now).await?;
+        // None, if the endpoint was deleted just now.
+        let Some(job) = jobs.into_iter().next() else {
+            return Ok(None);
+        };
+        tx.commit().await?;
+        Ok(Some(job))
     }
 
     pub(crate) async fn cancel_delivery(

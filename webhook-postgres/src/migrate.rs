@@ -9,6 +9,7 @@ use crate::statements::Statement;
 pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_init.sql"),
     include_str!("../migrations/0002_health.sql"),
+    include_str!("../migrations/0003_event_types.sql"),
 ];
 
 /// The version that this library needs, and the newest that it knows.

@@ -9,10 +9,11 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use webhook_core::backend::Encryption;
 use webhook_core::{
-    Attempt, Changed, Delivery, DeliveryFilter, EndReason, Endpoint, Event, EventFilter, Fill,
-    Health, InsertOptions, Insertion, Job, Lease, Loaded, Now, OnConflict, Page, PageRequest,
-    Queue, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result,
-    Rollup, Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Attempt, CatalogueEntry, Changed, Delivery, DeliveryFilter, EndReason, Endpoint, Event,
+    EventFilter, EventType, Fill, Health, InsertOptions, Insertion, Job, Lease, Loaded, Now,
+    OnConflict, Page, PageRequest, Queue, Record, Recorded, Rekeyed, Replay, ReplayScan,
+    ReplaySelection, ReplayStep, Result, Rollup, Schemas, Scope, StatsQuery, StatsRow, Store,
+    Timestamp, TxStore,
 };
 
 use crate::connect::{ConnectError, PgStoreBuilder};
@@ -128,6 +129,12 @@ impl Store for PgStore {
             self.0.announce();
         }
         Ok(inserted)
+    }
+
+    async fn insert_test(&self, event: &Event, endpoint: Uuid, now: Now) -> Result<Option<Job>> {
+        let inserted = self.0.insert_test(event, endpoint, now).await;
+        self.0.announce();
+        inserted.map_err(failed("insert_test"))
     }
 
     async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
@@ -341,6 +348,26 @@ impl Store for PgStore {
     async fn stats(&self, scope: &Scope, query: &StatsQuery) -> Result<Rollup> {
         self.0.stats(scope, query).await.map_err(failed("stats"))
     }
+
+    async fn put_event_type(&self, entry: &CatalogueEntry) -> Result<CatalogueEntry> {
+        let put = self.0.put_event_type(entry).await;
+        put.map_err(failed("put_event_type"))
+    }
+
+    async fn event_type(&self, name: &EventType) -> Result<Option<CatalogueEntry>> {
+        let found = self.0.event_type(name).await;
+        found.map_err(failed("event_type"))
+    }
+
+    async fn event_types(&self, page: PageRequest) -> Result<Page<CatalogueEntry>> {
+        let found = self.0.event_types(page).await;
+        found.map_err(failed("event_types"))
+    }
+
+    async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
+        let changed = self.0.schemas(known).await;
+        changed.map_err(failed("schemas"))
+    }
 }
 
 #[async_trait]
@@ -358,5 +385,9 @@ impl TxStore for PgStore {
         self.0.news.expect_commit();
         self.0.announce_commit();
         inserted.map_err(failed("insert_events_in"))
+    }
+    async fn schemas_in(&self, tx: &mut PgConnection, known: i64) -> Result<Option<Schemas>> {
+        let changed = self.0.schemas_in(tx, known).await;
+        changed.map_err(failed("schemas_in"))
     }
 }

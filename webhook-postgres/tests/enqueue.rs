@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use common::{Schema, pool};
 use futures_util::future::join_all;
 use uuid::Uuid;
 use webhook_core::testing::{ScriptedTransport, endpoint_for, run};
-use webhook_core::{Dispatcher, EndpointSettings, NewEvent, Scope, Store, Tenant, Timestamp};
+use webhook_core::{
+    CatalogueEntry, Dispatcher, EndpointSettings, NewEvent, Scope, Store, Tenant, Timestamp,
+};
 use webhook_postgres::PgStore;
 
 /// Whether the function accepts these arguments; `None` is NULL.
@@ -253,4 +256,39 @@ fn dispatcher(store: &PgStore) -> Dispatcher<PgStore> {
         .transport(ScriptedTransport::default())
         .build()
         .expect("it builds")
+}
+
+#[test]
+fn a_type_that_has_a_schema_is_left_to_the_library() {
+    run(async {
+        let schema = Schema::new().await;
+        let put = async |id, name: &str, text: Option<&str>| {
+            let entry = CatalogueEntry {
+                id: Uuid::from_u128(id),
+                name: name.parse().expect("a name"),
+                description: String::new(),
+                schema: text.map(Into::into),
+                example: None,
+                created_at: Timestamp::from_seconds(0),
+                updated_at: Timestamp::from_seconds(0),
+            };
+            schema.store.put_event_type(&entry).await.expect("stored");
+        };
+        put(1, "checked", Some("{}")).await;
+        put(2, "free", None).await;
+        let enqueue = async |event_type| {
+            let call = schema.sql("SELECT webhook.enqueue($1, '1')");
+            let call = sqlx::query(call).bind(event_type);
+            match call.execute(&schema.pool).await {
+                Err(sqlx::Error::Database(refused)) => refused.code().map(Cow::into_owned),
+                answer => answer.map(|_| None).expect("an answer"),
+            }
+        };
+        for free in ["free", "unknown", "CHECKED", "checked.too"] {
+            assert_eq!(enqueue(free).await, None, "{free}");
+        }
+        assert_eq!(enqueue("checked").await.as_deref(), Some("0A000"));
+        put(3, "checked", None).await;
+        assert_eq!(enqueue("checked").await, None);
+    });
 }

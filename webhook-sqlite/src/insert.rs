@@ -183,7 +183,7 @@ impl Shared {
     }
 
     /// Stores events and their keys, and answers those that were not there before.
-    async fn insert_new<'a>(
+    pub(crate) async fn insert_new<'a>(
         &self,
         tx: &mut SqliteConnection,
         events: &[&'a Event],

@@ -17,6 +17,7 @@
 //! Finished events go when the dispatcher's retention is over.
 
 mod builder;
+mod catalogue;
 mod claim;
 mod database;
 mod endpoints;

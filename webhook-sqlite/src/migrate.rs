@@ -7,9 +7,10 @@ use crate::database::Write;
 use crate::sql::with_prefix;
 
 /// In order; the first makes version 1. One that was released is never changed.
-const MIGRATIONS: [&str; 2] = [
+pub(crate) const MIGRATIONS: [&str; 3] = [
     include_str!("../migrations/0001_init.sql"),
     include_str!("../migrations/0002_health.sql"),
+    include_str!("../migrations/0003_event_types.sql"),
 ];
 
 /// The version that this build knows.

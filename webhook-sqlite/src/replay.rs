@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
-use webhook_core::{Changed, Endpoint, Event, Job, Now, Scope, Timestamp, delivery_id};
+use webhook_core::{
+    Changed, Endpoint, EndpointState, Event, Job, Now, Scope, Timestamp, delivery_id,
+};
 
 use crate::error::corrupt;
 use crate::insert::NewDelivery;
@@ -81,6 +83,28 @@ impl Shared {
         let jobs = self.insert_deliveries(&mut tx, wanted, now).await?;
         tx.commit().await?;
         Ok(Changed::Done(jobs))
+    }
+
+    pub(crate) async fn insert_test(
+        &self,
+        event: &Event,
+        endpoint: Uuid,
+        now: Now,
+    ) -> sqlx::Result<Option<Job>> {
+        let mut tx = self.database.write().await?;
+        let now = self.database.now(&mut tx, now).await?;
+        let own = event.tenant.clone().into();
+        let endpoint = self.endpoint_on(&mut tx, &own, endpoint).await?;
+        let endpoint = endpoint.filter(|it| it.endpoint().state == EndpointState::Enabled);
+        let Some(endpoint) = endpoint else {
+            tx.rollback().await?;
+            return Ok(None);
+        };
+        self.insert_new(&mut tx, &[event], now).await?;
+        let delivery = new_delivery(event, endpoint.endpoint(), 0, now);
+        let jobs = self.insert_deliveries(&mut tx, vec![delivery], now).await?;
+        tx.commit().await?;
+        Ok(jobs.into_iter().next())
     }
 
     /// What each endpoint has had of an event.

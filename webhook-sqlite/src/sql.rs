@@ -147,6 +147,9 @@ statements! {
         prune_stats: "../sql/prune_stats.sql",
         stats: "../sql/stats.sql",
         take_stats: "../sql/take_stats.sql",
+        event_types: "../sql/event_types.sql",
+        put_event_type: "../sql/put_event_type.sql",
+        schemas: "../sql/schemas.sql",
     }
     many: {
         idempotency_keys: "../sql/idempotency_keys.sql",
@@ -209,8 +212,7 @@ mod tests {
         webhook_core::testing::run(async {
             for prefix in ["webhook_", "a_"] {
                 let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-                let schema = include_str!("../migrations/0001_init.sql").to_owned()
-                    + include_str!("../migrations/0002_health.sql")
+                let schema = crate::migrate::MIGRATIONS.concat()
                     + "CREATE TABLE webhook_migrations (version);";
                 sqlx::raw_sql(with_prefix(&schema, prefix))
                     .execute(&mut connection)

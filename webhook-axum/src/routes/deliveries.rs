@@ -291,7 +291,7 @@ fn ended(reason: Option<EndReason>) -> &'static str {
 
 /// One try.
 #[derive(Serialize)]
-struct AttemptView {
+pub(super) struct AttemptView {
     number: usize,
     started_at: Timestamp,
     duration_ms: u64,
@@ -314,7 +314,7 @@ struct ResponseView {
 }
 
 impl AttemptView {
-    fn of(number: usize, attempt: &Attempt, audience: Audience) -> Self {
+    pub(super) fn of(number: usize, attempt: &Attempt, audience: Audience) -> Self {
         let (status, error) = match &attempt.outcome {
             Outcome::Response { status, .. } => (Some(*status), None),
             Outcome::Failed(kind) => (None, Some(audience.error_kind(*kind))),

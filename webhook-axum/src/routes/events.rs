@@ -14,8 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 use webhook_core::{
-    DeliveryFilter, Dispatcher, Endpoint, EndpointState, Event, EventFilter, EventType, MAX_BATCH,
-    NewEvent, PageRequest, Tenant, Timestamp,
+    DeliveryStatus, Dispatcher, Event, EventFilter, EventType, Judgement, MAX_BATCH, NewEvent,
+    Tenant, Timestamp,
 };
 
 use super::NoFields;
@@ -24,7 +24,7 @@ use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::extract::{Id, Json, OptionalJson, Query, RequestBody, invalid_query};
 use crate::extract::{parse, parse_object};
-use crate::page::{Cursor, Limit, List, MAX_LIMIT, page_request};
+use crate::page::{Cursor, Limit, List, page_request};
 
 /// What the fields beside `data` may take of a request's body.
 const ROOM: usize = 16 * 1024;
@@ -32,8 +32,6 @@ const ROOM: usize = 16 * 1024;
 const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// The longest time that payloads are searched over.
 const MAX_WINDOW: Duration = Duration::from_secs(86_400);
-/// The most endpoints that are judged, and deliveries that are shown, with one event.
-const MAX_SHOWN: usize = 1_000;
 
 pub(super) fn routes() -> Router<crate::router::Api> {
     Router::new()
@@ -93,15 +91,18 @@ async fn list(
 }
 
 async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<EventDetail>, ApiError> {
-    let event = caller.events().get(id).await?;
-    let deliveries = deliveries_of(&caller, &event).await?;
-    let matching = Matching::of(&caller, &event).await?;
-    let summary = EventSummary::of(&event);
+    let why = caller.events().why(id).await?;
+    let deliveries = why.deliveries.iter();
+    let deliveries = deliveries.map(|one| DeliveryView::of(one, caller.audience()));
     Ok(axum::Json(EventDetail {
-        summary,
-        content: Content::of(&event),
-        deliveries,
-        matching,
+        summary: EventSummary::of(&why.event),
+        content: Content::of(&why.event),
+        deliveries: deliveries.collect(),
+        matching: Matching {
+            as_of: why.as_of,
+            endpoints: why.endpoints.iter().map(JudgementView::of).collect(),
+            complete: why.is_complete,
+        },
     }))
 }
 
@@ -361,111 +362,43 @@ impl Content {
     }
 }
 
-async fn deliveries_of(caller: &Caller, event: &Event) -> Result<Vec<DeliveryView>, ApiError> {
-    let filter = DeliveryFilter {
-        event_id: Some(event.id),
-        ..DeliveryFilter::default()
-    };
-    let (mut shown, mut page) = (Vec::new(), first_page());
-    while shown.len() < MAX_SHOWN {
-        let found = caller.deliveries().list(&filter, page).await?;
-        let views = found
-            .items
-            .iter()
-            .map(|one| DeliveryView::of(one, caller.audience()));
-        shown.extend(views);
-        match found.next {
-            None => break,
-            next => page.before = next,
-        }
-    }
-    Ok(shown)
-}
-
-fn first_page() -> PageRequest {
-    PageRequest::first(MAX_LIMIT)
-}
-
-/// Why each of the tenant's endpoints wants the event or not: by what their settings are *now*, which may not
-/// be what they were when the event was accepted.
+/// Why each of the tenant's endpoints got the event or not.
 #[derive(Serialize)]
 struct Matching {
     as_of: Timestamp,
-    endpoints: Vec<Judgement>,
-    /// Whether these are all endpoints.
+    endpoints: Vec<JudgementView>,
+    /// Whether these, and the deliveries, are all.
     complete: bool,
 }
 
 #[derive(Serialize)]
-struct Judgement {
+struct JudgementView {
     endpoint_id: Uuid,
     matches: bool,
     reason: &'static str,
     explanation: String,
+    /// `recorded` if it is what was decided, `current` if it is what the settings say now.
+    basis: &'static str,
+    delivery_id: Option<Uuid>,
+    status: Option<DeliveryStatus>,
+    next_retry_at: Option<Timestamp>,
+    /// What the delivery waits for.
+    waits: Option<String>,
 }
 
-impl Matching {
-    async fn of(caller: &Caller, event: &Event) -> Result<Self, ApiError> {
-        let of_tenant = caller.endpoints().within(event.tenant.clone());
-        let mut matching = Self {
-            as_of: caller.now(),
-            endpoints: Vec::new(),
-            complete: false,
-        };
-        let mut page = first_page();
-        while matching.endpoints.len() < MAX_SHOWN {
-            let found = of_tenant.list(page).await?;
-            let judged = found.items.iter().map(|one| Judgement::of(one, event));
-            matching.endpoints.extend(judged);
-            match found.next {
-                None => {
-                    matching.complete = true;
-                    break;
-                }
-                next => page.before = next,
-            }
-        }
-        Ok(matching)
-    }
-}
-
-impl Judgement {
-    fn of(endpoint: &Endpoint, event: &Event) -> Self {
-        let (reason, explanation) = judge(endpoint, event);
+impl JudgementView {
+    fn of(judgement: &Judgement) -> Self {
+        let delivery = judgement.delivery.as_ref();
         Self {
-            endpoint_id: endpoint.id,
-            matches: reason == MATCHES,
-            reason,
-            explanation,
+            endpoint_id: judgement.endpoint_id,
+            matches: judgement.matches(),
+            reason: judgement.reason.as_str(),
+            explanation: judgement.reason.to_string(),
+            basis: judgement.basis.as_str(),
+            delivery_id: delivery.map(|delivery| delivery.id),
+            status: delivery.map(|delivery| delivery.status),
+            next_retry_at: delivery.and_then(|delivery| delivery.next_retry_at),
+            waits: judgement.wait.map(|wait| wait.to_string()),
         }
     }
-}
-
-const MATCHES: &str = "matches";
-
-fn judge(endpoint: &Endpoint, event: &Event) -> (&'static str, String) {
-    let types = &endpoint.settings.event_types;
-    if endpoint.state == EndpointState::Disabled {
-        let why = "it is disabled: no deliveries are made for it";
-        return ("disabled", why.to_owned());
-    }
-    if !endpoint.accepts(&event.event_type) {
-        let wanted: Vec<_> = types.iter().map(ToString::to_string).collect();
-        let why = format!(
-            "{} is not one of its event types: {}",
-            event.event_type,
-            wanted.join(", ")
-        );
-        return ("event_type", why);
-    }
-    if !endpoint.lets_through(event) {
-        let why = "its filter does not hold for the body";
-        return ("filter", why.to_owned());
-    }
-    let why = if endpoint.created_at > event.created_at {
-        "it matches; it was made after the event, which a replay would bring to it"
-    } else {
-        "its event types and its filter match"
-    };
-    (MATCHES, why.to_owned())
 }

@@ -1,7 +1,9 @@
 //! The routes, one file per resource.
 
 mod deliveries;
+mod endpoint_test;
 mod endpoints;
+mod event_types;
 mod events;
 pub(crate) mod probes;
 mod replays;
@@ -19,6 +21,8 @@ pub(crate) fn guarded() -> Router<Api> {
         .merge(deliveries::routes())
         .merge(replays::routes())
         .merge(stats::routes())
+        .merge(event_types::routes())
+        .merge(endpoint_test::routes())
 }
 
 /// The body of a request that has nothing to say: none, or `{}`.

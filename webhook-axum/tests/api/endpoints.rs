@@ -457,3 +457,55 @@ async fn an_endpoint_that_fails_shows_since_when_and_its_breaker() {
     assert_eq!(enabled["health"]["failing_since"], Value::Null);
     assert_eq!(app.dispatcher.step().await.unwrap().claimed, 10);
 }
+
+#[tokio::test]
+async fn a_test_answers_with_the_attempt() {
+    let app = App::open();
+    let endpoint = app.endpoint(json!({"event_types": ["order.*"]})).await;
+    let path = format!("/endpoints/{endpoint}/test");
+    app.transport.push(418);
+    let work = async {
+        while app.dispatcher.step().await.unwrap().claimed == 0 {
+            tokio::task::yield_now().await;
+        }
+        app.clock.advance(Duration::from_millis(20));
+    };
+    let body = json!({"event_type": "order.paid", "data": {"n": 7}});
+    let (answer, ()) = tokio::join!(app.post(&path, body), work);
+    let tested = answer.expect(200);
+    assert_eq!(tested["status"], "failed");
+    assert_eq!(tested["end_reason"], "exhausted");
+    assert_eq!(tested["attempt"]["status"], 418);
+    assert_eq!(tested["attempt"]["number"], 1);
+    let shown = format!("/deliveries/{}", tested["delivery_id"].as_str().unwrap());
+    let shown = app.get(&shown).await.expect(200);
+    assert_eq!(shown["event_id"], tested["event_id"]);
+    assert_eq!(shown["event_type"], "order.paid");
+    assert_eq!(shown["attempts"], json!([tested["attempt"]]));
+
+    let time = async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        app.clock.advance(Duration::from_secs(60));
+    };
+    let (answer, ()) = tokio::join!(app.call(Method::POST, &path, None), time);
+    let late = answer.expect(202);
+    assert_eq!(late["status"], "accepted");
+    assert_eq!(late["attempt"], json!(null));
+
+    for bad in [
+        json!({"type": "a"}),
+        json!({"event_type": null}),
+        json!({"event_type": "a b"}),
+    ] {
+        let answer = app.post(&path, bad.clone()).await;
+        assert_eq!(answer.error(), (400, "invalid_request".into()), "{bad}");
+    }
+    let pause = json!({"state": "paused"});
+    app.patch(&format!("/endpoints/{endpoint}"), pause)
+        .await
+        .expect(200);
+    let answer = app.post(&path, json!({})).await;
+    assert_eq!(answer.error(), (409, "conflict".into()));
+}

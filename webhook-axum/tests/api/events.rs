@@ -59,6 +59,95 @@ async fn an_event_is_accepted_delivered_and_shown_with_why() {
     assert_eq!(judged(&disabled), (false, json!("disabled")));
 }
 
+/// What an event tells of an endpoint.
+async fn why(app: &App, event: &str, endpoint: &str) -> Value {
+    let shown = app.get(&format!("/events/{event}")).await.expect(200);
+    let all = shown["matching"]["endpoints"].as_array().unwrap();
+    let one = all.iter().find(|one| one["endpoint_id"] == endpoint);
+    one.unwrap().clone()
+}
+
+async fn patch(app: &App, endpoint: &str, change: Value) {
+    let path = format!("/endpoints/{endpoint}");
+    app.patch(&path, change).await.expect(200);
+}
+
+#[tokio::test]
+async fn an_event_tells_what_was_decided_for_each_endpoint() {
+    let app = App::open();
+    let ends = app.endpoint(json!({})).await;
+    let filter = json!({"filter": {"data.n": {"gte": 8}}});
+    let filtered = app.endpoint(filter).await;
+    let deleted = app.endpoint(json!({})).await;
+    let event = json!({"event_type": "a", "data": {"n": 7}});
+    let event = app.event(event).await;
+    app.deliver().await;
+    let delete = format!("/endpoints/{deleted}");
+    app.call(Method::DELETE, &delete, None).await.expect(204);
+    // What was decided stands, whatever is changed afterwards.
+    patch(&app, &ends, json!({"event_types": ["b"]})).await;
+
+    let went = why(&app, &event, &ends).await;
+    assert_eq!(went["reason"], "matches");
+    assert_eq!(went["basis"], "recorded");
+    assert_eq!(went["status"], "succeeded");
+    assert_eq!(went["waits"], json!(null));
+    let filter = why(&app, &event, &filtered).await;
+    assert_eq!(filter["matches"], false);
+    assert_eq!(
+        filter["explanation"],
+        "its filter does not hold for the body: data.n: gte 8"
+    );
+    let gone = why(&app, &event, &deleted).await;
+    assert_eq!(gone["reason"], "deleted");
+    assert_eq!(gone["matches"], true);
+}
+
+#[tokio::test]
+async fn what_was_not_recorded_is_told_by_the_settings_of_now() {
+    let app = App::open();
+    let endpoint = app.endpoint(json!({"event_types": ["b"]})).await;
+    let event = app.event(json!({"event_type": "a", "data": 1})).await;
+    app.clock.advance(std::time::Duration::from_secs(1));
+    let late = app.endpoint(json!({})).await;
+    let reason = async |endpoint: &str| {
+        let told = why(&app, &event, endpoint).await;
+        assert_eq!(told["basis"], "current");
+        assert_eq!(told["matches"], false);
+        assert_eq!(told["delivery_id"], json!(null));
+        told["reason"].clone()
+    };
+    assert_eq!(reason(&endpoint).await, "event_type");
+    assert_eq!(reason(&late).await, "created_after");
+    patch(&app, &endpoint, json!({"event_types": ["*"]})).await;
+    assert_eq!(reason(&endpoint).await, "changed");
+    patch(&app, &endpoint, json!({"state": "disabled"})).await;
+    assert_eq!(reason(&endpoint).await, "disabled");
+}
+
+#[tokio::test]
+async fn an_event_tells_what_its_deliveries_wait_for() {
+    let app = App::open();
+    let paused = app.endpoint(json!({})).await;
+    let retried = app.endpoint(json!({})).await;
+    let event = app.event(json!({"event_type": "a", "data": 1})).await;
+    patch(&app, &paused, json!({"state": "paused"})).await;
+    assert_eq!(
+        why(&app, &event, &retried).await["waits"],
+        "is due, and waits for a worker, or for its endpoint's limits, order or hold"
+    );
+    app.transport.push(503);
+    app.deliver().await;
+    let waits = why(&app, &event, &paused).await;
+    assert_eq!(waits["waits"], "waits: the endpoint is paused");
+    let retry = why(&app, &event, &retried).await;
+    let due = retry["next_retry_at"].as_str().unwrap();
+    assert_eq!(
+        retry["waits"],
+        format!("waits for its next attempt, due at {due}")
+    );
+}
+
 #[tokio::test]
 async fn data_travels_byte_for_byte_in_and_out() {
     for data in [

@@ -5,6 +5,7 @@
 mod bad_input;
 mod deliveries;
 mod endpoints;
+mod event_types;
 mod events;
 mod lists;
 mod mounting;

@@ -11,11 +11,11 @@ use uuid::Uuid;
 use webhook_axum::{Auth, AuthRejection, Authorizer, Identity};
 use webhook_core::testing::ScriptedTransport;
 use webhook_core::{
-    Attempt, Changed, ClaimOptions, Claimed, Delivery, DeliveryFilter, Depth, Dispatcher, Endpoint,
-    Error, ErrorKind, Event, EventFilter, Fill, Health, Hold, InsertOptions, Insertion, Job, Lease,
-    Loaded, MemoryStore, Now, Page, PageRequest, Queue, QueuePart, Record, Recorded, Rekeyed,
-    Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope, Settle, StatsQuery,
-    StatsRow, Store, Timestamp,
+    Attempt, CatalogueEntry, Changed, ClaimOptions, Claimed, Delivery, DeliveryFilter, Depth,
+    Dispatcher, Endpoint, Error, ErrorKind, Event, EventFilter, EventType, Fill, Health, Hold,
+    InsertOptions, Insertion, Job, Lease, Loaded, MemoryStore, Now, Page, PageRequest, Queue,
+    QueuePart, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result,
+    Rollup, Schemas, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp,
 };
 
 use crate::support::{ROUTES, send};
@@ -30,6 +30,10 @@ fn failure<T>(kind: ErrorKind) -> Result<T> {
 #[async_trait]
 impl Store for Broken {
     async fn insert_events(&self, _: &[Event], _: &InsertOptions, _: Now) -> Result<Insertion> {
+        failure(self.0)
+    }
+
+    async fn insert_test(&self, _: &Event, _: Uuid, _: Now) -> Result<Option<Job>> {
         failure(self.0)
     }
 
@@ -182,6 +186,22 @@ impl Store for Broken {
     }
 
     async fn stats(&self, _: &Scope, _: &StatsQuery) -> Result<Rollup> {
+        failure(self.0)
+    }
+
+    async fn put_event_type(&self, _: &CatalogueEntry) -> Result<CatalogueEntry> {
+        failure(self.0)
+    }
+
+    async fn event_type(&self, _: &EventType) -> Result<Option<CatalogueEntry>> {
+        failure(self.0)
+    }
+
+    async fn event_types(&self, _: PageRequest) -> Result<Page<CatalogueEntry>> {
+        failure(self.0)
+    }
+
+    async fn schemas(&self, _: i64) -> Result<Option<Schemas>> {
         failure(self.0)
     }
 }

@@ -223,6 +223,7 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("PATCH", "/endpoints/{endpoint}", r#"{"state":"paused"}"#),
     ("DELETE", "/endpoints/{endpoint}", ""),
     ("POST", "/endpoints/{endpoint}/rotate-secret", ""),
+    ("POST", "/endpoints/{endpoint}/test", r#"{"data":1}"#),
     ("GET", "/deliveries", ""),
     ("GET", "/deliveries/{delivery}", ""),
     ("POST", "/deliveries/{delivery}/replay", ""),
@@ -241,4 +242,6 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/replays/{replay}", ""),
     ("POST", "/replays/{replay}/cancel", ""),
     ("GET", "/stats", ""),
+    ("GET", "/event-types", ""),
+    ("PUT", "/event-types/a", r#"{"schema":{"type":"integer"}}"#),
 ];

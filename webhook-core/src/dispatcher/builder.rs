@@ -264,7 +264,8 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
-    /// How long after it was first due a delivery is given up as `expired`; 7 days unless said.
+    /// How long after it was first due a delivery is given up as `expired`; 7 days unless said. Deliveries of a paused
+    /// or disabled endpoint are kept: their time begins anew when it is enabled, or changed otherwise.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
         self.config.max_age = age;
@@ -348,6 +349,7 @@ impl<S: Store + 'static> Builder<S> {
             running: Mutex::default(),
             sweeper: Arc::default(),
             gathered: Arc::default(),
+            known: super::schemas::Known::default(),
             trouble: Trouble::default(),
             unreleased: Mutex::default(),
             nudge: tokio::sync::Notify::new(),

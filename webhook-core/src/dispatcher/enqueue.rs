@@ -71,6 +71,7 @@ pub enum BatchError {
 impl Engine {
     pub(super) async fn enqueue(self: Arc<Self>, event: NewEvent) -> Result<Uuid, EnqueueError> {
         let event = self.stamp(event)?;
+        self.schemas().await?.check(&event)?;
         let id = event.id;
         accept(id, self.share_insert(event).await?)
     }
@@ -92,6 +93,10 @@ impl Engine {
             .enumerate()
             .map(stamp)
             .collect::<Result<Vec<_>, _>>()?;
+        let schemas = self.schemas().await?;
+        for (index, event) in events.iter().enumerate() {
+            schemas.check(event).map_err(at(index))?;
+        }
         let ids: Vec<_> = events.iter().map(|event| event.id).collect();
         let inserted = self.insert_for_caller(events, OnConflict::Abort).await?;
         let ids = ids.into_iter().zip(inserted).enumerate();

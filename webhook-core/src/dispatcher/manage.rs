@@ -6,13 +6,15 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Engine;
+use crate::catalogue::InvalidEntry;
 use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::{
     Endpoint, EndpointSecret, EndpointState, InvalidSetting, NewEndpoint, StateReason,
 };
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::{Event, InvalidEvent};
 use crate::health::Health;
+use crate::id::is_test;
 use crate::network::Blocked;
 use crate::queue::{Hold, Job};
 use crate::signing::Secret;
@@ -33,6 +35,12 @@ pub enum ManageError {
     /// A setting is out of its bounds.
     #[error(transparent)]
     Invalid(#[from] InvalidSetting),
+    /// A test event is not allowed.
+    #[error(transparent)]
+    InvalidEvent(#[from] InvalidEvent),
+    /// An entry of the catalogue of event types is not allowed.
+    #[error(transparent)]
+    InvalidEntry(#[from] InvalidEntry),
     /// The network policy forbids the URL.
     #[error(transparent)]
     UrlNotAllowed(#[from] Blocked),
@@ -49,7 +57,7 @@ type Result<T> = std::result::Result<T, ManageError>;
 /// A dispatcher's endpoints. From [`Dispatcher::endpoints`](super::Dispatcher::endpoints).
 #[derive(Clone)]
 pub struct Endpoints<'a> {
-    engine: &'a Engine,
+    pub(super) engine: &'a Engine,
     scope: Scope,
 }
 
@@ -287,7 +295,7 @@ pub struct EndpointChange {
 /// A dispatcher's events. From [`Dispatcher::events`](super::Dispatcher::events).
 #[derive(Clone)]
 pub struct Events<'a> {
-    engine: &'a Engine,
+    pub(super) engine: &'a Engine,
     scope: Scope,
 }
 
@@ -330,8 +338,14 @@ impl<'a> Events<'a> {
     /// endpoint with a live delivery of it is left out.
     ///
     /// # Errors
-    /// When there is none in the scope, or the store fails.
+    /// When there is none in the scope, it is a test, or the store fails.
     pub async fn replay(&self, id: Uuid) -> Result<Vec<Uuid>> {
+        if is_test(id) {
+            self.get(id).await?;
+            return Err(ManageError::Conflict(
+                "a test event is for one endpoint; replay its delivery, or test again",
+            ));
+        }
         let now = self.engine.clock.pinned();
         match self.engine.store.replay_event(&self.scope, id, now).await? {
             Changed::Done(jobs) => {

@@ -11,10 +11,13 @@
 //! - `stats.rs`: counts what happens, and tells of it.
 //! - `tell.rs`: events that tell the host of its endpoints.
 //! - `rekey.rs`: puts stored secrets under the current key.
-//! - `manage.rs`: endpoints, events and deliveries, for people.
+//! - `manage.rs`: endpoints, events and deliveries, for people; `catalogue.rs`: event types;
+//!   `why.rs`: what was decided of an event; `test.rs`: one try of an endpoint.
+//! - `schemas.rs`: the schemas that events must fit, as this process knows them.
 
 mod attempt;
 mod builder;
+mod catalogue;
 mod enqueue;
 mod head_start;
 mod lanes;
@@ -24,10 +27,14 @@ mod recorder;
 mod refill;
 mod rekey;
 mod replay;
+#[cfg_attr(not(feature = "schemas"), path = "no_schemas.rs")]
+mod schemas;
 mod stats;
 mod sweep;
 mod tell;
+mod test;
 mod trouble;
+mod why;
 mod worker;
 
 use std::collections::HashSet;
@@ -39,9 +46,11 @@ use rand::{Rng, RngExt};
 use uuid::Uuid;
 
 pub use builder::{BuildError, Builder};
+pub use catalogue::EventTypes;
 pub use enqueue::{BatchError, EnqueueError, MAX_BATCH};
 pub use manage::{Deliveries, EndpointChange, Endpoints, Events, ManageError};
 pub use replay::{ReplayCount, Replays};
+pub use test::{TestEvent, Tested};
 pub use worker::Step;
 
 use crate::error::Result;
@@ -115,6 +124,7 @@ pub(crate) struct Engine {
     running: Mutex<Weak<Pool>>,
     sweeper: Arc<Sweeper>,
     gathered: Arc<Gathered>,
+    known: schemas::Known,
     trouble: Trouble,
     /// Lanes whose breaker has closed, and of which an index queue could not be told.
     unreleased: Mutex<HashSet<Uuid>>,
@@ -226,6 +236,12 @@ impl<S: ?Sized> Dispatcher<S> {
         Replays::new(&self.engine)
     }
 
+    /// The catalogue of event types, which is the same for all tenants.
+    #[must_use]
+    pub fn event_types(&self) -> EventTypes<'_> {
+        EventTypes::new(&self.engine)
+    }
+
     /// Whether the store answers: nothing can be accepted while it does not.
     ///
     /// # Errors
@@ -311,6 +327,8 @@ impl<S: TxStore + ?Sized> Dispatcher<S> {
         event: NewEvent,
     ) -> Result<Uuid, EnqueueError> {
         let event = self.engine.stamp(event)?;
+        let schemas = self.engine.schemas_in(&*self.store, tx).await?;
+        schemas.check(&event)?;
         let id = event.id;
         let now = self.engine.clock.pinned();
         let events = [event];

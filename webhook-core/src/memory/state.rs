@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::lanes::Lanes;
 use super::replays::ReplayRow;
+use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery, DeliveryStatus, EndReason, Failure};
 use crate::endpoint::{Endpoint, EndpointState, StateReason};
-use crate::event::{Event, Idempotency};
+use crate::event::{Event, EventType, Idempotency};
 use crate::health::{BreakerState, Health, HealthRow, LaneChange};
 use crate::id::delivery_id;
 use crate::queue::{ClaimOptions, Claimed, Hold, Job, Lease, Settle};
@@ -45,6 +46,10 @@ pub(super) struct State {
     pub(super) stats: Vec<StatsRow>,
     pub(super) fills: HashMap<String, Fill>,
     pub(super) replays: BTreeMap<Uuid, ReplayRow>,
+    /// By id. Few: nobody needs an index by name.
+    pub(super) catalogue: BTreeMap<Uuid, CatalogueEntry>,
+    /// Counts the changes of the catalogue.
+    catalogue_version: i64,
 }
 
 #[derive(Debug)]
@@ -82,6 +87,17 @@ struct Rooms {
     until: Timestamp,
 }
 
+impl EventRow {
+    fn new(event: Arc<Event>) -> Self {
+        Self {
+            event,
+            deliveries: Vec::new(),
+            live: 0,
+            finished: 0,
+        }
+    }
+}
+
 impl Rooms {
     fn of(&mut self, endpoint: &Endpoint) -> Option<&mut u32> {
         let is_enabled = endpoint.state == EndpointState::Enabled;
@@ -109,6 +125,8 @@ impl State {
             stats: Vec::new(),
             fills: HashMap::new(),
             replays: BTreeMap::new(),
+            catalogue: BTreeMap::new(),
+            catalogue_version: 0,
         }
     }
 
@@ -146,6 +164,22 @@ impl State {
         insertion
     }
 
+    pub(super) fn insert_test(
+        &mut self,
+        event: &Event,
+        endpoint: Uuid,
+        now: Timestamp,
+    ) -> Option<Job> {
+        let endpoint = self.endpoints.get(&endpoint).filter(|endpoint| {
+            endpoint.tenant == event.tenant && endpoint.state == EndpointState::Enabled
+        });
+        let endpoint = Arc::clone(endpoint?);
+        let event = Arc::new(event.clone());
+        self.events
+            .insert(event.id, EventRow::new(Arc::clone(&event)));
+        Some(self.replay(&event, &endpoint, now))
+    }
+
     /// Drops statistics that are too old, and makes older ones coarser.
     pub(super) fn maintain_stats(&mut self, retention: Duration, now: Timestamp) {
         self.stats.retain(|row| row.at >= now - retention);
@@ -157,6 +191,29 @@ impl State {
             self.stats = rest;
             self.stats.extend(tier.merge(due));
         }
+    }
+
+    pub(super) fn put_event_type(&mut self, entry: &CatalogueEntry) -> CatalogueEntry {
+        let mut entry = entry.clone();
+        if let Some(before) = self.event_type(&entry.name) {
+            (entry.id, entry.created_at) = (before.id, before.created_at);
+        }
+        self.catalogue.insert(entry.id, entry.clone());
+        self.catalogue_version += 1;
+        entry
+    }
+
+    pub(super) fn event_type(&self, name: &EventType) -> Option<&CatalogueEntry> {
+        self.catalogue.values().find(|entry| entry.name == *name)
+    }
+
+    pub(super) fn schemas(&self, known: i64) -> Option<Schemas> {
+        let entries = self.catalogue.values();
+        let schemas = entries.filter_map(|entry| Some((entry.name.clone(), entry.schema.clone()?)));
+        (self.catalogue_version != known).then(|| Schemas {
+            version: self.catalogue_version,
+            schemas: schemas.collect(),
+        })
     }
 
     /// What was dropped from the history: freed by the caller, once it has let go of the lock.
@@ -533,13 +590,8 @@ impl State {
             self.keys.insert((tenant, key.clone()), stands_for);
         }
         let shared = Arc::new(event.clone());
-        let row = EventRow {
-            event: Arc::clone(&shared),
-            deliveries: Vec::new(),
-            live: 0,
-            finished: 0,
-        };
-        self.events.insert(event.id, row);
+        self.events
+            .insert(event.id, EventRow::new(Arc::clone(&shared)));
         let jobs = &mut insertion.jobs;
         let first = jobs.len();
         self.fan_out(event, now, jobs);

@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use super::at;
 use super::state::State;
+use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
+use crate::event::{Event, EventType};
 use crate::health::Health;
 use crate::queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Queue, QueuePart, Settle};
 use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
@@ -123,6 +124,12 @@ impl Store for MemoryStore {
             self.wake();
         }
         Ok(insertion)
+    }
+
+    async fn insert_test(&self, event: &Event, endpoint: Uuid, now: Now) -> Result<Option<Job>> {
+        let job = self.state().insert_test(event, endpoint, at(now));
+        self.wake();
+        Ok(job)
     }
 
     async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
@@ -419,6 +426,27 @@ impl Store for MemoryStore {
         }
         Ok(rollup)
     }
+
+    async fn put_event_type(&self, entry: &CatalogueEntry) -> Result<CatalogueEntry> {
+        Ok(self.state().put_event_type(entry))
+    }
+
+    async fn event_type(&self, name: &EventType) -> Result<Option<CatalogueEntry>> {
+        Ok(self.state().event_type(name).cloned())
+    }
+
+    async fn event_types(&self, page: PageRequest) -> Result<Page<CatalogueEntry>> {
+        let state = self.state();
+        let newest_first = state.catalogue.values().rev();
+        Ok(paged(
+            newest_first.map(|entry| (entry.id, entry.clone())),
+            page,
+        ))
+    }
+
+    async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
+        Ok(self.state().schemas(known))
+    }
 }
 
 #[async_trait]
@@ -450,6 +478,10 @@ impl TxStore for MemoryStore {
             jobs,
             claimed: Vec::new(),
         })
+    }
+
+    async fn schemas_in(&self, _: &mut MemoryTx, known: i64) -> Result<Option<Schemas>> {
+        self.schemas(known).await
     }
 }
 

@@ -7,7 +7,7 @@ use webhook_core::testing::{Reply, ScriptedTransport, fast_forward};
 use webhook_core::{
     Clock as _, CustomHeaders, DeliveryStatus, Dispatcher, EndReason, EndpointSettings,
     EndpointState, Failure, HeaderLog, HeaderNames, MemoryStore, NewEvent, Outcome,
-    StandardWebhooks, StateReason, Timestamp, TransportErrorKind, Verifier,
+    StandardWebhooks, StateReason, Store as _, Timestamp, TransportErrorKind, Verifier,
 };
 
 use crate::{DAY, World, create_endpoint, event};
@@ -277,6 +277,62 @@ async fn a_delivery_that_waited_too_long_expires_unsent() {
         (DeliveryStatus::Failed, Some(EndReason::Expired))
     );
     assert_eq!(world.receiver.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn what_waits_for_an_endpoint_is_kept_until_that_is_enabled() {
+    for state in [EndpointState::Paused, EndpointState::Disabled] {
+        let world = World::new(ScriptedTransport::new([503]));
+        let endpoint = world.endpoint(EndpointSettings::default()).await;
+        world.enqueue().await;
+        let set = async |state| {
+            let endpoints = world.dispatcher.endpoints();
+            let changed = endpoints.update(endpoint.id, |it| it.state = state).await;
+            changed.unwrap();
+        };
+        set(state).await;
+        // Longer than anything is kept or may wait.
+        fast_forward(&world.dispatcher, &world.clock, DAY * 40)
+            .await
+            .unwrap();
+        let retention = DAY * 30;
+        let kept = world
+            .store
+            .maintain(retention, Some(world.clock.now()))
+            .await;
+        kept.unwrap();
+        let waiting = world.deliveries().await.remove(0);
+        assert_eq!(waiting.status, DeliveryStatus::Pending, "{state}");
+        assert_eq!(world.receiver.requests().len(), 0);
+
+        set(EndpointState::Enabled).await;
+        fast_forward(&world.dispatcher, &world.clock, DAY)
+            .await
+            .unwrap();
+        let delivered = world.deliveries().await.remove(0);
+        assert_eq!(delivered.status, DeliveryStatus::Succeeded, "{state}");
+        assert_eq!(
+            delivered.attempts, 2,
+            "the first attempt fails, and is not the last"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_was_kept_expires_when_it_waits_too_long_after_that() {
+    let world = World::new(ScriptedTransport::default());
+    let endpoint = world.endpoint(EndpointSettings::default()).await;
+    world.enqueue().await;
+    for state in [EndpointState::Paused, EndpointState::Enabled] {
+        world.clock.advance(DAY * 10);
+        let endpoints = world.dispatcher.endpoints();
+        let changed = endpoints.update(endpoint.id, |it| it.state = state).await;
+        changed.unwrap();
+    }
+    world.clock.advance(DAY * 8);
+    world.dispatcher.step().await.unwrap();
+    let delivery = world.deliveries().await.remove(0);
+    assert_eq!(delivery.end_reason, Some(EndReason::Expired));
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 mod breaking;
+#[cfg(feature = "schemas")]
+mod catalogue;
 mod delivering;
 mod enqueueing;
 mod fairness;
@@ -10,6 +12,7 @@ mod repairing;
 mod replaying;
 mod running;
 mod stats;
+mod testing;
 mod trouble;
 
 use std::time::Duration;

@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use uuid::Uuid;
 use webhook_core::{
-    Attempt, Changed, ClaimOptions, Claimed, Clock, Delivery, DeliveryFilter, Depth, Endpoint,
-    Error, ErrorKind, Event, EventFilter, Fill, Health, Hold, InsertOptions, Insertion, Job, Lease,
-    Loaded, MemoryStore, MemoryTx, Now, OnConflict, Page, PageRequest, Queue, QueuePart, Record,
-    Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Scope,
-    Settle, StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Attempt, CatalogueEntry, Changed, ClaimOptions, Claimed, Clock, Delivery, DeliveryFilter,
+    Depth, Endpoint, Error, ErrorKind, Event, EventFilter, EventType, Fill, Health, Hold,
+    InsertOptions, Insertion, Job, Lease, Loaded, MemoryStore, MemoryTx, Now, OnConflict, Page,
+    PageRequest, Queue, QueuePart, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection,
+    ReplayStep, Result, Rollup, Schemas, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp,
+    TxStore,
 };
 
 use crate::process::{Gate, Turn};
@@ -148,6 +149,14 @@ impl Store for SimStore {
             Ok(insertion)
         };
         self.0.call(operation, effect).await
+    }
+
+    async fn insert_test(&self, event: &Event, endpoint: Uuid, _: Now) -> Result<Option<Job>> {
+        let effect = async {
+            let now = self.0.now();
+            self.inner().insert_test(event, endpoint, now).await
+        };
+        self.0.call("insert_test", effect).await
     }
 
     async fn load(&self, leases: &[Lease], _: Now) -> Result<Vec<Loaded>> {
@@ -418,6 +427,28 @@ impl Store for SimStore {
     async fn stats(&self, scope: &Scope, query: &StatsQuery) -> Result<Rollup> {
         self.0.call("stats", self.inner().stats(scope, query)).await
     }
+
+    async fn put_event_type(&self, entry: &CatalogueEntry) -> Result<CatalogueEntry> {
+        self.0
+            .call("put_event_type", self.inner().put_event_type(entry))
+            .await
+    }
+
+    async fn event_type(&self, name: &EventType) -> Result<Option<CatalogueEntry>> {
+        self.0
+            .call("event_type", self.inner().event_type(name))
+            .await
+    }
+
+    async fn event_types(&self, page: PageRequest) -> Result<Page<CatalogueEntry>> {
+        self.0
+            .call("event_types", self.inner().event_types(page))
+            .await
+    }
+
+    async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
+        self.0.call("schemas", self.inner().schemas(known)).await
+    }
 }
 
 #[async_trait]
@@ -439,6 +470,12 @@ impl TxStore for SimStore {
             Ok(insertion)
         };
         self.0.call("insert_events_in", effect).await
+    }
+
+    async fn schemas_in(&self, tx: &mut MemoryTx, known: i64) -> Result<Option<Schemas>> {
+        self.0
+            .call("schemas_in", self.inner().schemas_in(tx, known))
+            .await
     }
 }
 

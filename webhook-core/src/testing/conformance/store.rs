@@ -48,6 +48,8 @@ macro_rules! __store_checks {
             endpoint_changes_need_the_next_version,
             deleted_endpoint_takes_its_live_deliveries_along,
             paused_endpoint_gathers_and_disabled_one_does_not,
+            test_event_goes_to_its_endpoint_only,
+            test_event_needs_an_enabled_endpoint_of_its_tenant,
             pages_are_newest_first_without_gaps,
             deliveries_are_found_by_each_filter,
             events_are_found_by_each_filter,
@@ -76,6 +78,10 @@ macro_rules! __store_checks {
             stats_of_another_tenant_are_not_seen,
             stats_become_coarser_and_keep_their_sums,
             stats_end_with_the_retention,
+            event_type_comes_back_as_it_was_put,
+            event_type_that_is_put_again_is_replaced,
+            event_types_are_paged_newest_first,
+            schemas_are_told_once_for_each_version,
         }
     };
 }
@@ -95,6 +101,7 @@ mod checks {
 
     use uuid::Uuid;
 
+    pub(super) use super::super::catalogue::*;
     use super::super::checks::*;
     pub(super) use super::super::health::{
         breaker_opens_again_and_closes_once_each, deleted_endpoint_takes_its_health_along,
@@ -111,7 +118,7 @@ mod checks {
     use crate::endpoint::{EndpointSettings, EndpointState, RateLimit, StateReason};
     use crate::event::{Event, EventType, NewEvent};
     use crate::headers::CustomHeaders;
-    use crate::queue::Lease;
+    use crate::queue::{Job, Lease};
     use crate::retry::Next;
     use crate::store::{
         Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, OnConflict, Recorded,
@@ -950,6 +957,58 @@ mod checks {
                 "{state}"
             );
         }
+    }
+
+    async fn insert_test<H: Harness>(
+        scene: &Scene<H>,
+        event: &Event,
+        endpoint: Uuid,
+    ) -> Option<Job> {
+        let inserted = scene.store().insert_test(event, endpoint, at(0)).await;
+        inserted.expect("answers")
+    }
+
+    pub(super) async fn test_event_goes_to_its_endpoint_only<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let limited = EndpointSettings {
+            max_in_flight: Some(3),
+            ..wanting(&["invoice.*"])
+        };
+        let tested = scene.lane(limited).await;
+        scene.lane(EndpointSettings::default()).await;
+        let event = event_for("default", "order.paid", "1", T0);
+        let job = insert_test(&scene, &event, tested).await.expect("a job");
+        assert_eq!((job.lane, job.due), (tested, T0));
+        assert_eq!(job.limits.max_in_flight, 3);
+        let stored = scene.store().event(&ALL, event.id).await.expect("reads");
+        assert_eq!(stored, Some(event));
+        let jobs = [job];
+        scene.queue.push(&jobs, at(0)).await.expect("pushes");
+        let [job] = jobs;
+        assert_eq!(scene.runnable(at(0)).await, [job.delivery]);
+        let made = deliveries(&scene, DeliveryFilter::default()).await;
+        assert_eq!(made.len(), 1);
+        assert_eq!(made[0].endpoint_id, tested);
+    }
+
+    pub(super) async fn test_event_needs_an_enabled_endpoint_of_its_tenant<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let event = event_for("default", "a", "1", T0);
+        let mut endpoint = scene.endpoint("default", EndpointSettings::default()).await;
+        let foreign = scene.endpoint("b", EndpointSettings::default()).await.id;
+        for unknown in [foreign, Uuid::from_u128(7)] {
+            assert_eq!(insert_test(&scene, &event, unknown).await, None);
+        }
+        for state in [EndpointState::Paused, EndpointState::Disabled] {
+            (endpoint.state, endpoint.version) = (state, endpoint.version + 1);
+            let updated = scene.store().update_endpoint(&endpoint).await;
+            assert!(updated.expect("answers"));
+            let inserted = insert_test(&scene, &event, endpoint.id).await;
+            assert_eq!(inserted, None, "{state}");
+        }
+        let stored = scene.store().event(&ALL, event.id).await.expect("reads");
+        assert_eq!(stored, None);
+        assert_eq!(deliveries(&scene, DeliveryFilter::default()).await, []);
     }
 
     pub(super) async fn pages_are_newest_first_without_gaps<H: Harness>(harness: H) {

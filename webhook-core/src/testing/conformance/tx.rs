@@ -14,6 +14,7 @@ macro_rules! __tx_checks {
             rollback_leaves_nothing,
             key_of_a_committed_event_is_known_in_a_transaction,
             key_of_the_same_transaction_is_known,
+            schemas_are_read_in_a_transaction,
         }
     };
 }
@@ -31,8 +32,9 @@ __tx_checks! { [suite] TxHarness, }
 mod checks {
     use super::super::TxHarness;
     use super::super::checks::*;
+    use crate::catalogue::NewCatalogueEntry;
     use crate::endpoint::EndpointSettings;
-    use crate::event::{Event, NewEvent};
+    use crate::event::{Event, EventType, NewEvent};
     use crate::store::{InsertOptions, Inserted, Insertion, OnConflict, Store, TxStore};
     use crate::testing::event_for;
 
@@ -131,5 +133,21 @@ mod checks {
                 .expect("reads")
                 .is_some()
         );
+    }
+
+    pub(super) async fn schemas_are_read_in_a_transaction<H: TxHarness>(harness: H) {
+        let store = harness.store();
+        let new = NewCatalogueEntry::new(EventType::new("a").expect("valid"));
+        let mut entry = new.entry(uuid::Uuid::nil(), T0).expect("valid");
+        entry.schema = Some("{}".into());
+        store.put_event_type(&entry).await.expect("stored");
+        let mut tx = harness.begin().await;
+        let connection = H::connection(&mut tx);
+        let found = store.schemas_in(connection, 0).await.expect("read");
+        let found = found.expect("another version");
+        assert_eq!(found.schemas, [(entry.name, "{}".into())]);
+        let again = store.schemas_in(connection, found.version).await;
+        assert_eq!(again.expect("read"), None);
+        H::commit(tx).await;
     }
 }

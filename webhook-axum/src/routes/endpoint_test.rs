@@ -1,0 +1,91 @@
+//! `/endpoints/{id}/test`: what an endpoint answers.
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+use webhook_core::{DeliveryStatus, Dispatcher, EndReason, EventType, TestEvent, Tested};
+
+use super::deliveries::AttemptView;
+use crate::caller::{Audience, Caller};
+use crate::error::ApiError;
+use crate::extract::{Id, OptionalJson, RequestBody};
+use crate::json::not_null;
+use crate::router::Api;
+
+/// What the type may take of a request's body.
+const ROOM: usize = 1_024;
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new().route("/endpoints/{id}/test", post(test))
+}
+
+async fn test(
+    caller: Caller,
+    Id(id): Id,
+    OptionalJson(request): OptionalJson<TestRequest>,
+) -> Result<Response, ApiError> {
+    let tested = caller.endpoints().test(id, request.into()).await?;
+    let status = match tested.ended {
+        Some(_) => StatusCode::OK,
+        None => StatusCode::ACCEPTED,
+    };
+    let view = TestView::of(&tested, caller.audience());
+    Ok((status, axum::Json(view)).into_response())
+}
+
+/// The body of `POST /endpoints/{id}/test`. `data` is kept as the text it is.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TestRequest {
+    #[serde(default, deserialize_with = "not_null")]
+    event_type: Option<EventType>,
+    #[serde(default, deserialize_with = "not_null")]
+    data: Option<Box<RawValue>>,
+}
+
+impl RequestBody for TestRequest {
+    fn limit(dispatcher: &Dispatcher) -> usize {
+        dispatcher.max_payload().saturating_add(ROOM)
+    }
+}
+
+impl From<TestRequest> for TestEvent {
+    fn from(request: TestRequest) -> Self {
+        let mut test = Self::default();
+        test.event_type = request.event_type;
+        let text = request.data.map(Box::<str>::from);
+        test.data = text.map(|text| Bytes::from(String::from(text)));
+        test
+    }
+}
+
+/// What came of a test: `accepted` while it has not ended.
+#[derive(Serialize)]
+struct TestView {
+    status: &'static str,
+    event_id: Uuid,
+    delivery_id: Uuid,
+    end_reason: Option<EndReason>,
+    attempt: Option<AttemptView>,
+}
+
+impl TestView {
+    fn of(tested: &Tested, audience: Audience) -> Self {
+        let ended = tested.ended.as_ref();
+        let attempt = tested.attempt.as_ref();
+        Self {
+            status: ended.map_or("accepted", |delivery| {
+                DeliveryStatus::as_str(delivery.status)
+            }),
+            event_id: tested.event_id,
+            delivery_id: tested.delivery_id,
+            end_reason: ended.and_then(|delivery| delivery.end_reason),
+            attempt: attempt.map(|attempt| AttemptView::of(1, attempt, audience)),
+        }
+    }
+}

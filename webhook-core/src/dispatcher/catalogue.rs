@@ -1,0 +1,59 @@
+//! The catalogue of event types, for people and the HTTP API.
+
+use super::{Engine, ManageError};
+use crate::catalogue::{CatalogueEntry, NewCatalogueEntry};
+use crate::event::EventType;
+use crate::tenant::{Page, PageRequest};
+
+type Result<T> = std::result::Result<T, ManageError>;
+
+/// A dispatcher's catalogue of event types. It is the host's, and the same for all tenants. From
+/// [`Dispatcher::event_types`](super::Dispatcher::event_types).
+#[derive(Clone)]
+pub struct EventTypes<'a> {
+    engine: &'a Engine,
+}
+
+impl<'a> EventTypes<'a> {
+    pub(super) fn new(engine: &'a Engine) -> Self {
+        Self { engine }
+    }
+
+    /// Puts an event type into the catalogue, or something else in the place of what is there of its name; answers
+    /// the entry as it is then.
+    ///
+    /// If it has a schema, events of this type are accepted only if their data fits, in this process at once and in
+    /// others within a second: else [`enqueue`](super::Dispatcher::enqueue) fails with
+    /// [`InvalidEvent::Schema`](crate::InvalidEvent::Schema). All processes that enqueue need the feature `schemas`
+    /// for that; `webhook.enqueue()` in SQL refuses types that have a schema. What was accepted before stays so.
+    ///
+    /// A schema is code of the host's: one that branches into itself several times at one place
+    /// (`{"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}`) can take time that doubles with each level of the data.
+    ///
+    /// # Errors
+    /// When the entry is not allowed, or the store fails.
+    pub async fn put(&self, new: NewCatalogueEntry) -> Result<CatalogueEntry> {
+        let entry = new.entry(self.engine.new_id(), self.engine.clock.now())?;
+        let put = self.engine.store.put_event_type(&entry).await;
+        // Also if it failed: it may have been stored all the same.
+        self.engine.known.forget();
+        Ok(put?)
+    }
+
+    /// One event type.
+    ///
+    /// # Errors
+    /// When the catalogue has none of this name, or the store fails.
+    pub async fn get(&self, name: &EventType) -> Result<CatalogueEntry> {
+        let entry = self.engine.store.event_type(name).await?;
+        entry.ok_or(ManageError::NotFound("event type"))
+    }
+
+    /// Event types, those that were added last first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self, page: PageRequest) -> Result<Page<CatalogueEntry>> {
+        Ok(self.engine.store.event_types(page).await?)
+    }
+}

@@ -1,0 +1,7 @@
+INSERT INTO webhook_event_types AS known
+    (id, name, description, schema, example, version, created_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)
+ON CONFLICT (name) DO UPDATE
+SET description = excluded.description, schema = excluded.schema, example = excluded.example,
+    version = known.version + 1, updated_at = excluded.updated_at
+RETURNING id, name, description, schema, example, created_at, updated_at
