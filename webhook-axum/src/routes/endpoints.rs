@@ -71,6 +71,12 @@ async fn with_health(caller: &Caller, endpoint: &Endpoint) -> Result<EndpointVie
     Ok(EndpointView::of(endpoint, health.unwrap_or_default()))
 }
 
+/// An endpoint after a change: that is told, and a new secret with it, even if its health cannot be read.
+async fn changed(caller: &Caller, endpoint: &Endpoint) -> EndpointView {
+    let view = with_health(caller, endpoint).await;
+    view.unwrap_or_else(|_| EndpointView::of(endpoint, Health::default()))
+}
+
 async fn update(
     caller: Caller,
     Id(id): Id,
@@ -86,7 +92,7 @@ async fn update(
     let endpoint = caller.endpoints().update(id, change).await?;
     match refused {
         Some(error) => Err(error),
-        None => Ok(axum::Json(with_health(&caller, &endpoint).await?)),
+        None => Ok(axum::Json(changed(&caller, &endpoint).await)),
     }
 }
 
@@ -102,7 +108,7 @@ async fn rotate_secret(
 ) -> Result<Response, ApiError> {
     let overlap = request.overlap()?;
     let endpoint = caller.endpoints().rotate_secret(id, overlap).await?;
-    let view = with_health(&caller, &endpoint).await?;
+    let view = changed(&caller, &endpoint).await;
     Ok(with_secret(StatusCode::OK, view, &endpoint))
 }
 
