@@ -187,6 +187,7 @@ fn check_schema(entry: &CatalogueEntry) -> Result<(), InvalidEntry> {
     match &entry.example {
         Some(example) => schema
             .check(&entry.name, example.as_bytes())
+            .map_err(|error| InvalidEntry::Schema(format!("it cannot be checked: {error}")))?
             .map_err(InvalidEntry::Example),
         None => Ok(()),
     }

@@ -50,15 +50,24 @@ impl Schema {
     }
 
     /// Whether `data`, which is JSON text, fits. Reads a copy of it.
-    pub(crate) fn check(&self, event_type: &EventType, data: &[u8]) -> Result<(), SchemaViolation> {
+    ///
+    /// # Errors
+    /// When what may go deep cannot have a thread of its own.
+    pub(crate) fn check(
+        &self,
+        event_type: &EventType,
+        data: &[u8],
+    ) -> io::Result<Result<(), SchemaViolation>> {
         let violation = |path: &str, problem: String| SchemaViolation {
             event_type: event_type.clone(),
             path: shortened(path.to_owned()),
             problem: shortened(problem),
         };
         // A number beyond a 64-bit float, or a hundred and some levels: JSON, but nothing to be compared.
-        let value: Value = serde_json::from_slice(data)
-            .map_err(|error| violation("", format!("it cannot be read: {error}")))?;
+        let value: Value = match serde_json::from_slice(data) {
+            Ok(value) => value,
+            Err(error) => return Ok(Err(violation("", format!("it cannot be read: {error}")))),
+        };
         let validate = || {
             let valid = self.validator.validate(&value);
             valid.map_err(|error| {
@@ -67,7 +76,6 @@ impl Schema {
         };
         let steps = self.objects.saturating_mul(payload::depth(data) + 1);
         with_stack_for(steps, validate)
-            .unwrap_or_else(|_| Err(violation("", "it is too deep to be checked".to_owned())))
     }
 }
 
@@ -104,7 +112,8 @@ mod tests {
 
     fn check(schema: &Value, data: &str) -> Result<(), SchemaViolation> {
         let event_type = EventType::new("a").unwrap();
-        compile(schema).unwrap().check(&event_type, data.as_bytes())
+        let compiled = compile(schema).unwrap();
+        compiled.check(&event_type, data.as_bytes()).unwrap()
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) struct Known {
     state: Mutex<State>,
     /// One asks, those who come meanwhile wait for the answer.
     asking: tokio::sync::Mutex<()>,
+    /// When the store was asked last and failed, and how.
+    failed: Mutex<Option<(Timestamp, Error)>>,
 }
 
 struct State {
@@ -54,11 +56,24 @@ impl Default for Known {
                 schemas: Current::default(),
             }),
             asking: tokio::sync::Mutex::default(),
+            failed: Mutex::default(),
         }
     }
 }
 
 impl Known {
+    fn fail(&self, at: Timestamp, error: &Error) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *failed = Some((at, error.clone()));
+    }
+
+    /// The failure of whoever asked after `began`, while others waited.
+    fn failed_since(&self, began: Timestamp) -> Option<Error> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, error) = failed.as_ref()?;
+        (*at > began).then(|| error.clone())
+    }
+
     /// Asks anew before the next event: this process has changed something.
     pub(super) fn forget(&self) {
         self.state().asked_at = None;
@@ -121,6 +136,9 @@ impl Current {
         })?;
         let data = event.data().unwrap_or_else(|| event.body.clone());
         let checked = schema.check(&event.event_type, &data);
+        // No fault of the event's: a thread could not be had.
+        let checked = checked
+            .map_err(|error| Error::new(ErrorKind::Unavailable, "schemas").with_source(error))?;
         checked.map_err(|violation: SchemaViolation| InvalidEvent::from(violation).into())
     }
 }
@@ -131,13 +149,23 @@ impl Engine {
         if let Some(current) = self.known.young(self.clock.now()) {
             return Ok(current);
         }
+        let began = self.clock.now();
         let _turn = self.known.asking.lock().await;
         let now = self.clock.now();
         if let Some(current) = self.known.young(now) {
             return Ok(current);
         }
-        let answer = self.store.schemas(self.known.version()).await?;
-        Ok(self.known.learn(answer, now))
+        // Of those who waited together none asks a store again that has just failed.
+        if let Some(error) = self.known.failed_since(began) {
+            return Err(error);
+        }
+        match self.store.schemas(self.known.version()).await {
+            Ok(answer) => Ok(self.known.learn(answer, now)),
+            Err(error) => {
+                self.known.fail(self.clock.now(), &error);
+                Err(error)
+            }
+        }
     }
 
     /// The same inside a host's transaction. It waits for nobody: whoever asks may need the connection that this
