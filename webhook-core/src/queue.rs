@@ -105,7 +105,8 @@ pub struct Hold {
     /// How long.
     pub by: Duration,
     /// Whether the lane is probed then: it has one job in flight at a time, over all processes, until it is
-    /// [released](Queue::release).
+    /// [released](Queue::release). An index queue may end that by itself, ten minutes after the hold: whoever would
+    /// release it may have died.
     pub then_probe: bool,
 }
 

@@ -5,8 +5,8 @@ on_lane(ARGV[4], function(lane)
   lane.held = max(lane.held, after(tonumber(ARGV[5])))
   call('HSET', lane.key, 'held', lane.held)
   if ARGV[6] == '1' then
-    lane.probed = '1'
-    call('HSET', lane.key, 'probed', 1)
+    lane.probed = lane.held + PROBED_FOR
+    call('HSET', lane.key, 'probed', lane.probed)
     read_limits(lane, lane.limits)
   end
   schedule(lane)

@@ -10,7 +10,7 @@
 --   {p:s}:leases          lane .. delivery, by the end of the lease
 --   {p:s}:lanes           lanes that have jobs: what `depth` looks at
 --   {p:s}:ring:<tenant>   lanes that may be eligible now, by turn
---   {p:s}:lane:<lane>     hash: limits, lining, held, arrival, probed (one job at a time, until it is released)
+--   {p:s}:lane:<lane>     hash: limits, lining, held, arrival, probed (until when it has one job at a time)
 --   {p:s}:waiting:<lane>  sequence .. delivery, by due time
 --   {p:s}:line:<lane>     the same by sequence, in an ordered lane only
 --   {p:s}:leased:<lane>   hash: delivery -> fence, sequence, due, until
@@ -181,7 +181,10 @@ local function lane_of(id)
       granted = {},
     }
     local fields = call('HMGET', lane.key, 'limits', 'lining', 'held', 'arrival', 'probed')
-    lane.probed = fields[5]
+    lane.probed = tonumber(fields[5])
+    if lane.probed and lane.probed <= now then
+      lane.probed = nil
+    end
     read_limits(lane, fields[1] or '')
     lane.lining = fields[2]
     lane.held = tonumber(fields[3]) or 0
@@ -213,6 +216,10 @@ local function on_lane(id, work, ...)
   lanes[id] = nil
   work(lane_of(id), ...)
 end
+
+-- How long after its hold a lane is probed, in microseconds, unless it is released or held anew before. Who would release
+-- it may have died with that; if it fails still, the next failure holds it.
+local PROBED_FOR = 600000000
 
 -- The job whose turn it is, and when it is due. What was taken is still there.
 local function head_of(lane)
@@ -296,9 +303,6 @@ local function put_back(lane, jobs)
   end
 end
 
--- How long it is remembered of a lane without jobs that it is probed, in microseconds.
-local PROBED_FOR = 86400000000
-
 -- A lane without jobs stays for as long as its hold, its rate or its probe says something.
 local function forget_if_idle(lane)
   if call('EXISTS', lane.waiting, lane.leased) > 0 then
@@ -307,7 +311,7 @@ local function forget_if_idle(lane)
   emptied[#emptied + 1] = lane.id
   local keep = max(lane.held, lane.arrival) - now
   if lane.probed then
-    keep = max(keep, PROBED_FOR)
+    keep = max(keep, lane.probed - now)
   end
   if keep > 0 then
     call('PEXPIRE', lane.key, math.ceil(keep / 1000))

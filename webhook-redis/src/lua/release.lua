@@ -8,5 +8,6 @@ on_lane(ARGV[4], function(lane)
     untimed[#untimed + 1] = lane.id
     join_ring(lane)
   end
+  forget_if_idle(lane)
 end)
 return answer({})
