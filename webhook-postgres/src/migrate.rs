@@ -1,6 +1,10 @@
 //! The tables, and how they came to be: forward only, each step runs beside the version before it.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Row};
+
+use webhook_core::BoxError;
 
 use crate::connect::ConnectError;
 use crate::statements::Statement;
@@ -11,6 +15,10 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0002_health.sql"),
     include_str!("../migrations/0003_event_types.sql"),
 ];
+
+/// How often a migration is tried that does not get its locks, and the pause between.
+const LOCK_TRIES: u32 = 60;
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// The version that this library needs, and the newest that it knows.
 fn known() -> i32 {
@@ -29,8 +37,17 @@ pub(crate) fn scripts(schema: &str) -> Vec<String> {
 /// Brings the schema to the known version, one process at a time.
 pub(crate) async fn run(pool: &PgPool, schema: &str) -> Result<(), ConnectError> {
     let mut connection = pool.acquire().await.map_err(server)?;
-    if version(&mut connection, schema).await? < known() {
-        migrate(&mut connection, schema).await?;
+    for tries_left in (0..LOCK_TRIES).rev() {
+        if version(&mut connection, schema).await? >= known() {
+            break;
+        }
+        match migrate(&mut connection, schema).await {
+            Err(ConnectError::Server(error)) if tries_left > 0 && is_locked_out(&error) => {
+                tracing::info!("the schema is in use; its migration waits");
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            ended => ended?,
+        }
     }
     check_version(version(&mut connection, schema).await?)
 }
@@ -63,6 +80,11 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<(), Conn
     // Whoever comes second waits here, and finds the work done.
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
         .bind(format!("webhook.migrations {schema}"))
+        .execute(&mut *tx)
+        .await
+        .map_err(server)?;
+    // Rather not now than behind a long transaction, with everybody else waiting behind this.
+    sqlx::query("SET LOCAL lock_timeout = '2s'")
         .execute(&mut *tx)
         .await
         .map_err(server)?;
@@ -116,6 +138,15 @@ async fn version(connection: &mut PgConnection, schema: &str) -> Result<i32, Con
         .await
         .map_err(server)?;
     row.try_get(0).map_err(server)
+}
+
+/// Whether a lock was not to be had in time.
+fn is_locked_out(error: &BoxError) -> bool {
+    let error = error.downcast_ref::<sqlx::Error>();
+    let code = error
+        .and_then(sqlx::Error::as_database_error)
+        .and_then(sqlx::error::DatabaseError::code);
+    code.as_deref() == Some("55P03")
 }
 
 pub(crate) fn server(error: sqlx::Error) -> ConnectError {
