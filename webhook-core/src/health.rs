@@ -142,11 +142,13 @@ impl HealthRow {
             None => {}
         }
         let is_news = self.failing_since.is_some() && self.notified_at.is_none();
-        if change.is_notice && is_news {
+        let fits = change.breaker.is_some() == lane.is_some();
+        // Whoever comes too late with the rest leaves the notice to the next failure.
+        if change.is_notice && is_news && fits {
             self.notified_at = Some(now);
         }
         Applied {
-            is_done: change.breaker.is_some() == lane.is_some() && (is_news || !change.is_notice),
+            is_done: fits && (is_news || !change.is_notice),
             lane,
         }
     }

@@ -144,7 +144,7 @@ pub fn decide(
     };
     Decision {
         next,
-        hold_lane: asked.map(|it| longer(it, policy.jitter, spread.abs())),
+        hold_lane: asked.map(|it| longer(it, policy.jitter, spread.abs()).min(*RETRY_AFTER.end())),
         slow_lane: is_slow(outcome),
         disable_endpoint: matches!(outcome, Outcome::Response { status: 410, .. }),
     }

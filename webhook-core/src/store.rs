@@ -338,8 +338,9 @@ pub trait Store: Send + Sync {
     async fn insert_test(&self, event: &Event, endpoint: Uuid, now: Now) -> Result<Option<Job>>;
 
     /// Reads what the attempts of these claims need, raises each fence to the lease's, keeps the lease's end
-    /// and sets `in_progress`; of endpoints whose breaker is open only what its own queue has claimed already. Leaves out leases whose fence is below the row's: someone else owns those.
-    /// Better than to fail for one that cannot be read is to end it as [`quarantine`](Self::quarantine) does.
+    /// and sets `in_progress`; of endpoints whose breaker is open only what its own queue has claimed already. Leaves
+    /// out leases whose fence is below the row's: someone else owns those. Better than to fail for one that cannot be
+    /// read is to end it as [`quarantine`](Self::quarantine) does.
     ///
     /// # Errors
     /// When the backend fails.
@@ -435,8 +436,8 @@ pub trait Store: Send + Sync {
         now: Now,
     ) -> Result<Vec<(Uuid, Health)>>;
 
-    /// Forgets how an endpoint did, closes its breaker and releases its lane in the store's own queue. Answers whether
-    /// it is there.
+    /// Forgets how an endpoint did, closes its breaker and, if it is enabled, releases its lane in the store's own
+    /// queue. Answers whether it is there.
     ///
     /// # Errors
     /// When the backend fails.

@@ -95,19 +95,19 @@ impl Shared {
     pub(crate) async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> sqlx::Result<bool> {
         let sql = &self.database.sql;
         let mut tx = self.database.write().await?;
-        let found: i64 = sqlx::query_scalar(sql.find_endpoint.clone())
+        let is_enabled: Option<bool> = sqlx::query_scalar(sql.find_endpoint.clone())
             .bind(id)
             .bind(tenant_of(scope))
-            .fetch_one(&mut *tx)
+            .fetch_optional(&mut *tx)
             .await?;
-        if found > 0 {
-            for statement in [&sql.delete_health, &sql.release] {
-                let statement = sqlx::query(statement.clone());
-                statement.bind(id).execute(&mut *tx).await?;
-            }
+        let release = (is_enabled == Some(true)).then_some(&sql.release);
+        let forget = is_enabled.map(|_| &sql.delete_health);
+        for statement in forget.into_iter().chain(release) {
+            let statement = sqlx::query(statement.clone());
+            statement.bind(id).execute(&mut *tx).await?;
         }
         tx.commit().await?;
-        Ok(found > 0)
+        Ok(is_enabled.is_some())
     }
 
     async fn health_rows(

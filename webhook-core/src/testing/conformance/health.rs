@@ -21,7 +21,7 @@ use crate::time::Now;
 
 const RETRY: Next = Next::RetryAfter(Duration::from_secs(5));
 const GIVEN_UP: Next = Next::Failed(EndReason::Permanent);
-const BEGINS: HealthChange = HealthChange {
+pub(super) const BEGINS: HealthChange = HealthChange {
     is_failing: Some(true),
     breaker: None,
     is_notice: false,
@@ -89,7 +89,7 @@ impl<H: Harness> Scene<H> {
     }
 
     /// Records a change and settles.
-    async fn change(&self, lease: Lease, change: HealthChange, now: Now) -> Recorded {
+    pub(super) async fn change(&self, lease: Lease, change: HealthChange, now: Now) -> Recorded {
         let recorded = self.recorded(&[changing(lease, change)], now).await[0];
         self.settle(lease, Settle::Done, now).await;
         recorded

@@ -3,13 +3,12 @@
 use uuid::Uuid;
 
 use super::checks::{PAGE, Scene, T0, at};
+use super::health::BEGINS;
 use super::replays::{dead_letters, start};
 use super::stats::{append, everything, row};
 use super::{Harness, event_for};
-use crate::delivery::EndReason;
 use crate::endpoint::EndpointSettings;
 use crate::replay::Replay;
-use crate::retry::Next;
 use crate::stats::Rollup;
 use crate::store::{Changed, DeliveryFilter, EventFilter, Store};
 use crate::tenant::{Scope, Tenant};
@@ -65,8 +64,8 @@ impl Rows {
         let endpoint = scene.endpoint("own", EndpointSettings::default()).await.id;
         let event = event_for("own", "a", "1", T0);
         let jobs = scene.insert(std::slice::from_ref(&event), at(0)).await;
-        let given_up = Next::Failed(EndReason::Exhausted);
-        scene.attempt(500, given_up, at(0)).await;
+        let lease = scene.take(at(0)).await;
+        scene.change(lease, BEGINS, at(0)).await;
         append(
             scene.store(),
             &[row(T0, "own", Some(endpoint.as_u128()), 1)],
@@ -91,6 +90,7 @@ impl Rows {
         let (events, deliveries) = (EventFilter::default(), DeliveryFilter::default());
         let endpoint = store.endpoint(scope, self.endpoint).await.expect("reads");
         let endpoints = store.endpoints(scope, PAGE).await.expect("reads");
+        let health = store.health(scope, &[self.endpoint], at(2)).await;
         let event = store.event(scope, self.event).await.expect("reads");
         let all_events = store.events(scope, &events, PAGE).await.expect("reads");
         let delivery = store.delivery(scope, self.delivery).await.expect("reads");
@@ -106,6 +106,7 @@ impl Rows {
         vec![
             ("endpoint", endpoint.is_some()),
             ("endpoints", !endpoints.items.is_empty()),
+            ("health", !health.expect("reads").is_empty()),
             ("event", event.is_some()),
             ("events", !all_events.items.is_empty()),
             ("delivery", delivery.is_some()),
@@ -127,6 +128,7 @@ impl Rows {
         let replayed_event = store.replay_event(scope, self.event, now).await;
         let cancelled = store.cancel_delivery(scope, self.delivery, now).await;
         let replay_cancelled = store.cancel_replay(scope, self.replay.id, now).await;
+        let recovered = store.recover_endpoint(scope, self.endpoint).await;
         let deleted = store.delete_endpoint(scope, self.endpoint, now).await;
         vec![
             ("replay_delivery", is_known(&replayed.expect("answers"))),
@@ -136,6 +138,7 @@ impl Rows {
                 "cancel_replay",
                 is_known(&replay_cancelled.expect("answers")),
             ),
+            ("recover_endpoint", recovered.expect("answers")),
             ("delete_endpoint", deleted.expect("answers")),
         ]
     }
@@ -148,7 +151,8 @@ impl Rows {
         let replay = store.replay(all, self.replay.id).await.expect("reads");
         let deliveries = store.deliveries(all, &filter, PAGE).await.expect("reads");
         let version = endpoint.map(|it| (it.version, it.state));
-        (version, replay, deliveries.items)
+        let health = store.health(all, &[self.endpoint], at(2)).await;
+        (version, health.expect("reads"), replay, deliveries.items)
     }
 }
 
