@@ -128,6 +128,26 @@ fn fences_exceed_what_the_store_knows_whatever_the_clock_says() {
     });
 }
 
+/// Whoever would release the lane has died with that.
+#[test]
+fn a_probe_that_nobody_ends_ends_by_itself() {
+    run(async {
+        let queue = queue().await;
+        let jobs = jobs(lane(), 3, T0);
+        push(&queue, &jobs, Some(T0)).await;
+        let hold = queue.hold(jobs[0].lane, Hold::then_probe(MINUTE), Some(T0));
+        hold.await.expect("holds");
+        let probed = T0 + MINUTE * 10;
+        let probe = claim(&queue, 3, Some(probed)).await;
+        assert_eq!(probe.len(), 1);
+        let settled = [(probe[0], Settle::Done)];
+        let settled = queue.settle(&settled, Some(probed));
+        settled.await.expect("settles");
+        let later = T0 + MINUTE * 12;
+        assert_eq!(claim(&queue, 3, Some(later)).await.len(), 2);
+    });
+}
+
 #[test]
 fn lanes_without_room_keep_nobody_from_the_rest() {
     run(async {
