@@ -10,8 +10,8 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use webhook_delivery::{
-    Builder, Dispatcher, EndpointUrl, HttpTransport, NetworkPolicy, NewEndpoint, PgStore,
-    RedisQueue, RetryPolicy, Secret, SqliteStore, Store, Tenant,
+    BreakerPolicy, Builder, Dispatcher, EndpointUrl, HttpTransport, NetworkPolicy, NewEndpoint,
+    PgStore, RedisQueue, RetryPolicy, Secret, SqliteStore, Store, Tenant,
 };
 
 use crate::Result;
@@ -26,6 +26,9 @@ pub(crate) const MAX_IN_FLIGHT: usize = 32;
 
 /// An attempt's deadline: with the margin, what a dead process's deliveries wait for.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For how long an endpoint is left alone.
+const BREAK: Duration = Duration::from_secs(1);
 
 /// When what failed is tried again.
 const RETRY: Duration = Duration::from_millis(250);
@@ -151,6 +154,8 @@ impl Place {
             )
             .max_in_flight(MAX_IN_FLIGHT)
             .request_timeout(REQUEST_TIMEOUT)
+            // Breakers open here, too, but not for so long that it would be waited for in vain.
+            .breaker(BreakerPolicy::default().open_for(BREAK, BREAK))
             .lease_margin(Duration::from_secs(self.lease_margin)))
     }
 }
