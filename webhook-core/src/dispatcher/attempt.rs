@@ -16,7 +16,7 @@ use crate::breaker::Says;
 use crate::delivery::{Attempt, EndReason, Outcome};
 use crate::endpoint::{Endpoint, EndpointState, StateReason};
 use crate::header_log::HeaderLog;
-use crate::health::{BreakerState, Finding};
+use crate::health::{BreakerState, Consequence, Finding};
 use crate::queue::{Hold, Job, Lease, Settle};
 use crate::retry::{Decision, Next, decide};
 use crate::signing::SignRequest;
@@ -127,11 +127,7 @@ impl Engine {
             0.0
         };
         let decision = self.decide(outcome, work, now, spread);
-        // A test counts for nothing.
-        let says = match work.event.is_test() {
-            true => Says::Nothing,
-            false => Says::of(outcome),
-        };
+        let says = Says::of(outcome);
         let observed = Observed {
             sign: sign_of(&decision, attempt.duration, timeout),
             says,
@@ -139,14 +135,19 @@ impl Engine {
             began: attempt.started_at,
             now,
         };
-        let may_lead = self.may_lead(&work.endpoint);
-        let finding = Finding {
-            says,
-            findings: claim.place.learn(observed, &work.endpoint, may_lead),
-            attempts: work.attempts,
+        let health = if work.event.is_test() {
+            // It counts for nothing.
+            Consequence::default()
+        } else {
+            let may_lead = self.may_lead(&work.endpoint);
+            let finding = Finding {
+                says,
+                findings: claim.place.learn(observed, &work.endpoint, may_lead),
+                attempts: work.attempts,
+            };
+            let policy = &self.config.health;
+            policy.consequence(&work.health, finding, now, spread.abs())
         };
-        let policy = &self.config.health;
-        let health = policy.consequence(&work.health, finding, now, spread.abs());
         let gone = decision.disable_endpoint.then_some(StateReason::Gone);
         let disable = gone.or(health.disable);
         Record {

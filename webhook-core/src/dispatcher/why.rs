@@ -55,11 +55,8 @@ impl Engine {
             }
         }
         is_complete &= page.before.is_none();
-        for delivery in last.into_values() {
-            if endpoints.len() >= MOST + MOST_MISSING {
-                is_complete = false;
-                break;
-            }
+        is_complete &= last.len() <= MOST_MISSING;
+        for delivery in last.into_values().take(MOST_MISSING) {
             endpoints.push(self.unlisted(&of_tenant, &event, delivery, as_of).await?);
         }
         Ok(Why {

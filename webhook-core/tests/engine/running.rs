@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use webhook_core::testing::{Intercepted, ManualClock, Reply, ScriptedTransport};
 use webhook_core::{
     Builder, Clock as _, DeliveryStatus, Dispatcher, EndpointSettings, Error, ErrorKind,
-    MemoryQueue, MemoryStore, Notice, Queue as _, Store, Transport, TransportError,
+    MemoryQueue, MemoryStore, NewEvent, Notice, Queue as _, Store, Transport, TransportError,
 };
 
 use crate::{create_endpoint, deliveries, event, until};
@@ -219,6 +219,50 @@ async fn a_store_that_fails_for_a_while_stops_nothing() {
         deliveries(&dispatcher).await[0].status,
         DeliveryStatus::Succeeded
     );
+}
+
+#[tokio::test]
+async fn a_claim_leaves_slots_to_what_is_new() {
+    let (gate, loads) = (Arc::new(Semaphore::new(1)), Arc::new(AtomicUsize::new(0)));
+    let (its_gate, its_loads) = (Arc::clone(&gate), Arc::clone(&loads));
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        let gate = (operation == "load").then(|| Arc::clone(&its_gate));
+        its_loads.fetch_add(usize::from(gate.is_some()), Ordering::SeqCst);
+        async move {
+            if let Some(gate) = gate {
+                gate.acquire().await.unwrap().forget();
+            }
+            Ok(())
+        }
+    });
+    let receiver = ScriptedTransport::default();
+    let delivered = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&delivered);
+    let running = Running::start(
+        Dispatcher::builder(store)
+            .transport(receiver.clone())
+            .observer(move |notice: &Notice<'_>| {
+                let is_delivered = matches!(notice, Notice::Delivered(_));
+                count.fetch_add(usize::from(is_delivered), Ordering::SeqCst);
+            })
+            .max_in_flight(4),
+    );
+    for wanted in ["order.*", "other.*"] {
+        let settings = EndpointSettings {
+            event_types: vec![wanted.parse().unwrap()],
+            ..EndpointSettings::default()
+        };
+        create_endpoint(&running.dispatcher, settings).await;
+    }
+    running.dispatcher.enqueue(event()).await.unwrap();
+    until(|| delivered.load(Ordering::SeqCst) == 1).await;
+    let other = NewEvent::data("other.made", "1").unwrap();
+    running.dispatcher.enqueue(other).await.unwrap();
+    until(|| loads.load(Ordering::SeqCst) == 2).await;
+    running.dispatcher.enqueue(event()).await.unwrap();
+    until(|| receiver.requests().len() == 2).await;
+    gate.add_permits(8);
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -105,6 +105,21 @@ async fn a_test_that_fails_is_not_tried_again_and_does_nothing_to_the_endpoint()
 }
 
 #[tokio::test]
+async fn tests_that_fail_again_and_again_open_no_breaker() {
+    let world = World::new(ScriptedTransport::new([500; 12]));
+    let endpoint = world.endpoint(EndpointSettings::default()).await;
+    for _ in 0..12 {
+        let tested = test(&world, &endpoint, TestEvent::default()).await;
+        assert_eq!(answer(&tested), 500);
+    }
+    let health = world.dispatcher.endpoints().health(&[endpoint.id]).await;
+    assert!(health.unwrap().is_empty());
+    world.enqueue().await;
+    assert_eq!(world.dispatcher.step().await.unwrap().claimed, 1);
+    assert_eq!(world.receiver.requests().len(), 13);
+}
+
+#[tokio::test]
 async fn a_test_that_nobody_makes_in_time_is_left_to_be_made() {
     let world = World::new(ScriptedTransport::default());
     let endpoint = world.endpoint(EndpointSettings::default()).await;
