@@ -15,7 +15,7 @@ use webhook_delivery::{Attempt, DeliveryFilter, DeliveryStatus, Dispatcher, Page
 use crate::Result;
 use crate::attempts::{Attempts, Harm};
 use crate::journal::{Account, now};
-use crate::load::{Delivery, Route, mixed};
+use crate::load::{Call, Delivery, Route, mixed};
 use crate::node::{self, Place};
 use crate::oracle::{Fired, Verdict};
 use crate::servers::{Servers, Setting, Site};
@@ -298,6 +298,13 @@ impl Arena {
         }
         account.add(self.sink.journal())?;
         Ok(account)
+    }
+
+    /// Events that this producer began itself, and that are neither accepted nor refused.
+    pub(crate) fn open_calls(&self, producer: NodeId) -> Result<u64> {
+        let account = self.account()?;
+        let own = |call: &Call| call.producer as usize == producer.0;
+        Ok(account.open().filter(own).count() as u64)
     }
 
     /// The writes of stale owners that were refused, so far.

@@ -65,7 +65,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "mutants",
-        run: |it| mutants::run(&it.root, &[], &it.services.environment()),
+        run: |it| mutants::run_turn(&it.root, &it.services.environment()),
     },
     Step {
         name: "lint",

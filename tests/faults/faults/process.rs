@@ -42,14 +42,13 @@ pub(crate) fn producer_killed(arena: &mut Arena, _: &mut Servers) -> Result<Fire
     arena.worker()?;
     let (mut last, mut open) = (None, 0);
     for _ in 0..KILLS {
-        let left = open_calls(arena)?;
         let producer = arena.producer_after(last, 2 * RATE)?;
         pause(Duration::from_millis(200 + arena.random(400)));
         wait_until("events are being enqueued", TO_NOTICE, || {
-            Ok(open_calls(arena)? > left)
+            Ok(arena.open_calls(producer)? > 0)
         })?;
         arena.kill(producer)?;
-        open += open_calls(arena)?.saturating_sub(left);
+        open += arena.open_calls(producer)?;
         last = Some(producer);
     }
     // One that lives, for what the last one left.
@@ -61,11 +60,6 @@ pub(crate) fn producer_killed(arena: &mut Arena, _: &mut Servers) -> Result<Fire
         what: "enqueues without an answer",
         in_order: true,
     })
-}
-
-/// Events that were begun and neither accepted nor refused.
-fn open_calls(arena: &Arena) -> Result<u64> {
-    Ok(arena.account()?.open().count() as u64)
 }
 
 /// A worker stands still for longer than its claims last. When the other has taken them over and is in the

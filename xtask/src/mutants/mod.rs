@@ -23,6 +23,10 @@ use trial::Trial;
 /// Where the mutants are, below the workspace's folder.
 const PATCHES: &str = "tests/mutants";
 
+/// Into how many turns `cargo xtask test` divides the mutants: each takes seconds, and all of them would
+/// take longer than everything else.
+const TURNS: usize = 4;
+
 /// The packages whose tests need servers.
 const SERVED: [&str; 2] = ["webhook-postgres", "webhook-redis"];
 
@@ -37,11 +41,44 @@ pub(crate) fn run_alone(root: &Path, names: &[&str]) -> Result {
     run(root, names, &services.environment())
 }
 
-/// The same, with servers that run already.
-pub(crate) fn run(root: &Path, names: &[&str], environment: &Environment) -> Result {
+/// Plants those whose turn it is by the commit, so that over the commits each has its turn, and a commit always
+/// the same. That the others could still be planted is checked as well. With servers that run already.
+pub(crate) fn run_turn(root: &Path, environment: &Environment) -> Result {
+    let all = mutant::load(&root.join(PATCHES), &[])?;
+    let turn = turn(&commit(root)?)?;
+    let chosen = all.iter().skip(turn).step_by(TURNS);
+    let names: Vec<&str> = chosen.map(|it| it.name.as_str()).collect();
+    println!(
+        "turn {} of {TURNS}: {} of {}",
+        turn + 1,
+        names.len(),
+        all.len()
+    );
+    run(root, &names, environment)
+}
+
+/// The commit that is checked out.
+fn commit(root: &Path) -> Result<String> {
+    let mut parse = git(root);
+    let output = parse.args(["rev-parse", "HEAD"]).output();
+    let output = output.map_err(|error| format!("git: {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Whose turn it is at a commit.
+fn turn(commit: &str) -> Result<usize> {
+    let digits = commit.get(..7).unwrap_or(commit);
+    let number = usize::from_str_radix(digits, 16);
+    let number = number.map_err(|_| format!("`{commit}` is not a commit"))?;
+    Ok(number % TURNS)
+}
+
+/// Plants the mutants of these names, or all, with servers that run already.
+fn run(root: &Path, names: &[&str], environment: &Environment) -> Result {
     let mutants = mutant::load(&root.join(PATCHES), names)?;
     let home = root.join("target/mutants");
     let copy = Copy::of(&Tree::of(root)?, &home, environment)?;
+    all_apply(&copy, &mutant::load(&root.join(PATCHES), &[])?)?;
     passes_unpatched(&copy, &mutants)?;
 
     let width = mutants.iter().map(|it| it.name.len()).max().unwrap_or(0);
@@ -79,6 +116,19 @@ pub(crate) fn run(root: &Path, names: &[&str], environment: &Environment) -> Res
     ))
 }
 
+/// Also those that are not planted now: a patch is stale as soon as the code has moved.
+fn all_apply(copy: &Copy, mutants: &[Mutant]) -> Result {
+    let stale = mutants.iter().filter_map(|mutant| {
+        let error = copy.apply(&mutant.patch, &["--check"]).err()?;
+        Some(format!("{}: the patch is stale: {error}", mutant.name))
+    });
+    let stale: Vec<String> = stale.collect();
+    if stale.is_empty() {
+        return Ok(());
+    }
+    Err(stale.join("\n"))
+}
+
 /// Each check must run tests that pass, or its failing would say nothing.
 fn passes_unpatched(copy: &Copy, mutants: &[Mutant]) -> Result {
     let watch = Stopwatch::start();
@@ -102,9 +152,7 @@ fn passes_unpatched(copy: &Copy, mutants: &[Mutant]) -> Result {
 
 /// The inner error is what is wrong with the mutant, the outer one what keeps us from saying.
 fn try_mutant(copy: &Copy, mutant: &Mutant) -> Result<std::result::Result<(), String>> {
-    if let Err(error) = copy.apply(&mutant.patch, &[]) {
-        return Ok(Err(format!("the patch is stale: {error}")));
-    }
+    copy.apply(&mutant.patch, &[])?;
     let mut verdict = Ok(());
     for check in &mutant.caught_by {
         verdict = match trial::run(copy, check, mutant.may_hang)? {

@@ -58,10 +58,6 @@ fn only_what_a_named_test_finds_is_caught() {
             &patch("1", "3", "--lib one_is_not_zero"),
         ),
         (
-            "tests/mutants/c-stale.patch",
-            &patch("7", "4", "--lib one_is_one"),
-        ),
-        (
             "tests/mutants/d-syntax.patch",
             &patch("1", "\"5\"", "--lib one_is_one"),
         ),
@@ -77,7 +73,6 @@ fn only_what_a_named_test_finds_is_caught() {
     let error = run(temp.path(), &[], &Environment::new()).unwrap_err();
     for problem in [
         "b-survives: One is 3.\ntiny --lib one_is_not_zero: passed (1 tests)",
-        "c-stale: One is 4.\nthe patch is stale: error: patch failed: src/lib.rs:1",
         "d-syntax: One is \"5\".\ntiny --lib one_is_one: does not compile",
         "e-aborts: One is std::process::abort().\ntiny one_is_one: broke without a failed test",
     ] {
@@ -93,6 +88,25 @@ fn only_what_a_named_test_finds_is_caught() {
         Ok(())
     );
     assert_eq!(temp.tree().text("src/lib.rs"), SOURCE);
+}
+
+#[test]
+fn a_stale_patch_is_told_of_even_if_another_is_to_be_planted() {
+    let stale = patch("7", "4", "--lib one_is_one");
+    let temp = tiny(&[
+        ("tests/mutants/a.patch", &patch("1", "2", "one_is_one")),
+        ("tests/mutants/b-stale.patch", &stale),
+    ]);
+    let error = run(temp.path(), &["a"], &Environment::new()).unwrap_err();
+    let told = "b-stale: the patch is stale: error: patch failed: src/lib.rs:1";
+    assert!(error.starts_with(told), "{error}");
+}
+
+#[test]
+fn every_mutant_has_its_turn_by_the_commit() {
+    let turns = ["0000000f", "00000010", "00000021", "0000003"].map(|it| turn(it).unwrap());
+    assert_eq!(turns, [0, 1, 2, 3]);
+    assert!(turn("HEAD").is_err());
 }
 
 #[test]
