@@ -158,7 +158,8 @@ pub struct Record {
     pub attempt: Option<Arc<Attempt>>,
     /// What the delivery becomes.
     pub next: Next,
-    /// Disables the endpoint, in the same transaction.
+    /// Disables the endpoint, in the same transaction. As [`StateReason::Failing`] only if it still fails: one that has
+    /// recovered since the attempt was loaded stays as it is.
     pub disable: Option<StateReason>,
     /// Holds the lane for so long, in the same transaction, as [`Queue::hold`] does. An index queue is told
     /// afterwards.

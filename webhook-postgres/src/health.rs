@@ -1,6 +1,7 @@
 //! How endpoints do: what is stored of those in trouble.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -27,19 +28,26 @@ impl Shared {
     ) -> sqlx::Result<bool> {
         let written = records.iter().zip(&*recorded);
         let changing = written.filter(|(it, how)| it.health.is_some() && how.is_written());
-        let lanes: BTreeSet<Uuid> = changing.map(|(it, _)| it.lease.lane).collect();
-        let (mut rows, at_last) = self.lock_health(tx, &lanes, now).await?;
-        let (mut events, mut changed_lanes) = (Vec::<Event>::new(), BTreeMap::new());
+        let changing: BTreeSet<Uuid> = changing.map(|(it, _)| it.lease.lane).collect();
+        let (mut rows, at_last) = self.lock_health(tx, &changing, now).await?;
+        let mut events = Vec::<Event>::new();
+        let mut lanes = BTreeMap::<Uuid, LaneNews>::new();
         for (record, recorded) in records.iter().zip(recorded) {
             let lane = record.lease.lane;
             if !recorded.is_written() {
                 continue;
             }
+            if let Some(hold) = record.hold {
+                let news = lanes.entry(lane).or_default();
+                news.hold = news.hold.max(Some(hold));
+            }
             let row = rows.get_mut(&lane).zip(record.health.as_ref());
             let is_changed = match row {
                 Some((row, change)) => {
                     let applied = row.apply(change, at_last);
-                    changed_lanes.extend(applied.lane.map(|change| (lane, change)));
+                    if let Some(change) = applied.lane {
+                        lanes.entry(lane).or_default().change = Some(change);
+                    }
                     applied.is_done
                 }
                 None => record.health.is_none(),
@@ -54,8 +62,8 @@ impl Shared {
             }
         }
         self.put_health(tx, &rows).await?;
-        for (lane, change) in changed_lanes {
-            self.change_lane(tx, lane, change, now).await?;
+        for (lane, news) in lanes {
+            self.change_lane(tx, lane, news, now).await?;
         }
         if !events.is_empty() {
             let options = InsertOptions::new(OnConflict::Skip);
@@ -136,18 +144,32 @@ impl Shared {
         &self,
         tx: &mut PgConnection,
         lane: Uuid,
-        change: LaneChange,
+        news: LaneNews,
         now: Now,
     ) -> sqlx::Result<()> {
-        let query = match change {
-            LaneChange::Hold(by) => {
-                let query = self.sql.hold.query().bind(at(now)).bind(lane);
-                query.bind(micros(by)).bind(true)
-            }
-            LaneChange::Release => self.sql.release.query().bind(lane),
+        let hold = |by, then_probe| {
+            let query = self.sql.hold.query().bind(at(now)).bind(lane);
+            query.bind(micros(by)).bind(then_probe)
+        };
+        if let Some(by) = news.hold {
+            hold(by, false).execute(&mut *tx).await?;
+        }
+        let query = match news.change {
+            Some(LaneChange::Hold(by)) => hold(by, true),
+            Some(LaneChange::Release) => self.sql.release.query().bind(lane),
+            None => return Ok(()),
         };
         query.execute(tx).await.map(drop)
     }
+}
+
+/// What records say of a lane.
+#[derive(Clone, Copy, Default)]
+struct LaneNews {
+    /// The longest time for which one holds it.
+    hold: Option<Duration>,
+    /// What becomes of it with its endpoint's breaker.
+    change: Option<LaneChange>,
 }
 
 /// How an endpoint does, at the time that the row has; also where a join found nothing.

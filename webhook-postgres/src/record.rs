@@ -29,10 +29,14 @@ impl Shared {
             .iter()
             .map(|record| record.attempt.as_deref().map(AttemptRow::from))
             .collect();
+        let says_more = |it: &Record| it.health.is_some() || it.disable.is_some();
+        let says_more = given.iter().any(says_more);
         let query = self.sql.record.query().bind(at(now));
         let query = bind(query, &records, &attempts);
-        let says_more = |it: &Record| it.health.is_some() || it.disable.is_some();
-        let (recorded, has_events) = if given.iter().any(says_more) {
+        // Lanes are locked after health, as everybody does: with it, holds come later.
+        let holds = of(&records, |it| it.hold.filter(|_| !says_more).map(micros));
+        let query = query.bind(holds);
+        let (recorded, has_events) = if says_more {
             let mut lent = self.lend().await?;
             let record = self.record_in(&mut lent, query, given, now);
             let recorded = timeout(self.patience.statement, record).await;
@@ -100,7 +104,6 @@ fn bind<'q>(
         }))
         .bind(of(attempts, |it| bytes(it, |it| it.response_body.as_ref())))
         .bind(of(attempts, |it| it.as_ref().map(|it| it.truncated)))
-        .bind(of(records, |it| it.hold.map(micros)))
 }
 
 /// Which of the records were written.

@@ -353,11 +353,11 @@ impl State {
         if let Some(by) = record.hold {
             self.lanes.hold(endpoint, Hold::new(by), now);
         }
+        let is_disabled = record
+            .disable
+            .map(|reason| self.disable(endpoint, reason, now));
         let is_changed = self.change_health(endpoint, record, now);
-        let is_done = match record.disable {
-            Some(reason) => self.disable(endpoint, reason, now),
-            None => is_changed,
-        };
+        let is_done = is_disabled.unwrap_or(is_changed);
         if let Some(event) = record.event.as_deref().filter(|_| is_done) {
             let options = InsertOptions::new(OnConflict::Skip);
             self.insert(std::slice::from_ref(event), &options, now);
@@ -727,8 +727,13 @@ impl State {
         }
     }
 
-    /// Answers whether it was not disabled before.
+    /// Answers whether it was not disabled before, nor has recovered.
     fn disable(&mut self, endpoint: Uuid, reason: StateReason, now: Timestamp) -> bool {
+        let health = self.health.get(&endpoint);
+        let is_failing = health.is_some_and(|it| it.failing_since.is_some());
+        if reason == StateReason::Failing && !is_failing {
+            return false;
+        }
         let endpoint = self.endpoints.get_mut(&endpoint);
         let Some(endpoint) = endpoint.filter(|it| it.state != EndpointState::Disabled) else {
             return false;

@@ -262,7 +262,8 @@ pub(super) async fn disabling_is_told_once<H: Harness>(harness: H) {
     let scene = Scene::new(harness);
     let lane = scene.lane(EndpointSettings::default()).await;
     let host = scene.endpoint("system", EndpointSettings::default()).await;
-    let leases = scene.leases(3).await;
+    let leases = scene.leases(4).await;
+    scene.change(leases[3], BEGINS, at(0)).await;
     let disables = |lease| Record {
         disable: Some(StateReason::Failing),
         event: tells("endpoint.disabled"),
@@ -280,6 +281,36 @@ pub(super) async fn disabling_is_told_once<H: Harness>(harness: H) {
     assert_eq!(
         (endpoint.state, endpoint.state_reason),
         (EndpointState::Disabled, Some(StateReason::Failing))
+    );
+}
+
+/// An attempt that was under way while the endpoint recovered knows nothing of it.
+pub(super) async fn endpoint_that_has_recovered_is_not_disabled<H: Harness>(harness: H) {
+    let scene = Scene::new(harness);
+    let lane = scene.lane(EndpointSettings::default()).await;
+    let host = scene.endpoint("system", EndpointSettings::default()).await;
+    let leases = scene.leases(4).await;
+    scene.change(leases[0], BEGINS, at(1)).await;
+    scene.change(leases[1], ENDS, at(2)).await;
+    let disables = |lease, reason| Record {
+        disable: Some(reason),
+        event: tells("endpoint.disabled"),
+        ..record(lease, 500, GIVEN_UP)
+    };
+    let late = disables(leases[2], StateReason::Failing);
+    assert_eq!(scene.recorded(&[late], at(3)).await, [Recorded::Overtaken]);
+    assert_eq!(scene.deliveries_of(host.id).await, 0);
+    let state = async || {
+        let endpoint = scene.store().endpoint(&ALL, lane).await.expect("reads");
+        endpoint.expect("is there").state
+    };
+    assert_eq!(state().await, EndpointState::Enabled);
+    let gone = disables(leases[3], StateReason::Gone);
+    assert_eq!(scene.recorded(&[gone], at(4)).await, [Recorded::Written]);
+    assert_eq!(
+        state().await,
+        EndpointState::Disabled,
+        "410 is another matter"
     );
 }
 

@@ -34,6 +34,7 @@ macro_rules! __store_checks {
             stale_outcome_changes_no_health,
             notice_is_given_once_with_its_event,
             disabling_is_told_once,
+            endpoint_that_has_recovered_is_not_disabled,
             endpoint_that_recovers_begins_anew,
             deleted_endpoint_takes_its_health_along,
             load_tells_how_the_endpoint_does,
@@ -105,10 +106,10 @@ mod checks {
     use super::super::checks::*;
     pub(super) use super::super::health::{
         breaker_opens_again_and_closes_once_each, deleted_endpoint_takes_its_health_along,
-        disabling_is_told_once, endpoint_that_recovers_begins_anew,
-        health_is_kept_of_those_in_trouble, load_tells_how_the_endpoint_does,
-        notice_is_given_once_with_its_event, open_breaker_is_told_at_load,
-        stale_outcome_changes_no_health,
+        disabling_is_told_once, endpoint_that_has_recovered_is_not_disabled,
+        endpoint_that_recovers_begins_anew, health_is_kept_of_those_in_trouble,
+        load_tells_how_the_endpoint_does, notice_is_given_once_with_its_event,
+        open_breaker_is_told_at_load, stale_outcome_changes_no_health,
     };
     pub(super) use super::super::replays::*;
     pub(super) use super::super::stats::*;
