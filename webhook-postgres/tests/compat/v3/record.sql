@@ -91,6 +91,14 @@ disabled AS (
     CROSS JOIN clock
     WHERE endpoint.id = written.endpoint_id AND input.disable IS NOT NULL
         AND endpoint.state <> 'disabled'
+        -- One that has recovered meanwhile stays as it is.
+        AND (
+            input.disable <> 'failing'
+            OR EXISTS (
+                SELECT FROM "webhook".endpoint_health AS health
+                WHERE health.endpoint_id = endpoint.id AND health.failing_since IS NOT NULL
+            )
+        )
     RETURNING endpoint.id
 )
 SELECT written.id, written.fence,
