@@ -174,8 +174,10 @@ fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
     let RefOr::T(Schema::OneOf(one_of)) = &schema else {
         return schema;
     };
-    match one_of.items.as_slice() {
-        [_, other] => other.clone(),
+    let is_null = |item: &&RefOr<Schema>| matches!(item, RefOr::T(Schema::Object(one)) if one.schema_type == Type::Null.into());
+    let mut others = one_of.items.iter().filter(|item| !is_null(item));
+    match (others.next(), others.next()) {
+        (Some(other), None) => other.clone(),
         _ => schema,
     }
 }

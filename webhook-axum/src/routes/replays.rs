@@ -7,8 +7,8 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use webhook_core::{
-    DeliveryFilter, DeliveryStatus, EndpointReplay, EventType, FailureCause, NewReplay, Replay,
-    ReplaySelection, ReplayState, Tenant, Timestamp, TransportErrorKind,
+    DeliveryFilter, DeliveryStatus, EndpointReplay, EventType, FailureCause, ManageError,
+    NewReplay, Replay, ReplaySelection, ReplayState, Tenant, Timestamp, TransportErrorKind,
 };
 
 use super::NoFields;
@@ -88,6 +88,13 @@ async fn start(
     pace: Option<u32>,
     dry_run: bool,
 ) -> Result<Response, ApiError> {
+    let new = NewReplay::new(selection.clone()).created_by(caller.name());
+    let new = match pace {
+        Some(pace) => new.pace(pace),
+        None => new,
+    };
+    // A dry run refuses what the run would.
+    new.validate().map_err(ManageError::from)?;
     if dry_run {
         let count = caller.replays().count(&selection).await?;
         let count = CountView {
@@ -96,11 +103,6 @@ async fn start(
         };
         return Ok(axum::Json(count).into_response());
     }
-    let new = NewReplay::new(selection).created_by(caller.name());
-    let new = match pace {
-        Some(pace) => new.pace(pace),
-        None => new,
-    };
     let replay = caller.replays().start(new).await?;
     let replay = axum::Json(ReplayView::of(&replay, caller.audience()));
     Ok((StatusCode::ACCEPTED, replay).into_response())
