@@ -88,7 +88,7 @@ async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<DeliveryDetail>, 
     request_body = Option<NoFields>,
     responses(
         (status = 202, body = Accepted, description = "The new delivery is committed."),
-        (status = 409, description = "It has not ended, or its endpoint takes none."),
+        (status = 409, description = "It has not ended, or its endpoint was deleted."),
     ),
 ))]
 async fn replay(
