@@ -6,7 +6,7 @@ use std::error::Error as StdError;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
+use serde::Serialize;
 use webhook_core::{
     BatchError, EnqueueError, Error, ErrorKind, InvalidEvent, InvalidHeader, ManageError,
 };
@@ -107,9 +107,26 @@ impl ApiError {
     }
 }
 
+/// The body of a refusal.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Error))]
+pub(crate) struct ErrorBody {
+    /// A sentence that a person can act on.
+    error: Cow<'static, str>,
+    /// Its kind, for programs.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^[a-z_]+$", example = "not_found")
+    )]
+    code: &'static str,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = Json(json!({"error": self.sentence, "code": self.code}));
+        let body = Json(ErrorBody {
+            error: self.sentence,
+            code: self.code,
+        });
         let mut response = (self.status, body).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");

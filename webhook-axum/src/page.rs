@@ -12,6 +12,11 @@ pub(crate) const MAX_LIMIT: usize = 200;
 
 /// How many items a page has: 1 to 200, 50 unless given.
 #[derive(Clone, Copy, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(value_type = u32, minimum = 1, maximum = 200, default = 50)
+)]
 #[serde(try_from = "usize")]
 pub(crate) struct Limit(usize);
 
@@ -34,6 +39,11 @@ impl TryFrom<usize> for Limit {
 
 /// Where a page begins: after the row with this id. Opaque to callers.
 #[derive(Clone, Copy, Deserialize)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(value_type = String, pattern = "^[A-Za-z0-9_-]{22}$")
+)]
 #[serde(try_from = "String")]
 pub(crate) struct Cursor(Uuid);
 
@@ -64,6 +74,7 @@ pub(crate) fn page_request(limit: Limit, cursor: Option<Cursor>) -> PageRequest 
 
 /// The answer of a list.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub(crate) struct List<T> {
     items: Vec<T>,
     next: Option<Cursor>,

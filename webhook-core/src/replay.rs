@@ -294,7 +294,11 @@ impl NewReplay {
         self
     }
 
-    pub(crate) fn validate(&self) -> Result<(), InvalidSetting> {
+    /// Checks what can be said of it without a store, as whoever starts it does.
+    ///
+    /// # Errors
+    /// The first setting that is out of bounds.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
         if !(1..=1_000_000).contains(&self.pace) {
             return Err(InvalidSetting::new("pace", "1 to 1,000,000 a second"));
         }

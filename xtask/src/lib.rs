@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 mod lint;
 mod mutants;
+mod openapi;
 mod packages;
 mod process;
+mod python;
 pub mod services;
 mod steps;
 #[cfg(test)]
@@ -25,6 +27,7 @@ Usage: cargo xtask <command>
                        while the command runs; without one, until interrupted
   mutants [NAME…]      Plants each bug of tests/mutants/ in a copy of the tree and proves that the
                        tests named for it fail; without names, all of them
+  openapi              Asks a running platform whatever its OpenAPI document allows and forbids
   lint                 The house rules that no compiler checks
 
 Tests find servers in DATABASE_URL, REDIS_URL, REDIS_CLUSTER_URL and REDIS_SENTINEL_URL: what is set is
@@ -56,6 +59,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
     match args {
         ["test"] => return steps::run(&root()?),
         ["services", command @ ..] => services::run(command)?,
+        ["openapi"] => openapi::run(&root()?)?,
         ["lint"] => lint::run(&root()?)?,
         ["mutants", names @ ..] => mutants::run_alone(&root()?, names)?,
         _ => return Err(HELP.to_owned()),

@@ -30,6 +30,18 @@ pub(super) fn routes() -> Router<crate::router::Api> {
         .route("/deliveries/{id}/cancel", post(cancel))
 }
 
+/// What the OpenAPI document says of them.
+#[cfg(feature = "openapi")]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list, show, replay, cancel))]
+pub(super) struct Document;
+
+/// Deliveries.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/deliveries",
+    params(ListDeliveries),
+    responses((status = 200, body = List<DeliveryView>)),
+))]
 async fn list(
     caller: Caller,
     Query(query): Query<ListDeliveries>,
@@ -46,6 +58,11 @@ async fn list(
     }))
 }
 
+/// A delivery with every attempt, why it stands where it stands, and what comes next.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/deliveries/{id}",
+    responses((status = 200, body = DeliveryDetail)),
+))]
 async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<DeliveryDetail>, ApiError> {
     let delivery = caller.deliveries().get(id).await?;
     let attempts = caller.deliveries().attempts(id).await?;
@@ -65,6 +82,15 @@ async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<DeliveryDetail>, 
     }))
 }
 
+/// Sends a delivery that has ended again, as a new one.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    post, path = "/deliveries/{id}/replay",
+    request_body = Option<NoFields>,
+    responses(
+        (status = 202, body = Accepted, description = "The new delivery is committed."),
+        (status = 409, description = "It has not ended, or its endpoint was deleted."),
+    ),
+))]
 async fn replay(
     caller: Caller,
     Id(id): Id,
@@ -74,6 +100,15 @@ async fn replay(
     Ok(Accepted::with(delivery_id))
 }
 
+/// Cancels a delivery that has not ended.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    post, path = "/deliveries/{id}/cancel",
+    request_body = Option<NoFields>,
+    responses(
+        (status = 202, body = Accepted, description = "Nothing more is sent; an attempt that is under way ends."),
+        (status = 409, description = "It has ended."),
+    ),
+))]
 async fn cancel(
     caller: Caller,
     Id(id): Id,
@@ -84,8 +119,11 @@ async fn cancel(
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct Accepted {
+    /// `accepted`.
     status: &'static str,
+    /// The new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery_id: Option<Uuid>,
 }
@@ -102,6 +140,7 @@ impl Accepted {
 
 /// The query of `GET /deliveries`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 struct ListDeliveries {
     tenant: Option<Tenant>,
@@ -109,6 +148,7 @@ struct ListDeliveries {
     event_id: Option<Uuid>,
     event_type: Option<EventType>,
     status: Option<DeliveryStatus>,
+    #[cfg_attr(feature = "openapi", param(pattern = "^[a-z0-9_]{1,64}$"))]
     error_kind: Option<String>,
     cause: Option<FailureCause>,
     since: Option<Timestamp>,
@@ -136,6 +176,7 @@ impl ListDeliveries {
 
 /// Which deliveries are meant.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Conditions {
     tenant: Option<Tenant>,
@@ -143,6 +184,7 @@ pub(super) struct Conditions {
     event_id: Option<Uuid>,
     event_type: Option<EventType>,
     status: Option<DeliveryStatus>,
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[a-z0-9_]{1,64}$"))]
     error_kind: Option<String>,
     cause: Option<FailureCause>,
     since: Option<Timestamp>,
@@ -205,6 +247,7 @@ fn error_kinds(asked: String, audience: Audience) -> Vec<String> {
 
 /// A delivery as answers show it.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub(super) struct DeliveryView {
     id: Uuid,
     event_id: Uuid,
@@ -215,6 +258,7 @@ pub(super) struct DeliveryView {
     status: DeliveryStatus,
     attempt_count: u32,
     next_retry_at: Option<Timestamp>,
+    /// `http_503`, `timeout`, ….
     last_error: Option<String>,
     end_reason: Option<EndReason>,
     cause: Option<FailureCause>,
@@ -245,6 +289,7 @@ impl DeliveryView {
 
 /// The answer of `GET /deliveries/{id}`.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct DeliveryDetail {
     #[serde(flatten)]
     delivery: DeliveryView,
@@ -291,25 +336,32 @@ fn ended(reason: Option<EndReason>) -> &'static str {
 
 /// One try.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub(super) struct AttemptView {
     number: usize,
     started_at: Timestamp,
     duration_ms: u64,
     first_byte_ms: Option<u64>,
     status: Option<u16>,
+    /// Why there was no answer.
     error: Option<&'static str>,
     request_headers: BTreeMap<String, String>,
+    #[cfg_attr(feature = "openapi", schema(value_type = ResponseView))]
     #[serde(flatten)]
     response: Option<ResponseView>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct ResponseView {
+    #[cfg_attr(feature = "openapi", schema(required = false))]
     response_headers: BTreeMap<String, String>,
     /// `null` if it is not text.
+    #[cfg_attr(feature = "openapi", schema(required = false))]
     body: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
+    #[cfg_attr(feature = "openapi", schema(required = false))]
     truncated: bool,
 }
 

@@ -24,6 +24,22 @@ pub(super) fn routes() -> Router<Api> {
     Router::new().route("/endpoints/{id}/test", post(test))
 }
 
+/// What the OpenAPI document says of them.
+#[cfg(feature = "openapi")]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(test))]
+pub(super) struct Document;
+
+/// Tries one test event at an endpoint, and answers with the attempt.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    post, path = "/endpoints/{id}/test",
+    request_body = Option<TestRequest>,
+    responses(
+        (status = 200, body = TestView, description = "What came of it."),
+        (status = 202, body = TestView, description = "It takes longer than a request may; its delivery shows what comes of it."),
+        (status = 409, description = "The endpoint is paused or disabled, or cannot be tested now."),
+    ),
+))]
 async fn test(
     caller: Caller,
     Id(id): Id,
@@ -40,10 +56,14 @@ async fn test(
 
 /// The body of `POST /endpoints/{id}/test`. `data` is kept as the text it is.
 #[derive(Default, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 struct TestRequest {
+    /// `webhook.test` unless given.
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     #[serde(default, deserialize_with = "not_null")]
     event_type: Option<EventType>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Value, required = false))]
     #[serde(default, deserialize_with = "not_null")]
     data: Option<Box<RawValue>>,
 }
@@ -66,7 +86,9 @@ impl From<TestRequest> for TestEvent {
 
 /// What came of a test: `accepted` while it has not ended.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct TestView {
+    /// `accepted`, or the status of the delivery that has ended.
     status: &'static str,
     event_id: Uuid,
     delivery_id: Uuid,

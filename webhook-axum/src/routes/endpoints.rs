@@ -33,6 +33,23 @@ pub(super) fn routes() -> Router<crate::router::Api> {
         .route("/endpoints/{id}/rotate-secret", post(rotate_secret))
 }
 
+/// What the OpenAPI document says of them.
+#[cfg(feature = "openapi")]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(create, list, show, update, delete, rotate_secret))]
+pub(super) struct Document;
+
+/// Creates an endpoint.
+///
+/// The answer alone shows its secret.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    post, path = "/endpoints",
+    request_body = NewEndpointBody,
+    responses(
+        (status = 201, body = WithSecret, description = "It is created, with this secret."),
+        (status = 422, description = "The network policy forbids the URL."),
+    ),
+))]
 async fn create(
     caller: Caller,
     Json(request): Json<EndpointRequest>,
@@ -44,6 +61,12 @@ async fn create(
     Ok(with_secret(StatusCode::CREATED, view, &endpoint))
 }
 
+/// Endpoints.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/endpoints",
+    params(ListEndpoints),
+    responses((status = 200, body = List<EndpointView>)),
+))]
 async fn list(
     caller: Caller,
     Query(query): Query<ListEndpoints>,
@@ -60,6 +83,11 @@ async fn list(
     }))
 }
 
+/// An endpoint.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/endpoints/{id}",
+    responses((status = 200, body = EndpointView)),
+))]
 async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<EndpointView>, ApiError> {
     let endpoint = caller.endpoints().get(id).await?;
     Ok(axum::Json(with_health(&caller, &endpoint).await?))
@@ -77,6 +105,18 @@ async fn changed(caller: &Caller, endpoint: &Endpoint) -> EndpointView {
     view.unwrap_or_else(|_| EndpointView::of(endpoint, Health::default()))
 }
 
+/// Changes what is named; `null` brings the default back.
+///
+/// The state `enabled` also closes its breaker and forgets its failures.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    patch, path = "/endpoints/{id}",
+    request_body = EndpointPatch,
+    responses(
+        (status = 200, body = EndpointView),
+        (status = 409, description = "Others change it at the same time; try again."),
+        (status = 422, description = "The network policy forbids the URL."),
+    ),
+))]
 async fn update(
     caller: Caller,
     Id(id): Id,
@@ -96,11 +136,25 @@ async fn update(
     }
 }
 
+/// Deletes an endpoint; deliveries that have not ended are cancelled.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    delete, path = "/endpoints/{id}",
+    responses((status = 204, description = "It is deleted.")),
+))]
 async fn delete(caller: Caller, Id(id): Id) -> Result<StatusCode, ApiError> {
     caller.endpoints().delete(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Makes a new secret; the old one signs beside it for a while.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    post, path = "/endpoints/{id}/rotate-secret",
+    request_body = Option<Rotation>,
+    responses(
+        (status = 200, body = WithSecret, description = "The new secret, which nothing shows again."),
+        (status = 409, description = "Others change it at the same time; try again."),
+    ),
+))]
 async fn rotate_secret(
     caller: Caller,
     Id(id): Id,
@@ -129,6 +183,7 @@ fn with_secret(status: StatusCode, view: EndpointView, endpoint: &Endpoint) -> R
 
 /// The query of `GET /endpoints`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 struct ListEndpoints {
     tenant: Option<Tenant>,
@@ -139,8 +194,11 @@ struct ListEndpoints {
 
 /// The body of `POST /endpoints/{id}/rotate-secret`.
 #[derive(Default, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 struct Rotation {
+    /// 86400 unless given.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 2592000))]
     overlap_seconds: Option<Seconds>,
 }
 
@@ -162,37 +220,71 @@ impl Rotation {
 /// The body of `POST /endpoints` and `PATCH /endpoints/{id}`. One type, because all settings are the same;
 /// what only one of them takes is checked apart. No `Debug`: it holds secrets.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 struct EndpointRequest {
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     #[serde(default, deserialize_with = "not_null")]
     url: Option<EndpointUrl>,
+    /// The caller's own unless given, or `default`.
     tenant: Option<Tenant>,
+    /// Made unless given.
     secret: Option<GivenSecret>,
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     #[serde(default, deserialize_with = "not_null")]
     state: Option<GivenState>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, max_length = 1024))]
     #[serde(default)]
     description: Patch<String>,
+    /// All unless given.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<EventPattern>>, max_items = 256))]
     #[serde(default)]
     event_types: Patch<Vec<EventPattern>>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<PayloadFilter>))]
     #[serde(default)]
     filter: Patch<GivenFilter>,
+    /// Sent with each request.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Pairs>))]
     #[serde(default)]
     headers: Patch<Pairs>,
+    /// The same, and never shown.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Pairs>))]
     #[serde(default)]
     secret_headers: Patch<Pairs>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Rate>))]
     #[serde(default)]
     rate_limit: Patch<Object<Rate>>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u32>, minimum = 1, maximum = 1000))]
     #[serde(default)]
     max_in_flight: Patch<u32>,
+    /// One after the other, in the order of events.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<bool>))]
     #[serde(default)]
     ordered: Patch<bool>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Seconds>, minimum = 1, maximum = 60))]
     #[serde(default)]
     timeout_seconds: Patch<Seconds>,
+    /// Seconds before each further attempt.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::openapi::types::RetryDelaySchema>>, max_items = 20))]
     #[serde(default)]
     retry_schedule: Patch<Vec<Seconds>>,
 }
 
 impl RequestBody for EndpointRequest {}
+
+#[cfg(feature = "openapi")]
+crate::openapi::part! {
+    /// What of an [`EndpointRequest`] makes an endpoint.
+    NewEndpointBody of EndpointRequest, without ["state"], with ["url"],
+    as {"url": "https://example.com/hooks", "event_types": ["order.*"]}
+}
+
+#[cfg(feature = "openapi")]
+crate::openapi::part! {
+    /// What of an [`EndpointRequest`] changes one.
+    EndpointPatch of EndpointRequest, without ["tenant", "secret"], with [],
+    as {"description": "orders", "max_in_flight": 4}
+}
 
 impl EndpointRequest {
     fn new_endpoint(self, caller: &Caller) -> Result<NewEndpoint, ApiError> {
@@ -335,9 +427,12 @@ fn borrowed(pairs: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
 
 /// `{"limit": 100, "per_seconds": 60}`.
 #[derive(Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 struct Rate {
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1000000))]
     limit: u32,
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 86400))]
     per_seconds: Seconds,
 }
 
@@ -390,6 +485,7 @@ impl TryFrom<Unambiguous> for GivenFilter {
 /// An endpoint as answers show it: without its secret and its URL's query, and with the names only of its secret
 /// headers.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct EndpointView {
     id: Uuid,
     tenant: Tenant,
@@ -414,6 +510,7 @@ struct EndpointView {
 
 /// Both `null` for one that does well.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct HealthView {
     /// Since when nothing but failures has come from it.
     failing_since: Option<Timestamp>,
@@ -422,8 +519,10 @@ struct HealthView {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct BreakerView {
     /// `closed`, `open` or `half_open`.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^(closed|open|half_open)$"))]
     state: &'static str,
     /// How often it has opened without having closed in between.
     trips: u32,
@@ -450,6 +549,7 @@ impl BreakerView {
 
 /// An endpoint and the secret that was just made for it.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct WithSecret<'a> {
     #[serde(flatten)]
     endpoint: EndpointView,

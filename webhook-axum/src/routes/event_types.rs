@@ -24,6 +24,18 @@ pub(super) fn routes() -> Router<Api> {
         .route("/event-types/{name}", put(replace))
 }
 
+/// What the OpenAPI document says of them.
+#[cfg(feature = "openapi")]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list, replace))]
+pub(super) struct Document;
+
+/// The catalogue of event types, the same for all tenants.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/event-types",
+    params(ListEventTypes),
+    responses((status = 200, body = List<EventTypeView>)),
+))]
 async fn list(
     caller: Caller,
     Query(query): Query<ListEventTypes>,
@@ -33,6 +45,14 @@ async fn list(
     Ok(List::of(&page, EventTypeView::of))
 }
 
+/// Puts an event type into the catalogue, in the place of what stood there.
+///
+/// Events of a type with a JSON Schema must fit it.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    put, path = "/event-types/{name}",
+    request_body = EventTypeRequest,
+    responses((status = 200, body = EventTypeView)),
+))]
 async fn replace(
     caller: Caller,
     Name(name): Name,
@@ -57,6 +77,7 @@ impl FromRequestParts<Api> for Name {
 
 /// The query of `GET /event-types`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 struct ListEventTypes {
     #[serde(default)]
@@ -67,11 +88,20 @@ struct ListEventTypes {
 /// The body of `PUT /event-types/{name}`: what is left out is empty then. The schema and the example are kept as the
 /// texts they are.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(example = json!({"description": "An order is paid", "schema": {"type": "object"}}))
+)]
 #[serde(deny_unknown_fields)]
 struct EventTypeRequest {
+    #[cfg_attr(feature = "openapi", schema(nullable = false, max_length = 1024))]
     #[serde(default, deserialize_with = "not_null")]
     description: Option<String>,
+    /// A JSON Schema that is resolved within itself.
+    #[cfg_attr(feature = "openapi", schema(value_type = Value, required = false))]
     schema: Option<Box<RawValue>>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Value, required = false))]
     example: Option<Box<RawValue>>,
 }
 
@@ -103,10 +133,13 @@ impl EventTypeRequest {
 
 /// An entry of the catalogue as answers show it.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct EventTypeView {
     name: EventType,
     description: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = Value))]
     schema: Option<Box<RawValue>>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Value))]
     example: Option<Box<RawValue>>,
     created_at: Timestamp,
     updated_at: Timestamp,

@@ -41,6 +41,27 @@ pub(super) fn routes() -> Router<crate::router::Api> {
         .route("/events/{id}/replay", post(replay))
 }
 
+/// What the OpenAPI document says of them.
+#[cfg(feature = "openapi")]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(enqueue, enqueue_batch, list, show, replay))]
+pub(super) struct Document;
+
+/// Accepts an event.
+///
+/// The answer comes once it is committed, with all its deliveries.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    post, path = "/events",
+    params((
+        "Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$",
+        description = "As `idempotency_key`, which must not differ.",
+    )),
+    request_body = EventRequest,
+    responses(
+        (status = 202, body = AcceptedEvent, description = "It is committed; the same key and body again give the same id."),
+        (status = 409, description = "The idempotency key stands for another event."),
+    ),
+))]
 async fn enqueue(
     caller: Caller,
     headers: HeaderMap,
@@ -55,6 +76,17 @@ async fn enqueue(
     }))
 }
 
+/// Accepts events together, all or none.
+///
+/// An error names the index of the event that it is about.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    post, path = "/events/batch",
+    request_body = Batch,
+    responses(
+        (status = 202, body = AcceptedBatch, description = "They are committed."),
+        (status = 409, description = "An idempotency key stands for another event."),
+    ),
+))]
 async fn enqueue_batch(
     caller: Caller,
     headers: HeaderMap,
@@ -76,6 +108,12 @@ async fn enqueue_batch(
     }))
 }
 
+/// Events.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/events",
+    params(ListEvents),
+    responses((status = 200, body = List<EventSummary>)),
+))]
 async fn list(
     caller: Caller,
     Query(query): Query<ListEvents>,
@@ -90,6 +128,11 @@ async fn list(
     Ok(List::of(&page, EventSummary::of))
 }
 
+/// An event, its deliveries, and why each endpoint got it or did not.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/events/{id}",
+    responses((status = 200, body = EventDetail)),
+))]
 async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<EventDetail>, ApiError> {
     let why = caller.events().why(id).await?;
     let deliveries = why.deliveries.iter();
@@ -106,6 +149,15 @@ async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<EventDetail>, Api
     }))
 }
 
+/// Sends an event again, to the endpoints that match now.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    post, path = "/events/{id}/replay",
+    request_body = Option<NoFields>,
+    responses(
+        (status = 202, body = Replayed, description = "The new deliveries are committed."),
+        (status = 409, description = "It is a test event, or cannot be replayed now."),
+    ),
+))]
 async fn replay(
     caller: Caller,
     Id(id): Id,
@@ -123,19 +175,25 @@ fn accepted(answer: impl Serialize) -> Response {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct AcceptedEvent {
+    /// `accepted`.
     status: &'static str,
     event_id: Uuid,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct AcceptedBatch {
+    /// `accepted`.
     status: &'static str,
     event_ids: Vec<Uuid>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct Replayed {
+    /// `accepted`.
     status: &'static str,
     delivery_ids: Vec<Uuid>,
 }
@@ -144,12 +202,25 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The body of `POST /events`. `data` is kept as the text it is.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(example = json!({"event_type": "order.paid", "data": {"order": 7}}))
+)]
 #[serde(deny_unknown_fields)]
 struct EventRequest {
     event_type: EventType,
+    /// Any JSON; sent byte for byte as it stands here.
     data: Box<RawValue>,
+    /// The caller's own unless given, or `default`.
     tenant: Option<Tenant>,
+    /// For 24 hours the same key stands for the same event.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(min_length = 1, max_length = 255, pattern = "^[ -~]+$")
+    )]
     idempotency_key: Option<String>,
+    /// Not before this time.
     deliver_at: Option<Timestamp>,
 }
 
@@ -213,6 +284,17 @@ impl Batch {
     }
 }
 
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for Batch {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let events = crate::openapi::array_of::<EventRequest>();
+        events.max_items(Some(MAX_BATCH)).into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for Batch {}
+
 impl RequestBody for Batch {
     fn limit(_: &Dispatcher) -> usize {
         MAX_BATCH_BYTES
@@ -261,12 +343,15 @@ impl<'de> Visitor<'de> for OfEvents {
 
 /// The query of `GET /events`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 struct ListEvents {
     tenant: Option<Tenant>,
     event_type: Option<EventType>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
+    /// A text in the payload; needs `since`, and `until` within 24 hours of it.
+    #[cfg_attr(feature = "openapi", param(min_length = 1))]
     q: Option<String>,
     #[serde(default)]
     limit: Limit,
@@ -303,6 +388,7 @@ fn check_search(text: &str, since: Option<Timestamp>, until: Timestamp) -> Resul
 
 /// An event in a list.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct EventSummary {
     id: Uuid,
     tenant: Tenant,
@@ -327,6 +413,7 @@ impl EventSummary {
 
 /// The answer of `GET /events/{id}`.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct EventDetail {
     #[serde(flatten)]
     summary: EventSummary,
@@ -338,6 +425,7 @@ struct EventDetail {
 
 /// What is sent: `data` byte for byte, or the whole body if the host made that itself.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 enum Content {
     Data { data: Box<RawValue> },
@@ -364,6 +452,7 @@ impl Content {
 
 /// Why each of the tenant's endpoints got the event or not.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct Matching {
     as_of: Timestamp,
     endpoints: Vec<JudgementView>,
@@ -372,6 +461,7 @@ struct Matching {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct JudgementView {
     endpoint_id: Uuid,
     matches: bool,

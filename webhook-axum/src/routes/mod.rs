@@ -5,6 +5,8 @@ mod endpoint_test;
 mod endpoints;
 mod event_types;
 mod events;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub(crate) mod probes;
 mod replays;
 mod stats;
@@ -16,17 +18,37 @@ use crate::router::Api;
 
 /// The routes for those who are let in.
 pub(crate) fn guarded() -> Router<Api> {
-    events::routes()
+    let routes = events::routes()
         .merge(endpoints::routes())
         .merge(deliveries::routes())
         .merge(replays::routes())
         .merge(stats::routes())
         .merge(event_types::routes())
-        .merge(endpoint_test::routes())
+        .merge(endpoint_test::routes());
+    #[cfg(feature = "openapi")]
+    let routes = routes.merge(openapi::routes());
+    routes
+}
+
+/// What the OpenAPI document says of [`guarded`].
+#[cfg(feature = "openapi")]
+pub(crate) fn documents() -> Vec<utoipa::openapi::OpenApi> {
+    use utoipa::OpenApi as _;
+    vec![
+        events::Document::openapi(),
+        endpoints::Document::openapi(),
+        deliveries::Document::openapi(),
+        replays::Document::openapi(),
+        stats::Document::openapi(),
+        event_types::Document::openapi(),
+        endpoint_test::Document::openapi(),
+        openapi::Document::openapi(),
+    ]
 }
 
 /// The body of a request that has nothing to say: none, or `{}`.
 #[derive(Default, serde::Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 struct NoFields {}
 

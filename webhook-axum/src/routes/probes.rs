@@ -26,30 +26,52 @@ where
         .route("/ready", get(ready))
 }
 
+/// What the OpenAPI document says of them.
+#[cfg(feature = "openapi")]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(health, ready))]
+pub(crate) struct Document;
+
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct Health {
     status: &'static str,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct Readiness {
     status: &'static str,
     queue: QueueState,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 enum QueueState {
     Ok,
     Degraded,
 }
 
+/// The process is alive.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/health",
+    responses((status = 200, body = Health)),
+))]
 async fn health() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Ready while events can be accepted. A queue that is away only delays them: it must not take the process
-/// out of service.
+/// Ready while events can be accepted.
+///
+/// A queue that is away only delays them: it must not take the process out of service.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/ready",
+    responses(
+        (status = 200, body = Readiness),
+        (status = 503, description = "The store does not answer."),
+    ),
+))]
 async fn ready(State(dispatcher): State<Dispatcher>) -> Result<Json<Readiness>, ApiError> {
     match timeout(STORE_PATIENCE, dispatcher.ping()).await {
         Ok(Ok(())) => {}

@@ -7,8 +7,8 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use webhook_core::{
-    DeliveryFilter, DeliveryStatus, EndpointReplay, EventType, FailureCause, NewReplay, Replay,
-    ReplaySelection, ReplayState, Tenant, Timestamp, TransportErrorKind,
+    DeliveryFilter, DeliveryStatus, EndpointReplay, EventType, FailureCause, ManageError,
+    NewReplay, Replay, ReplaySelection, ReplayState, Tenant, Timestamp, TransportErrorKind,
 };
 
 use super::NoFields;
@@ -28,6 +28,22 @@ pub(super) fn routes() -> Router<crate::router::Api> {
         .route("/replays/{id}/cancel", post(cancel))
 }
 
+/// What the OpenAPI document says of them.
+#[cfg(feature = "openapi")]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(start_of_endpoint, start_of_deliveries, list, show, cancel))]
+pub(super) struct Document;
+
+/// Sends again what an endpoint got since a time, and what it missed.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    post, path = "/endpoints/{id}/replay",
+    operation_id = "replay",
+    request_body = OfEndpoint,
+    responses(
+        (status = 200, body = CountView, description = "How many it would be, of a dry run."),
+        (status = 202, body = ReplayView, description = "It runs."),
+    ),
+))]
 async fn start_of_endpoint(
     caller: Caller,
     Id(endpoint_id): Id,
@@ -42,6 +58,16 @@ async fn start_of_endpoint(
     start(&caller, selection, request.pace, request.dry_run).await
 }
 
+/// Sends again the deliveries that have ended and match.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    post, path = "/deliveries/replay",
+    operation_id = "replay_matching",
+    request_body = OfDeliveries,
+    responses(
+        (status = 200, body = CountView, description = "How many it would be, of a dry run."),
+        (status = 202, body = ReplayView, description = "It runs."),
+    ),
+))]
 async fn start_of_deliveries(
     caller: Caller,
     Json(request): Json<OfDeliveries>,
@@ -62,6 +88,13 @@ async fn start(
     pace: Option<u32>,
     dry_run: bool,
 ) -> Result<Response, ApiError> {
+    let new = NewReplay::new(selection.clone()).created_by(caller.name());
+    let new = match pace {
+        Some(pace) => new.pace(pace),
+        None => new,
+    };
+    // A dry run refuses what the run would.
+    new.validate().map_err(ManageError::from)?;
     if dry_run {
         let count = caller.replays().count(&selection).await?;
         let count = CountView {
@@ -70,16 +103,17 @@ async fn start(
         };
         return Ok(axum::Json(count).into_response());
     }
-    let new = NewReplay::new(selection).created_by(caller.name());
-    let new = match pace {
-        Some(pace) => new.pace(pace),
-        None => new,
-    };
     let replay = caller.replays().start(new).await?;
     let replay = axum::Json(ReplayView::of(&replay, caller.audience()));
     Ok((StatusCode::ACCEPTED, replay).into_response())
 }
 
+/// Bulk replays.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/replays",
+    params(ListReplays),
+    responses((status = 200, body = List<ReplayView>)),
+))]
 async fn list(
     caller: Caller,
     Query(query): Query<ListReplays>,
@@ -92,11 +126,25 @@ async fn list(
     }))
 }
 
+/// How far a bulk replay has come.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/replays/{id}",
+    responses((status = 200, body = ReplayView)),
+))]
 async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<ReplayView>, ApiError> {
     let replay = caller.replays().get(id).await?;
     Ok(axum::Json(ReplayView::of(&replay, caller.audience())))
 }
 
+/// Ends a bulk replay where it stands.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    post, path = "/replays/{id}/cancel",
+    request_body = Option<NoFields>,
+    responses(
+        (status = 202, body = ReplayView, description = "It makes nothing more."),
+        (status = 409, description = "It has ended."),
+    ),
+))]
 async fn cancel(
     caller: Caller,
     Id(id): Id,
@@ -109,12 +157,20 @@ async fn cancel(
 
 /// The body of `POST /endpoints/{id}/replay`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(as = ReplayOfEndpoint, example = json!({"since": "2026-01-01T00:00:00Z", "dry_run": true}))
+)]
 #[serde(deny_unknown_fields)]
 struct OfEndpoint {
     since: Timestamp,
     until: Option<Timestamp>,
     status: Option<DeliveryStatus>,
+    /// Deliveries a second; 500 unless given.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1000000))]
     pace: Option<u32>,
+    /// Makes nothing, and answers with a count.
     #[serde(default)]
     dry_run: bool,
 }
@@ -123,10 +179,19 @@ impl RequestBody for OfEndpoint {}
 
 /// The body of `POST /deliveries/replay`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(as = ReplayOfDeliveries, example = json!({"filter": {"status": "failed"}, "dry_run": true}))
+)]
 #[serde(deny_unknown_fields)]
 struct OfDeliveries {
+    #[cfg_attr(feature = "openapi", schema(value_type = Conditions))]
     filter: Object<Conditions>,
+    /// Deliveries a second; 500 unless given.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1000000))]
     pace: Option<u32>,
+    /// Makes nothing, and answers with a count.
     #[serde(default)]
     dry_run: bool,
 }
@@ -135,6 +200,7 @@ impl RequestBody for OfDeliveries {}
 
 /// The query of `GET /replays`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 struct ListReplays {
     tenant: Option<Tenant>,
@@ -145,6 +211,7 @@ struct ListReplays {
 
 /// The answer to a dry run.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct CountView {
     count: u64,
     /// Whether all was counted: else there are more.
@@ -153,6 +220,7 @@ struct CountView {
 
 /// A replay as answers show it.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct ReplayView {
     id: Uuid,
     tenant: Option<Tenant>,
@@ -189,6 +257,7 @@ impl ReplayView {
 
 /// What was asked for, in the words of the request.
 #[derive(Default, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct SelectionView {
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]

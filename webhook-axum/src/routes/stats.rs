@@ -16,6 +16,18 @@ pub(super) fn routes() -> Router<crate::router::Api> {
     Router::new().route("/stats", get(show))
 }
 
+/// What the OpenAPI document says of them.
+#[cfg(feature = "openapi")]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(show))]
+pub(super) struct Document;
+
+/// What happened in a range of time, and what waits.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/stats",
+    params(ShowStats),
+    responses((status = 200, body = StatsView)),
+))]
 async fn show(
     caller: Caller,
     Query(query): Query<ShowStats>,
@@ -27,6 +39,7 @@ async fn show(
 
 /// The query of `GET /stats`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 struct ShowStats {
     #[serde(default)]
@@ -37,6 +50,7 @@ struct ShowStats {
 
 /// How far back, and in which steps: of a minute, ten minutes, an hour, or six.
 #[derive(Clone, Copy, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 enum Range {
     #[serde(rename = "1h")]
     Hour,
@@ -62,6 +76,7 @@ impl From<Range> for StatsRange {
 
 /// The answer of `GET /stats`.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct StatsView {
     range: Range,
     since: Timestamp,
@@ -88,6 +103,7 @@ struct StatsView {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct Point {
     at: Timestamp,
     #[serde(flatten)]
@@ -95,6 +111,7 @@ struct Point {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = EndpointStats))]
 struct OfEndpoint {
     endpoint_id: Uuid,
     tenant: Tenant,
@@ -104,6 +121,7 @@ struct OfEndpoint {
 
 /// What was counted.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct Figures {
     accepted: u64,
     delivered: u64,
@@ -119,6 +137,7 @@ struct Figures {
 
 /// Attempts by what came of them.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct Attempts {
     total: u64,
     succeeded: u64,
@@ -131,6 +150,7 @@ struct Attempts {
 
 /// In ms, within 6.25 %.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct Percentiles {
     p50: f64,
     p95: f64,

@@ -9,6 +9,7 @@ mod event_types;
 mod events;
 mod lists;
 mod mounting;
+mod openapi;
 mod outage;
 mod replays;
 mod stats;

@@ -183,6 +183,10 @@ const WRONG_FILTERS: &[(&str, &str)] = &[
         "invalid_setting",
     ),
     (
+        r#"{"filter":{"status":"failed"},"pace":0,"dry_run":true}"#,
+        "invalid_setting",
+    ),
+    (
         r#"{"filter":{"status":"failed"},"pace":-1}"#,
         "invalid_request",
     ),
@@ -204,6 +208,10 @@ const WRONG_TIMES: &[(&str, &str)] = &[
     (r#"{"since":"yesterday"}"#, "invalid_request"),
     (
         r#"{"since":"2023-01-02T00:00:00Z","until":"2023-01-01T00:00:00Z"}"#,
+        "invalid_setting",
+    ),
+    (
+        r#"{"since":"2023-01-01T00:00:00Z","pace":0,"dry_run":true}"#,
         "invalid_setting",
     ),
     (

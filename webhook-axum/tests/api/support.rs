@@ -242,6 +242,7 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/replays/{replay}", ""),
     ("POST", "/replays/{replay}/cancel", ""),
     ("GET", "/stats", ""),
+    ("GET", "/openapi.json", ""),
     ("GET", "/event-types", ""),
     ("PUT", "/event-types/a", r#"{"schema":{"type":"integer"}}"#),
 ];

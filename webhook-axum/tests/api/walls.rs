@@ -67,7 +67,7 @@ fn filled(path: &str, ids: &Ids) -> String {
 }
 
 /// Which routes there are, as the sources say it: method and path, ids as `{}`.
-fn routes_in_the_sources() -> BTreeSet<(String, String)> {
+pub(crate) fn routes_in_the_sources() -> BTreeSet<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/routes");
     let mut routes = BTreeSet::new();
     for file in fs::read_dir(folder).unwrap() {

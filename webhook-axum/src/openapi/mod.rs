@@ -1,0 +1,64 @@
+//! The API for programs: an OpenAPI 3.1 document, made of what stands beside each handler and type.
+//!
+//! - `rules.rs`: what holds for every operation of a kind, as the extractors and the layer before them make it.
+//! - `schema.rs`: schemas that no macro makes; `types.rs`: those of the core's types.
+//!
+//! A new route has `#[utoipa::path]` on its handler, which stands in its file's `Document`; a new file's `Document`
+//! stands in `routes::documents`.
+
+mod rules;
+mod schema;
+pub(crate) mod types;
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use utoipa::OpenApi as _;
+
+pub(crate) use schema::{array_of, part, part_of};
+
+use crate::error::ErrorBody;
+use crate::page::{Cursor, Limit};
+use crate::routes;
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "webhook-delivery",
+        description = "The management API of a webhook delivery engine. Times are RFC 3339; lists go from the newest to \
+                       the oldest; what is unknown is refused."
+    ),
+    servers((url = ".", description = "Where this document is")),
+    components(schemas(Cursor, ErrorBody, Limit))
+)]
+struct Document;
+
+/// The OpenAPI 3.1 document of what [`router`](crate::router()) serves, and serves itself at `/openapi.json`.
+///
+/// Its paths are relative to where the router is nested. A host with a document of its own takes it in by
+/// [`nest`](utoipa::openapi::OpenApi::nest).
+///
+/// ```
+/// let document = webhook_axum::openapi();
+/// assert!(document.paths.paths.contains_key("/endpoints/{id}"));
+/// ```
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    for part in routes::documents() {
+        document.merge(part);
+    }
+    rules::guard(&mut document);
+    document.merge(routes::probes::Document::openapi());
+    rules::complete(&mut document);
+    document
+}
+
+/// The same, as it is served.
+pub(crate) fn as_json() -> Bytes {
+    static JSON: LazyLock<Bytes> = LazyLock::new(|| {
+        let json = openapi().to_json();
+        json.expect("a document is JSON").into()
+    });
+    JSON.clone()
+}

@@ -1,0 +1,110 @@
+//! The OpenAPI document, and what it must say.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::App;
+use crate::walls::routes_in_the_sources;
+
+fn document() -> Value {
+    serde_json::to_value(webhook_axum::openapi()).unwrap()
+}
+
+/// Path, method and what the document says of them.
+fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    let operations = paths.flat_map(|(path, item)| {
+        let methods = item.as_object().unwrap().iter();
+        methods.map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
+    });
+    operations.collect()
+}
+
+/// All references in it.
+fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str));
+            fields.values().for_each(|field| references(field, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn the_router_serves_the_document() {
+    let served = App::open().get("/openapi.json").await;
+    assert_eq!(served.headers["content-type"], "application/json");
+    let served = served.expect(200);
+    assert_eq!(served, document());
+    assert_eq!(served["openapi"], "3.1.0");
+    assert_eq!(served["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn the_document_has_every_route_and_no_other() {
+    let document = document();
+    let mut said = BTreeSet::new();
+    for (path, method, _) in operations(&document) {
+        let path = path.replace("{id}", "{}").replace("{name}", "a");
+        said.insert((method.to_uppercase(), path));
+    }
+    let mut served = routes_in_the_sources();
+    served.extend(["/health", "/ready"].map(|path| ("GET".to_owned(), path.to_owned())));
+    assert_eq!(said, served);
+}
+
+#[test]
+fn all_but_the_probes_need_a_credential() {
+    let document = document();
+    for (path, method, operation) in operations(&document) {
+        let is_open = matches!(path, "/health" | "/ready");
+        assert_eq!(operation["security"].is_null(), is_open, "{method} {path}");
+        let refusal = &operation["responses"]["401"];
+        assert_eq!(refusal.is_null(), is_open, "{method} {path}");
+    }
+}
+
+#[test]
+fn an_operation_has_a_name_of_its_own_and_says_what_it_does() {
+    let document = document();
+    let mut names = BTreeSet::new();
+    for (path, method, operation) in operations(&document) {
+        let name = operation["operationId"].as_str().unwrap();
+        assert!(names.insert(name), "{method} {path}: {name}");
+        assert!(operation["summary"].is_string(), "{method} {path}");
+    }
+}
+
+#[test]
+fn what_refuses_unknown_fields_says_so() {
+    let document = document();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    for (path, method, operation) in operations(&document) {
+        if operation["requestBody"].is_null() {
+            continue;
+        }
+        let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let name = body["$ref"].as_str().expect(path);
+        let schema = &schemas[name.rsplit('/').next().unwrap()];
+        let schema = match schema["items"]["$ref"].as_str() {
+            Some(item) => &schemas[item.rsplit('/').next().unwrap()],
+            None => schema,
+        };
+        assert_eq!(schema["additionalProperties"], false, "{method} {path}");
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    let document = document();
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    assert!(found.len() > 40, "{found:?}");
+    for reference in found {
+        let place = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(place).is_some(), "{reference}");
+    }
+}
