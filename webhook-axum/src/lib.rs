@@ -29,6 +29,7 @@
 //! - `auth.rs`: who calls; `caller.rs`: what they may see and touch.
 //! - `extract.rs`: bodies, ids and queries; `json.rs`: JSON taken strictly; `page.rs`: lists.
 //! - `error.rs`: what a failed request is answered with.
+//! - `metrics.rs`: the engine's metrics for Prometheus.
 //! - `verified.rs`: the receiving side.
 
 mod auth;
@@ -36,11 +37,15 @@ mod caller;
 mod error;
 mod extract;
 mod json;
+#[cfg(feature = "prometheus")]
+mod metrics;
 mod page;
 mod router;
 mod routes;
 mod verified;
 
 pub use auth::{Auth, AuthRejection, Authorizer, Identity, InvalidToken, Role};
+#[cfg(feature = "prometheus")]
+pub use metrics::{InstallError, Metrics};
 pub use router::{probes, router};
 pub use verified::{Deduplicate, Verified, VerifiedBytes, VerifiedRejection, deduplicate};
