@@ -8,6 +8,7 @@ mod lint;
 mod mutants;
 mod packages;
 mod process;
+mod promtool;
 pub mod services;
 mod steps;
 #[cfg(test)]

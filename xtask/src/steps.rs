@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use crate::packages::{Package, packages};
 use crate::process::{Stopwatch, cargo, git, line, succeed, works};
 use crate::services::Services;
-use crate::{Result, lint, mutants};
+use crate::{Result, lint, mutants, promtool};
 
 struct Step {
     name: &'static str,
@@ -46,6 +46,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "tests",
         run: unit_and_integration_tests,
+    },
+    Step {
+        name: "promtool",
+        run: |it| promtool::run(&it.root),
     },
     Step {
         name: "faults",
