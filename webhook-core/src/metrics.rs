@@ -158,7 +158,7 @@ metrics! {
     LEASED = Gauge "webhook_leased"
         "Deliveries of all that a process owns; 10000 and more means at least so many. NaN while the queue is away.";
     DUE_LAG = Gauge "webhook_due_lag_seconds"
-        "For how long the oldest delivery of all has been due that is not taken up. NaN while the queue is away.";
+        "For how long the oldest delivery of all has been due that could be taken up: held endpoints, as those of an open breaker, have none. NaN while the queue is away.";
     BREAKERS = Gauge "webhook_breakers" { "state": &["open", "half_open"] }
         "Endpoints of all that are left alone, or probed. NaN while the store is away.";
     ENDPOINTS_FAILING = Gauge "webhook_endpoints_failing"
