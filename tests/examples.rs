@@ -176,7 +176,12 @@ async fn a_worker_serves_probes_and_settings_without_effect_are_told() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
     ];
     let platform = Program::start(platform().envs(settings)).await;
-    for (path, status) in [("health", 200), ("ready", 200), ("events", 404)] {
+    for (path, status) in [
+        ("health", 200),
+        ("ready", 200),
+        ("metrics", 200),
+        ("events", 404),
+    ] {
         let answer = client()
             .get(format!("{}/{path}", platform.url))
             .send()

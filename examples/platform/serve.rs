@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use webhook_delivery::{Auth, Dispatcher};
+use webhook_delivery::{Auth, Dispatcher, Metrics};
 
 use crate::settings::{Role, Settings};
 use crate::value::Database;
@@ -58,8 +58,11 @@ fn runtime() -> std::io::Result<Runtime> {
 
 async fn serve(settings: Settings) -> Result<()> {
     let mut signals = Signals::new()?;
+    // Before the dispatcher, which looks up once where it reports to.
+    let metrics = Metrics::install()?;
+    tokio::spawn(metrics.clone().upkeep());
     let dispatcher = store::dispatcher(&settings).await?;
-    let app = app(&settings, dispatcher.clone())?;
+    let app = app(&settings, dispatcher.clone(), &metrics)?;
     let listener = bind(settings.address).await?;
     say(&format!("listening on http://{}", listener.local_addr()?));
 
@@ -91,15 +94,17 @@ async fn serve(settings: Settings) -> Result<()> {
     Ok(())
 }
 
-fn app(settings: &Settings, dispatcher: Dispatcher) -> Result<Router> {
-    if settings.role == Role::Worker {
-        return Ok(webhook_delivery::probes(dispatcher));
-    }
+fn app(settings: &Settings, dispatcher: Dispatcher, metrics: &Metrics) -> Result<Router> {
     let auth = match &settings.admin_token {
         Some(token) => Auth::bearer(token.as_str())?,
         None => Auth::none(),
     };
-    Ok(webhook_delivery::router(dispatcher, auth))
+    let metrics = metrics.router(dispatcher.clone(), auth.clone());
+    let routes = match settings.role {
+        Role::Worker => webhook_delivery::probes(dispatcher),
+        Role::All | Role::Api => webhook_delivery::router(dispatcher, auth),
+    };
+    Ok(routes.merge(metrics))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {

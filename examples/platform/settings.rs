@@ -85,7 +85,7 @@ struct Arguments {
         hide_env_values = true
     )]
     admin_token: Option<String>,
-    /// What this process does: the API, the deliveries, or both; a worker answers /health and /ready only
+    /// What this process does: the API, the deliveries, or both; a worker answers /health, /ready and /metrics only
     #[arg(long, env = "ROLE", value_name = "ROLE", value_enum, default_value_t = Role::All)]
     role: Role,
 

@@ -25,8 +25,10 @@ use crate::router::Api;
 /// assert!(Auth::bearer("").is_err());
 /// # Ok::<(), webhook_axum::InvalidToken>(())
 /// ```
+#[derive(Clone)]
 pub struct Auth(Kind);
 
+#[derive(Clone)]
 enum Kind {
     None,
     Bearer(String),

@@ -1,6 +1,6 @@
 //! [`Caller`]: the dispatcher as one caller may see it.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRef, FromRequestParts};
 use http::request::Parts;
 use uuid::Uuid;
 use webhook_core::{
@@ -65,7 +65,7 @@ impl Caller {
         match self.scope {
             Scope::All => Ok(self),
             Scope::Tenant(_) => Err(ApiError::forbidden(
-                "this concerns all tenants, and is not one tenant's to change",
+                "this concerns all tenants, and is not one tenant's",
             )),
         }
     }
@@ -113,14 +113,19 @@ fn another_tenant() -> ApiError {
     ApiError::forbidden("this is another tenant's")
 }
 
-impl FromRequestParts<Api> for Caller {
+impl<S> FromRequestParts<S> for Caller
+where
+    S: Send + Sync,
+    Api: FromRef<S>,
+{
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let api = Api::from_ref(state);
         let identity = parts.extensions.get::<Identity>();
         let identity = identity.ok_or_else(ApiError::unauthorized)?;
         Ok(Self {
-            dispatcher: api.dispatcher.clone(),
+            dispatcher: api.dispatcher,
             scope: identity.scope.clone(),
             name: identity.name.clone(),
             audience: match identity.scope {

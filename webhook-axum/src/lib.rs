@@ -30,6 +30,7 @@
 //! - `extract.rs`: bodies, ids and queries; `json.rs`: JSON taken strictly; `page.rs`: lists.
 //! - `error.rs`: what a failed request is answered with.
 //! - `openapi/`: the document of all that; each handler and type has its own part beside it.
+//! - `metrics.rs`: the engine's metrics for Prometheus.
 //! - `verified.rs`: the receiving side.
 
 mod auth;
@@ -37,6 +38,8 @@ mod caller;
 mod error;
 mod extract;
 mod json;
+#[cfg(feature = "prometheus")]
+mod metrics;
 #[cfg(feature = "openapi")]
 mod openapi;
 mod page;
@@ -45,6 +48,8 @@ mod routes;
 mod verified;
 
 pub use auth::{Auth, AuthRejection, Authorizer, Identity, InvalidToken, Role};
+#[cfg(feature = "prometheus")]
+pub use metrics::{InstallError, Metrics};
 #[cfg(feature = "openapi")]
 pub use openapi::openapi;
 pub use router::{probes, router};

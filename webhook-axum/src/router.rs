@@ -18,6 +18,15 @@ pub(crate) struct Api {
     pub(crate) auth: Arc<Auth>,
 }
 
+impl Api {
+    pub(crate) fn new(dispatcher: impl Into<Dispatcher>, auth: Auth) -> Self {
+        Self {
+            dispatcher: dispatcher.into(),
+            auth: Arc::new(auth),
+        }
+    }
+}
+
 impl FromRef<Api> for Dispatcher {
     fn from_ref(api: &Api) -> Self {
         api.dispatcher.clone()
@@ -85,10 +94,7 @@ pub fn router<T>(dispatcher: impl Into<Dispatcher>, auth: Auth) -> Router<T>
 where
     T: Clone + Send + Sync + 'static,
 {
-    let api = Api {
-        dispatcher: dispatcher.into(),
-        auth: Arc::new(auth),
-    };
+    let api = Api::new(dispatcher, auth);
     // The layer stands before everything it guards: a handler cannot forget to ask.
     routes::guarded()
         .route_layer(from_fn_with_state(api.clone(), authenticate))

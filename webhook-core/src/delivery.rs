@@ -278,6 +278,45 @@ impl Outcome {
             Self::Failed(kind) => Some(Failure::Transport(*kind)),
         }
     }
+
+    pub(crate) fn class(&self) -> OutcomeClass {
+        match self {
+            Self::Response { status, .. } => match status {
+                200..=299 => OutcomeClass::Succeeded,
+                300..=399 => OutcomeClass::Redirect,
+                400..=499 => OutcomeClass::ClientError,
+                _ => OutcomeClass::ServerError,
+            },
+            Self::Failed(TransportErrorKind::Timeout) => OutcomeClass::Timeout,
+            Self::Failed(_) => OutcomeClass::Unanswered,
+        }
+    }
+}
+
+/// What an attempt produced, as coarsely as statistics and metrics tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutcomeClass {
+    Succeeded,
+    Redirect,
+    ClientError,
+    /// Or what is no status at all.
+    ServerError,
+    Timeout,
+    Unanswered,
+}
+
+impl OutcomeClass {
+    /// The `snake_case` word used in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Redirect => "redirect",
+            Self::ClientError => "client_error",
+            Self::ServerError => "server_error",
+            Self::Timeout => "timeout",
+            Self::Unanswered => "unanswered",
+        }
+    }
 }
 
 /// What an attempt failed with: shown as `http_503` or `timeout`.

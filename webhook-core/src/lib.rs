@@ -16,6 +16,7 @@ mod headers;
 mod health;
 mod id;
 mod memory;
+pub mod metrics;
 mod network;
 mod observer;
 mod payload;
@@ -89,7 +90,8 @@ pub use stats::{
 };
 pub use store::{
     Changed, ClaimNew, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion,
-    Loaded, NewClaim, OnConflict, Record, Recorded, Rekeyed, Store, TxStore, Verdict, Work,
+    Loaded, NewClaim, OnConflict, PoolUse, Record, Recorded, Rekeyed, Store, TxStore, Verdict,
+    Vitals, Work,
 };
 pub use tenant::{InvalidTenant, Page, PageRequest, Scope, Tenant};
 pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};

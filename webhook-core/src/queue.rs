@@ -162,7 +162,8 @@ pub struct Depth {
     pub parked: u64,
     /// Jobs under a lease.
     pub leased: u64,
-    /// The earliest due time of an unclaimed job.
+    /// The earliest due time of an unclaimed job whose lane is not held: what a breaker, a pause or a `Retry-After`
+    /// keeps waiting is not late.
     pub oldest_due: Option<Timestamp>,
 }
 

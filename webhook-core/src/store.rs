@@ -184,6 +184,30 @@ pub enum Recorded {
     Fenced,
 }
 
+/// How things are with everything that is stored, and with this process's way to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// Endpoints whose breaker is open.
+    pub breakers_open: u64,
+    /// Endpoints whose breaker is half-open.
+    pub breakers_half_open: u64,
+    /// Endpoints from which nothing but failures has come lately: [`Health::failing_since`] is set.
+    pub endpoints_failing: u64,
+    /// The connections of this process, if the backend has any.
+    pub pool: Option<PoolUse>,
+}
+
+/// What a pool of connections has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Connections that wait for work.
+    pub idle: u32,
+    /// Connections at work.
+    pub in_use: u32,
+    /// The most there may be.
+    pub max: u32,
+}
+
 /// How far a part of an index queue holds what the store has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fill {
@@ -404,6 +428,13 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When it does not.
     async fn ping(&self) -> Result<()>;
+
+    /// How things are, over all tenants. Looks only at endpoints in trouble, so that its cost depends neither on how
+    /// much is stored nor on how many do well.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn vitals(&self, now: Now) -> Result<Vitals>;
 
     /// Housekeeping, a bounded amount of it: drops what has ended longer than `retention` ago, bulk replays too,
     /// but nothing that a live delivery needs, merges statistics as [`STATS_TIERS`](crate::STATS_TIERS) say and drops

@@ -8,7 +8,8 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 use webhook_core::backend::{HealthRow, LaneChange};
 use webhook_core::{
-    Event, Health, InsertOptions, Now, OnConflict, Record, Recorded, Scope, Timestamp, Trip,
+    Event, Health, InsertOptions, Now, OnConflict, PoolUse, Record, Recorded, Scope, Timestamp,
+    Trip, Vitals,
 };
 
 use crate::column::{At, at, micros, tenant};
@@ -83,6 +84,26 @@ impl Shared {
         rows.iter()
             .map(|row| Ok((row.try_get("endpoint_id")?, health(row)?)))
             .collect()
+    }
+
+    pub(crate) async fn vitals(&self, now: Now) -> sqlx::Result<Vitals> {
+        let row = only(self.rows(self.sql.vitals.query().bind(at(now))).await?)?;
+        let count = |column: &str| -> sqlx::Result<u64> {
+            let count: i64 = row.try_get(column)?;
+            Ok(count.unsigned_abs())
+        };
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        let pool = PoolUse {
+            idle,
+            in_use: self.pool.size().saturating_sub(idle),
+            max: self.pool.options().get_max_connections(),
+        };
+        Ok(Vitals {
+            breakers_open: count("breakers_open")?,
+            breakers_half_open: count("breakers_half_open")?,
+            endpoints_failing: count("endpoints_failing")?,
+            pool: Some(pool),
+        })
     }
 
     pub(crate) async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> sqlx::Result<bool> {

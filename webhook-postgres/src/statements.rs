@@ -116,5 +116,6 @@ statements! {
     take_stats,
     unqueued,
     update_endpoint,
+    vitals,
     wake,
 }

@@ -13,7 +13,7 @@ use webhook_core::{
     EventFilter, EventType, Fill, Health, InsertOptions, Insertion, Job, Lease, Loaded, Now,
     OnConflict, Page, PageRequest, Queue, Record, Recorded, Rekeyed, Replay, ReplayScan,
     ReplaySelection, ReplayStep, Result, Rollup, Schemas, Scope, StatsQuery, StatsRow, Store,
-    Timestamp, TxStore,
+    Timestamp, TxStore, Vitals,
 };
 
 use crate::connect::{ConnectError, PgStoreBuilder};
@@ -213,6 +213,10 @@ impl Store for PgStore {
     ) -> Result<Vec<(Uuid, Health)>> {
         let health = self.0.health(scope, endpoints, now).await;
         health.map_err(failed("health"))
+    }
+
+    async fn vitals(&self, now: Now) -> Result<Vitals> {
+        self.0.vitals(now).await.map_err(failed("vitals"))
     }
 
     async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> Result<bool> {

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{SqlStr, Sqlite};
-use webhook_core::{Now, Timestamp};
+use webhook_core::{Now, PoolUse, Timestamp};
 
 use crate::sql::Sql;
 
@@ -26,6 +26,20 @@ impl Database {
 
     pub(crate) async fn write(&self) -> sqlx::Result<Write> {
         Write::begin(&self.writer).await
+    }
+
+    /// Of readers and the writer together, unless they are one pool of the host.
+    pub(crate) fn pool_use(&self) -> PoolUse {
+        let readers = pool_use(&self.readers);
+        if self.is_hosted {
+            return readers;
+        }
+        let writer = pool_use(&self.writer);
+        PoolUse {
+            idle: readers.idle + writer.idle,
+            in_use: readers.in_use + writer.in_use,
+            max: readers.max + writer.max,
+        }
     }
 
     /// Readers first: the log goes into the file as a whole only when nobody reads it.
@@ -62,6 +76,15 @@ impl Database {
             .fetch_one(connection)
             .await?;
         Ok(Timestamp::from_micros(now))
+    }
+}
+
+fn pool_use(pool: &SqlitePool) -> PoolUse {
+    let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+    PoolUse {
+        idle,
+        in_use: pool.size().saturating_sub(idle),
+        max: pool.options().get_max_connections(),
     }
 }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use webhook_core::backend::{HealthRow, LaneChange};
 use webhook_core::{
     Event, Health, Hold, InsertOptions, Now, OnConflict, Record, Recorded, Scope, Timestamp, Trip,
+    Vitals,
 };
 
 use crate::endpoints::tenant_of;
@@ -90,6 +91,26 @@ impl Shared {
             }
         }
         Ok(health)
+    }
+
+    pub(crate) async fn vitals(&self, now: Now) -> sqlx::Result<Vitals> {
+        let mut reader = self.database.read().await?;
+        let now = self.database.now(&mut reader, now).await?;
+        let row = sqlx::query(self.database.sql.vitals.clone())
+            .bind(now.as_micros())
+            .fetch_one(&mut *reader)
+            .await?;
+        drop(reader);
+        let count = |column: &str| -> sqlx::Result<u64> {
+            let count: i64 = row.try_get(column)?;
+            Ok(count.unsigned_abs())
+        };
+        Ok(Vitals {
+            breakers_open: count("breakers_open")?,
+            breakers_half_open: count("breakers_half_open")?,
+            endpoints_failing: count("endpoints_failing")?,
+            pool: Some(self.database.pool_use()),
+        })
     }
 
     pub(crate) async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> sqlx::Result<bool> {

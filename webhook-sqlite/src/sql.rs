@@ -114,6 +114,7 @@ statements! {
         overdue: "../sql/overdue.sql",
         fills: "../sql/fills.sql",
         ping: "../sql/ping.sql",
+        vitals: "../sql/vitals.sql",
         close: "../sql/close.sql",
         insert_endpoint: "../sql/insert_endpoint.sql",
         insert_lane: "../sql/insert_lane.sql",

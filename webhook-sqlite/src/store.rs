@@ -14,7 +14,7 @@ use webhook_core::{
     Attempt, CatalogueEntry, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter,
     EventType, Fill, Health, InsertOptions, Insertion, Job, Lease, Loaded, Now, Page, PageRequest,
     Queue, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result,
-    Rollup, Schemas, Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Rollup, Schemas, Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore, Vitals,
 };
 
 use crate::builder::{OpenError, SqliteStoreBuilder};
@@ -232,6 +232,10 @@ impl Store for SqliteStore {
     ) -> Result<Vec<(Uuid, Health)>> {
         let health = self.0.health(scope, endpoints, now).await;
         health.map_err(failed("health"))
+    }
+
+    async fn vitals(&self, now: Now) -> Result<Vitals> {
+        self.0.vitals(now).await.map_err(failed("vitals"))
     }
 
     async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> Result<bool> {

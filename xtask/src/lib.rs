@@ -9,6 +9,7 @@ mod mutants;
 mod openapi;
 mod packages;
 mod process;
+mod promtool;
 mod python;
 pub mod services;
 mod steps;

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use crate::packages::{Package, packages};
 use crate::process::{Stopwatch, cargo, git, line, succeed, works};
 use crate::services::Services;
-use crate::{Result, lint, mutants, openapi};
+use crate::{Result, lint, mutants, openapi, promtool};
 
 struct Step {
     name: &'static str,
@@ -50,6 +50,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "openapi",
         run: |it| openapi::run(&it.root),
+    },
+    Step {
+        name: "promtool",
+        run: |it| promtool::run(&it.root),
     },
     Step {
         name: "faults",

@@ -8,6 +8,8 @@ mod endpoints;
 mod event_types;
 mod events;
 mod lists;
+#[cfg(feature = "prometheus")]
+mod metrics;
 mod mounting;
 mod openapi;
 mod outage;

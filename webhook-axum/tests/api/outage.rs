@@ -15,7 +15,7 @@ use webhook_core::{
     Dispatcher, Endpoint, Error, ErrorKind, Event, EventFilter, EventType, Fill, Health, Hold,
     InsertOptions, Insertion, Job, Lease, Loaded, MemoryStore, Now, Page, PageRequest, Queue,
     QueuePart, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result,
-    Rollup, Schemas, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp,
+    Rollup, Schemas, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp, Vitals,
 };
 
 use crate::support::{ROUTES, send};
@@ -90,6 +90,10 @@ impl Store for Broken {
     }
 
     async fn health(&self, _: &Scope, _: &[Uuid], _: Now) -> Result<Vec<(Uuid, Health)>> {
+        failure(self.0)
+    }
+
+    async fn vitals(&self, _: Now) -> Result<Vitals> {
         failure(self.0)
     }
 

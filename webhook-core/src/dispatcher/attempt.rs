@@ -81,6 +81,7 @@ impl Engine {
             Ok(task) => task,
             Err(finished) => return *finished,
         };
+        let _under_way = self.meter.under_way();
         let started_at = self.clock.now();
         let timeout = self.timeout_of(&work.endpoint);
         let (request_headers, sent) = match self.request(&work, started_at, timeout) {

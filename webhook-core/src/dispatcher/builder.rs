@@ -9,6 +9,8 @@ use rand::rngs::StdRng;
 
 use super::enqueue::Intake;
 use super::lanes::Lanes;
+use super::meter::Meter;
+use super::metered::{MeteredQueue, MeteredStore};
 use super::trouble::Trouble;
 use super::{Dispatcher, Engine};
 use crate::breaker::{BreakerPolicy, InvalidBreaker};
@@ -295,7 +297,8 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
-    /// The dispatcher. Starts nothing: deliveries go out while [`Dispatcher::run`] is running.
+    /// The dispatcher. Starts nothing: deliveries go out while [`Dispatcher::run`] is running. What it
+    /// [measures](crate::metrics) goes to the recorder that is installed now.
     ///
     /// # Errors
     /// When a queue or a transport is missing, the retention is too short for what else is set, or the HTTP client
@@ -332,9 +335,11 @@ impl<S: Store + 'static> Builder<S> {
             self.config.max_in_flight,
             self.config.health.breaker.clone(),
         );
+        let meter = Arc::new(Meter::new());
+        let metered = MeteredStore::new(Arc::clone(&store), &meter, &self.clock);
         let engine = Engine {
-            store: Arc::clone(&store) as Arc<dyn Store>,
-            queue,
+            store: Arc::new(metered),
+            queue: Arc::new(MeteredQueue::new(queue, &meter, &self.clock)),
             has_index,
             transport,
             signer: self.signer,
@@ -349,6 +354,7 @@ impl<S: Store + 'static> Builder<S> {
             running: Mutex::default(),
             sweeper: Arc::default(),
             gathered: Arc::default(),
+            meter,
             known: super::schemas::Known::default(),
             trouble: Trouble::default(),
             unreleased: Mutex::default(),

@@ -70,6 +70,14 @@ pub enum BatchError {
 
 impl Engine {
     pub(super) async fn enqueue(self: Arc<Self>, event: NewEvent) -> Result<Uuid, EnqueueError> {
+        let began = self.clock.now();
+        let accepted = self.enqueue_one(event).await;
+        let took = self.clock.now().since(began);
+        self.meter.enqueued(took, accepted.as_ref().err());
+        accepted
+    }
+
+    async fn enqueue_one(self: &Arc<Self>, event: NewEvent) -> Result<Uuid, EnqueueError> {
         let event = self.stamp(event)?;
         self.schemas().await?.check(&event)?;
         let id = event.id;
@@ -78,6 +86,17 @@ impl Engine {
 
     pub(super) async fn enqueue_batch(
         self: Arc<Self>,
+        events: Vec<NewEvent>,
+    ) -> Result<Vec<Uuid>, BatchError> {
+        let began = self.clock.now();
+        let accepted = self.enqueue_together(events).await;
+        let took = self.clock.now().since(began);
+        self.meter.batch_enqueued(took, accepted.as_ref().err());
+        accepted
+    }
+
+    async fn enqueue_together(
+        self: &Arc<Self>,
         events: Vec<NewEvent>,
     ) -> Result<Vec<Uuid>, BatchError> {
         if events.len() > MAX_BATCH {
@@ -120,12 +139,12 @@ impl Engine {
     }
 
     /// Inserts at once, or together with others if an insert is under way.
-    async fn share_insert(self: Arc<Self>, event: Event) -> Result<Inserted, EnqueueError> {
+    async fn share_insert(self: &Arc<Self>, event: Event) -> Result<Inserted, EnqueueError> {
         let line = self.intake.line(&event);
-        let turn = line.join(event, &self).await?;
+        let turn = line.join(event, self).await?;
         match turn {
             Turn::Now(event) => {
-                let mut turn = HandOver::new(&self, event.idempotency.is_some());
+                let mut turn = HandOver::new(self, event.idempotency.is_some());
                 turn.begun = true;
                 let inserted = self
                     .insert_for_caller(vec![event], OnConflict::Skip)
@@ -195,6 +214,7 @@ impl Engine {
     pub(super) async fn push_now(&self, jobs: &[Job]) {
         if let Err(error) = self.queue.push(jobs, self.clock.pinned()).await {
             tracing::warn!(%error, "jobs could not be pushed; the sweeper will");
+            self.meter.repaired("failed_push", jobs.len());
             self.sweeper.look_again();
         }
     }
@@ -234,6 +254,14 @@ impl Intake {
             plain: Line::new(),
             keyed: Line::new(),
         }
+    }
+
+    /// How many events wait.
+    pub(super) fn waiting(&self) -> usize {
+        [&self.plain, &self.keyed]
+            .map(|line| line.state().waiting.len())
+            .iter()
+            .sum()
     }
 
     fn line(&self, event: &Event) -> &Line {

@@ -8,7 +8,8 @@
 //! - `sweep.rs`: repairs an index queue from the store; `refill.rs`: fills those of its parts that lost everything.
 //! - `replay.rs`: bulk replays, step by step.
 //! - `maintain.rs`: the store's housekeeping.
-//! - `stats.rs`: counts what happens, and tells of it.
+//! - `stats.rs`: counts what happens, and tells of it; `meter.rs`: the same for metrics; `metered.rs`: the store and
+//!   the queue, measured.
 //! - `tell.rs`: events that tell the host of its endpoints.
 //! - `rekey.rs`: puts stored secrets under the current key.
 //! - `manage.rs`: endpoints, events and deliveries, for people; `catalogue.rs`: event types;
@@ -23,6 +24,8 @@ mod head_start;
 mod lanes;
 mod maintain;
 mod manage;
+mod meter;
+mod metered;
 mod recorder;
 mod refill;
 mod rekey;
@@ -49,6 +52,7 @@ pub use builder::{BuildError, Builder};
 pub use catalogue::EventTypes;
 pub use enqueue::{BatchError, EnqueueError, MAX_BATCH};
 pub use manage::{Deliveries, EndpointChange, Endpoints, Events, ManageError};
+pub(crate) use metered::MeteredStore;
 pub use replay::{ReplayCount, Replays};
 pub use test::{TestEvent, Tested};
 pub use worker::Step;
@@ -68,6 +72,7 @@ use crate::transport::Transport;
 use builder::Config;
 use enqueue::Intake;
 use lanes::Lanes;
+use meter::Meter;
 use stats::Gathered;
 use sweep::Sweeper;
 use trouble::Trouble;
@@ -124,6 +129,7 @@ pub(crate) struct Engine {
     running: Mutex<Weak<Pool>>,
     sweeper: Arc<Sweeper>,
     gathered: Arc<Gathered>,
+    meter: Arc<Meter>,
     known: schemas::Known,
     trouble: Trouble,
     /// Lanes whose breaker has closed, and of which an index queue could not be told.
@@ -305,6 +311,13 @@ impl<S: ?Sized> Dispatcher<S> {
         self.engine.stats(scope, range, endpoint).await
     }
 
+    /// Sets the gauges among the [metrics](crate::metrics) to how things are: for whoever exposes them, each time before
+    /// they are read. Asks the store and the queue at the same time, each with one statement or so whose cost does not
+    /// grow with what is stored, and waits 2 s at most; what does not answer is shown as `NaN`.
+    pub async fn sample(&self) {
+        self.engine.sample().await;
+    }
+
     /// Stores what this process has counted for [`stats`](Self::stats) and not stored yet. [`run`](Self::run)
     /// does so each minute and at its end: this is for the end of a process that only accepts events.
     ///
@@ -326,13 +339,27 @@ impl<S: TxStore + ?Sized> Dispatcher<S> {
         tx: &mut S::Connection,
         event: NewEvent,
     ) -> Result<Uuid, EnqueueError> {
+        let began = self.now();
+        let accepted = self.insert_in(tx, event).await;
+        let took = self.now().since(began);
+        self.engine.meter.enqueued(took, accepted.as_ref().err());
+        accepted
+    }
+
+    async fn insert_in(
+        &self,
+        tx: &mut S::Connection,
+        event: NewEvent,
+    ) -> Result<Uuid, EnqueueError> {
         let event = self.engine.stamp(event)?;
         let schemas = self.engine.schemas_in(&*self.store, tx).await?;
         schemas.check(&event)?;
         let id = event.id;
         let now = self.engine.clock.pinned();
         let events = [event];
-        let insertion = self.store.insert_events_in(tx, &events, now).await?;
+        let insertion = self.store.insert_events_in(tx, &events, now).await;
+        let insertion =
+            insertion.inspect_err(|_| self.engine.meter.store.failed("insert_events_in"))?;
         self.engine.count_accepted(&events, &insertion.events);
         let accepted = enqueue::accepted(id, &insertion)?;
         self.engine.expect(&insertion.jobs);

@@ -77,6 +77,7 @@ impl Engine {
         }
         join(self.steer_lanes(steering), self.settle(settled)).await;
         self.count_recorded(&records, &recorded, &context);
+        self.meter.recorded(&records, &recorded, &context);
         self.tell(&records, &recorded, &context);
         given_up
     }

@@ -263,6 +263,8 @@ impl Engine {
         by_part.retain(|part, _| places.contains(part));
         let pushes = by_part.iter().map(async |(part, jobs)| {
             let pushed = self.queue.push(jobs, self.clock.pinned()).await;
+            let repaired = pushed.as_ref().map_or(0, |()| jobs.len());
+            self.meter.repaired("lost", repaired);
             pushed.err().map(|error| {
                 tracing::warn!(%error, part, "a part of the queue cannot be filled yet");
                 *part

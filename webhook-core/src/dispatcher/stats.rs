@@ -29,6 +29,8 @@ impl Engine {
     /// Counts what an insert accepted. Where nobody [runs](Engine::run), this is also what notices that a
     /// minute is over.
     pub(super) fn count_accepted(&self, events: &[Event], inserted: &[Inserted]) {
+        let new = inserted.iter().filter(|one| **one == Inserted::New);
+        self.meter.accepted(new.count());
         let mut gathered = self.gathered.minute(self.clock.now());
         let is_first = gathered.tenants.is_empty();
         for (event, _) in events

@@ -194,6 +194,7 @@ impl Engine {
             return Ok(());
         }
         let overdue = self.store.overdue(now - OVERDUE, OVERDUE_PAGE).await?;
+        self.meter.repaired("overdue", overdue.len());
         self.queue.push(&overdue, self.clock.pinned()).await
     }
 

@@ -417,7 +417,10 @@ impl Engine {
             return;
         }
         let pause = match self.store.quarantine(leases, now).await {
-            Ok(()) => Duration::ZERO,
+            Ok(()) => {
+                self.meter.gave_up(leases.len());
+                Duration::ZERO
+            }
             Err(error) => {
                 tracing::error!(%error, leases = leases.len(), "deliveries that cannot be read cannot be ended either");
                 UNREADABLE_PAUSE

@@ -20,7 +20,7 @@ use crate::retry::Next;
 use crate::stats::{STATS_TIERS, StatsRow};
 use crate::store::{
     Changed, Fill, InsertOptions, Inserted, Insertion, Loaded, NewClaim, OnConflict, Record,
-    Recorded, Verdict, Work,
+    Recorded, Verdict, Vitals, Work,
 };
 use crate::tenant::{Scope, Tenant};
 use crate::time::Timestamp;
@@ -394,6 +394,20 @@ impl State {
         let endpoint = self.endpoints.get(&id)?;
         let row = self.health.get(&id)?;
         scope.contains(&endpoint.tenant).then_some(row)
+    }
+
+    pub(super) fn vitals(&self, now: Timestamp) -> Vitals {
+        let mut vitals = Vitals::default();
+        for row in self.health.values() {
+            let health = row.at(now);
+            match health.breaker {
+                BreakerState::Closed => {}
+                BreakerState::Open(_) => vitals.breakers_open += 1,
+                BreakerState::HalfOpen(_) => vitals.breakers_half_open += 1,
+            }
+            vitals.endpoints_failing += u64::from(health.failing_since.is_some());
+        }
+        vitals
     }
 
     pub(super) fn recover_endpoint(&mut self, scope: &Scope, id: Uuid) -> bool {

@@ -20,7 +20,7 @@ use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
     Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion, Loaded,
-    OnConflict, Record, Recorded, Rekeyed, Store, TxStore,
+    OnConflict, Record, Recorded, Rekeyed, Store, TxStore, Vitals,
 };
 use crate::tenant::{Page, PageRequest, Scope};
 use crate::time::{Now, Timestamp};
@@ -238,6 +238,10 @@ impl Store for MemoryStore {
         let state = self.state();
         let health = |id: &Uuid| Some((*id, state.health_of(scope, *id)?.at(at(now))));
         Ok(endpoints.iter().filter_map(health).collect())
+    }
+
+    async fn vitals(&self, now: Now) -> Result<Vitals> {
+        Ok(self.state().vitals(at(now)))
     }
 
     async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> Result<bool> {

@@ -1,9 +1,8 @@
 //! [`StatsCounts`]: what is counted, and its bytes.
 
 use super::Histogram;
-use crate::delivery::Outcome;
+use crate::delivery::{Outcome, OutcomeClass};
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::TransportErrorKind;
 
 /// What was counted in some time: sums and histograms, which can be added up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,19 +64,13 @@ impl StatsCounts {
 
     /// Counts what an attempt failed with.
     pub(crate) fn count_failure(&mut self, outcome: &Outcome) {
-        let class = match outcome {
-            Outcome::Response {
-                status: 200..=299, ..
-            } => return,
-            Outcome::Response {
-                status: 300..=399, ..
-            } => &mut self.redirects,
-            Outcome::Response {
-                status: 400..=499, ..
-            } => &mut self.client_errors,
-            Outcome::Response { .. } => &mut self.server_errors,
-            Outcome::Failed(TransportErrorKind::Timeout) => &mut self.timeouts,
-            Outcome::Failed(_) => &mut self.unanswered,
+        let class = match outcome.class() {
+            OutcomeClass::Succeeded => return,
+            OutcomeClass::Redirect => &mut self.redirects,
+            OutcomeClass::ClientError => &mut self.client_errors,
+            OutcomeClass::ServerError => &mut self.server_errors,
+            OutcomeClass::Timeout => &mut self.timeouts,
+            OutcomeClass::Unanswered => &mut self.unanswered,
         };
         *class += 1;
     }
@@ -184,6 +177,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::transport::TransportErrorKind;
 
     fn counted() -> StatsCounts {
         let mut counts = StatsCounts::default();

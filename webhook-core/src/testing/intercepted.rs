@@ -37,8 +37,13 @@ impl<S> Intercepted<S> {
         }
     }
 
-    pub(crate) async fn before(&self, operation: &'static str) -> Result<()> {
-        (self.hook)(operation).await
+    pub(crate) async fn call<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        (self.hook)(operation).await?;
+        call.await
     }
 }
 

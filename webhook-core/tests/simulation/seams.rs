@@ -14,7 +14,7 @@ use webhook_core::{
     InsertOptions, Insertion, Job, Lease, Loaded, MemoryStore, MemoryTx, Now, OnConflict, Page,
     PageRequest, Queue, QueuePart, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection,
     ReplayStep, Result, Rollup, Schemas, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp,
-    TxStore,
+    TxStore, Vitals,
 };
 
 use crate::process::{Gate, Turn};
@@ -262,6 +262,11 @@ impl Store for SimStore {
                 health.await
             })
             .await
+    }
+
+    async fn vitals(&self, _: Now) -> Result<Vitals> {
+        let vitals = async { self.inner().vitals(self.0.now()).await };
+        self.0.call("vitals", vitals).await
     }
 
     async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> Result<bool> {

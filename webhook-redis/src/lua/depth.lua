@@ -1,5 +1,5 @@
--- What waits in some of the lanes: ready, parked and leased jobs, and when the earliest unclaimed one is or was due, or
--- -1. ARGV: where to go on, '0' at first. Answers this before the rest, '0' when there is no more.
+-- What waits in some of the lanes: ready, parked and leased jobs, and when the earliest unclaimed one of a
+-- lane that is not held is or was due, or -1. ARGV: where to go on, '0' at first. Answers this before the rest, '0' when there is no more.
 
 -- How many lanes are counted at once.
 local PAGE = 250
@@ -12,7 +12,9 @@ for _, id in ipairs(found[2]) do
     if head then
       local is_due = call('ZCOUNT', lane.waiting, '-inf', now)
       ready, parked = ready + is_due, parked + call('ZCARD', lane.waiting) - is_due
-      oldest = min(oldest, tonumber(due))
+      if lane.held <= now then
+        oldest = min(oldest, tonumber(due))
+      end
     elseif lane.in_flight == 0 then
       emptied[#emptied + 1] = id
     end

@@ -33,12 +33,25 @@ pub(super) fn programs() -> Result<Programs> {
         return Ok(programs);
     }
     let missing = find().err().unwrap_or_default();
-    let has_apt = works(Command::new("apt-get").arg("--version"));
-    let may_sudo = || works(Command::new("sudo").args(["-n", "true"]));
-    let how = decide(has_apt, User::is_root(), may_sudo).ok_or_else(|| remedy(&missing))?;
+    let how = how().ok_or_else(|| remedy(&missing))?;
     println!("{missing} not found");
     install(how)?;
     find().map_err(|missing| remedy(&missing))
+}
+
+/// Installs packages of Debian or Ubuntu for others.
+pub(crate) fn packages(names: &[&str]) -> Result {
+    let how = how().ok_or_else(|| {
+        let names = names.join(" ");
+        format!("install it (Debian, Ubuntu: `apt-get install {names}`)")
+    })?;
+    update_and_install(how, names)
+}
+
+fn how() -> Option<How> {
+    let has_apt = works(Command::new("apt-get").arg("--version"));
+    let may_sudo = || works(Command::new("sudo").args(["-n", "true"]));
+    decide(has_apt, User::is_root(), may_sudo)
 }
 
 /// How programs may be installed.
@@ -102,7 +115,7 @@ fn install(how: How) -> Result {
     let (file, text) = NO_MAIN_CLUSTER;
     let script = format!("mkdir -p \"$(dirname {file})\" && echo '{text}' > {file}");
     quietly(&mut how.command("sh", &["-c", &script]))?;
-    let installed = update_and_install(how);
+    let installed = update_and_install(how, &PACKAGES);
     quietly(&mut how.command("rm", &["-f", file]))?;
     installed?;
     // Its package starts it where services are started at all.
@@ -111,11 +124,11 @@ fn install(how: How) -> Result {
 }
 
 /// A mirror that hiccups is asked once more.
-fn update_and_install(how: How) -> Result {
+fn update_and_install(how: How, packages: &[&str]) -> Result {
     let attempt = || {
         quietly(&mut how.command("apt-get", &["update"]))?;
         let mut install = vec!["install", "--yes", "--no-install-recommends"];
-        install.extend(PACKAGES);
+        install.extend(packages);
         quietly(&mut how.command("apt-get", &install))
     };
     attempt().or_else(|_| attempt())

@@ -13,7 +13,7 @@ use install::Programs;
 use crate::Result;
 use crate::process::{line, succeed};
 
-mod install;
+pub(crate) mod install;
 mod port;
 mod postgres;
 mod redis;

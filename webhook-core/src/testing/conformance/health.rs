@@ -200,6 +200,29 @@ pub(super) async fn breaker_opens_again_and_closes_once_each<H: Harness>(harness
     assert_eq!(change(closes(2), 102).await, Recorded::Overtaken);
 }
 
+pub(super) async fn vitals_count_those_in_trouble<H: Harness>(harness: H) {
+    let scene = Scene::new(harness);
+    let vitals = async |second| {
+        let vitals = scene.store().vitals(at(second)).await;
+        let vitals = vitals.expect("vitals are read");
+        (
+            vitals.breakers_open,
+            vitals.breakers_half_open,
+            vitals.endpoints_failing,
+        )
+    };
+    scene.lane(EndpointSettings::default()).await;
+    let leases = scene.leases(3).await;
+    assert_eq!(vitals(0).await, (0, 0, 0));
+    scene.change(leases[0], BEGINS, at(1)).await;
+    assert_eq!(vitals(1).await, (0, 0, 1));
+    scene.change(leases[1], opens(0, 30), at(2)).await;
+    assert_eq!(vitals(31).await, (1, 0, 1));
+    assert_eq!(vitals(32).await, (0, 1, 1));
+    scene.change(leases[2], closes(1), at(33)).await;
+    assert_eq!(vitals(33).await, (0, 0, 0));
+}
+
 /// Who lost the claim opens no breaker and tells nobody.
 pub(super) async fn stale_outcome_changes_no_health<H: Harness>(harness: H) {
     let scene = Scene::new(harness);

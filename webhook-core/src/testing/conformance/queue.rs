@@ -35,6 +35,7 @@ macro_rules! __queue_checks {
             hold_is_not_shortened_by_a_shorter_one,
             release_ends_a_hold,
             depth_counts_what_waits,
+            oldest_due_is_of_lanes_that_are_not_held,
             stale_outcome_changes_nothing,
             stale_owner_that_records_first_is_fenced,
             record_needs_the_exact_fence,
@@ -561,6 +562,25 @@ mod checks {
         let depth = scene.queue.depth(at(1)).await.expect("counts");
         assert_eq!((depth.ready, depth.parked, depth.leased), (3, 1, 1));
         assert_eq!(depth.oldest_due, at(0));
+    }
+
+    pub(super) async fn oldest_due_is_of_lanes_that_are_not_held<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let first = scene.lane(EndpointSettings::default()).await;
+        scene.enqueue("default", 1).await;
+        let depth = async |second| {
+            let depth = scene.queue.depth(at(second)).await.expect("counts");
+            (depth.ready, depth.oldest_due)
+        };
+        let hold = Hold::new(seconds(60));
+        let held = scene.queue.hold(first, hold, at(0)).await;
+        held.expect("holds");
+        assert_eq!(depth(59).await, (1, None));
+        assert_eq!(depth(60).await, (1, at(0)));
+        let held = scene.queue.hold(first, hold, at(60)).await;
+        held.expect("holds");
+        scene.queue.release(first).await.expect("releases");
+        assert_eq!(depth(61).await, (1, at(0)));
     }
 
     pub(super) async fn stale_outcome_changes_nothing<H: Harness>(harness: H) {

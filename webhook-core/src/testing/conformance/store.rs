@@ -31,6 +31,7 @@ macro_rules! __store_checks {
             gone_disables_the_endpoint,
             health_is_kept_of_those_in_trouble,
             breaker_opens_again_and_closes_once_each,
+            vitals_count_those_in_trouble,
             stale_outcome_changes_no_health,
             notice_is_given_once_with_its_event,
             disabling_is_told_once,
@@ -110,6 +111,7 @@ mod checks {
         endpoint_that_recovers_begins_anew, health_is_kept_of_those_in_trouble,
         load_tells_how_the_endpoint_does, notice_is_given_once_with_its_event,
         open_breaker_is_told_at_load, stale_outcome_changes_no_health,
+        vitals_count_those_in_trouble,
     };
     pub(super) use super::super::replays::*;
     pub(super) use super::super::stats::*;

@@ -33,7 +33,7 @@ head AS (
 ),
 -- What is parked, and the ends of leases among it.
 later AS MATERIALIZED (
-    SELECT status, due_at
+    SELECT status, due_at, endpoint_id
     FROM "webhook".deliveries
     WHERE NOT ready
     ORDER BY due_at LIMIT $2::bigint
@@ -44,7 +44,17 @@ SELECT
     )) AS ready,
     (SELECT count(*) FROM later WHERE status = 'pending' AND due_at > clock.now) AS parked,
     (SELECT count(*) FROM later WHERE status = 'in_progress') AS leased,
-    least(
-        (SELECT min(due_at) FROM head), (SELECT min(due_at) FROM later WHERE status = 'pending')
+    -- Of lanes that are not held.
+    (
+        SELECT min(due_at)
+        FROM (
+            SELECT endpoint_id, due_at FROM head
+            UNION ALL
+            SELECT endpoint_id, due_at FROM later WHERE status = 'pending'
+        ) AS job
+        WHERE NOT EXISTS (
+            SELECT FROM "webhook".lane_state AS state
+            WHERE state.endpoint_id = job.endpoint_id AND state.held_until > clock.now
+        )
     ) AS oldest_due
 FROM clock
