@@ -4,10 +4,14 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod deploy;
 mod lint;
 mod mutants;
+mod node;
 mod packages;
 mod process;
+mod python;
+mod receivers;
 pub mod services;
 mod steps;
 #[cfg(test)]
@@ -24,6 +28,8 @@ Usage: cargo xtask <command>
                        while the command runs; without one, until interrupted
   mutants [NAME…]      Plants each bug of tests/mutants/ in a copy of the tree and proves that the
                        tests named for it fail; without names, all of them
+  receivers            Sends webhooks to examples/receivers/, with their libraries installed below target/
+  deploy               Judges the files in deploy/ by their schemas
   lint                 The house rules that no compiler checks
 
 Tests find servers in DATABASE_URL, REDIS_URL, REDIS_CLUSTER_URL and REDIS_SENTINEL_URL: what is set is
@@ -55,6 +61,8 @@ fn run(args: &[&str]) -> Result<ExitCode> {
     match args {
         ["test"] => return steps::run(&root()?),
         ["services", command @ ..] => services::run(command)?,
+        ["receivers"] => receivers::run(&root()?)?,
+        ["deploy"] => deploy::run(&root()?)?,
         ["lint"] => lint::run(&root()?)?,
         ["mutants", names @ ..] => mutants::run_alone(&root()?, names)?,
         _ => return Err(HELP.to_owned()),
