@@ -8,6 +8,8 @@
 
 #[path = "examples/deploy.rs"]
 mod deploy;
+#[path = "examples/guides.rs"]
+mod guides;
 #[path = "examples/receivers.rs"]
 mod receivers;
 #[cfg(all(feature = "postgres", feature = "redis"))]
