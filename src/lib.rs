@@ -32,3 +32,24 @@ pub use webhook_redis::{RedisQueue, RedisQueueBuilder};
 #[cfg(feature = "sqlite")]
 #[doc(inline)]
 pub use webhook_sqlite::{OpenError, SqliteStore, SqliteStoreBuilder};
+
+/// The examples of `docs/guides/`, which compile and run as those of the README do.
+#[cfg(all(
+    doctest,
+    feature = "reqwest",
+    feature = "axum",
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "redis",
+    feature = "testing"
+))]
+mod guides {
+    #[doc = include_str!("../docs/guides/embed.md")]
+    struct Embed;
+    #[doc = include_str!("../docs/guides/transactions.md")]
+    struct Transactions;
+    #[doc = include_str!("../docs/guides/growing.md")]
+    struct Growing;
+    #[doc = include_str!("../docs/guides/testing.md")]
+    struct Testing;
+}

@@ -1,10 +1,17 @@
 //! The examples as a user runs them: the built programs, over real sockets.
 //!
 //! `cargo test` builds examples before it runs tests; for this test alone build them by
-//! `cargo build --examples --all-features`. Those that need servers are in `examples/servers.rs`.
+//! `cargo build --examples --all-features`. Those that need servers are in `examples/servers.rs`; the
+//! receivers in other languages, in `examples/receivers.rs`, need what `cargo xtask receivers` installs.
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+#[path = "examples/deploy.rs"]
+mod deploy;
+#[path = "examples/guides.rs"]
+mod guides;
+#[path = "examples/receivers.rs"]
+mod receivers;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 #[path = "examples/servers.rs"]
 mod servers;
@@ -382,6 +389,24 @@ async fn the_platforms_help_lists_every_variable_with_its_default() {
         let option = option.unwrap_or_else(|| panic!("{name} is missing: {help}"));
         assert!(option.contains("[default: "), "{option}");
     }
+}
+
+#[tokio::test]
+async fn health_tells_whether_a_platform_listens() {
+    let platform = Program::start(&mut platform()).await;
+    let (_, port) = platform.url.rsplit_once(':').unwrap();
+    let mut health = self::platform();
+    health.env("PORT", port).arg("health");
+    let answer = output(&mut health).await;
+    assert!(answer.status.success(), "{answer:?}");
+
+    platform.terminate().await;
+    platform.end().await;
+    let answer = output(&mut health).await;
+    let said = String::from_utf8(answer.stderr).unwrap();
+    assert_eq!(answer.status.code(), Some(1), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with("platform: 127.0.0.1:"), "{said}");
 }
 
 #[tokio::test]

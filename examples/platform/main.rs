@@ -7,10 +7,11 @@
 //! - `settings.rs`: the variables; `value.rs`: what their texts mean.
 //! - `encryption.rs`: the keys that seal secrets.
 //! - `store.rs`: the engine, on the store that was asked for.
-//! - `serve.rs`: the server, and the way down.
+//! - `serve.rs`: the server, and the way down; `health.rs`: whether it answers.
 //! - `logging.rs`: what is logged, and how.
 
 mod encryption;
+mod health;
 mod logging;
 mod serve;
 mod settings;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
             print!("{text}");
             Ok(())
         }
+        Ok(Asked::Health(address)) => health::ask(address),
         Ok(Asked::Migrate(database)) => serve::migrate(&database),
         Ok(Asked::Rekey(settings)) => serve::rekey(&settings),
         Ok(Asked::Serve(settings)) => serve::run(*settings),

@@ -161,6 +161,8 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum Command {
+    /// Asks the platform that listens at BIND and PORT whether it is alive, and exits: for health checks
+    Health,
     /// Applies the database's migrations, and exits
     Migrate,
     /// Seals what was stored with an older key, or with none, with the current ENCRYPTION_KEY, and exits
@@ -191,6 +193,8 @@ pub(crate) enum LogFormat {
 pub(crate) enum Asked {
     /// Print this.
     Help(String),
+    /// Ask whoever listens here whether it is alive.
+    Health(SocketAddr),
     /// Migrate this store.
     Migrate(Database),
     /// Seal this store's secrets anew.
@@ -240,6 +244,7 @@ impl Settings {
         };
         let database = arguments.database()?;
         match arguments.command {
+            Some(Command::Health) => Ok(Asked::Health(arguments.listens())),
             Some(Command::Migrate) => Ok(Asked::Migrate(database)),
             Some(Command::Rekey) => {
                 let settings = arguments.settings(database)?;
@@ -252,6 +257,10 @@ impl Settings {
 }
 
 impl Arguments {
+    fn listens(&self) -> SocketAddr {
+        SocketAddr::new(self.bind, self.port)
+    }
+
     fn database(&self) -> Result<Database, WrongSetting> {
         let parts = [
             ("DB_HOST", is_given(&self.db_host)),
@@ -292,6 +301,7 @@ impl Arguments {
     }
 
     fn settings(self, database: Database) -> Result<Settings, WrongSetting> {
+        let address = self.listens();
         let egress_proxy = self.egress_proxy()?;
         self.check_queue(&database)?;
         let keys = self.keys(&database)?;
@@ -301,7 +311,7 @@ impl Arguments {
             database,
             #[cfg(feature = "redis")]
             redis_url: self.redis_url.filter(|url| !url.is_empty()),
-            address: SocketAddr::new(self.bind, self.port),
+            address,
             admin_token: self.admin_token,
             role: self.role,
             max_in_flight: self.max_in_flight,

@@ -4,13 +4,16 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod deploy;
 mod lint;
 mod mutants;
+mod node;
 mod openapi;
 mod packages;
 mod process;
 mod promtool;
 mod python;
+mod receivers;
 pub mod services;
 mod steps;
 #[cfg(test)]
@@ -29,6 +32,8 @@ Usage: cargo xtask <command>
   mutants [NAME…]      Plants each bug of tests/mutants/ in a copy of the tree and proves that the
                        tests named for it fail; without names, all of them
   openapi              Asks a running platform whatever its OpenAPI document allows and forbids
+  receivers            Sends webhooks to examples/receivers/, with their libraries installed below target/
+  deploy               Judges the files in deploy/ by their schemas
   lint                 The house rules that no compiler checks
 
 Tests find servers in DATABASE_URL, REDIS_URL, REDIS_CLUSTER_URL and REDIS_SENTINEL_URL: what is set is
@@ -61,6 +66,8 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["test"] => return steps::run(&root()?),
         ["services", command @ ..] => services::run(command)?,
         ["openapi"] => openapi::run(&root()?)?,
+        ["receivers"] => receivers::run(&root()?)?,
+        ["deploy"] => deploy::run(&root()?)?,
         ["lint"] => lint::run(&root()?)?,
         ["mutants", names @ ..] => mutants::run_alone(&root()?, names)?,
         _ => return Err(HELP.to_owned()),

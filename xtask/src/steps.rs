@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use crate::packages::{Package, packages};
 use crate::process::{Stopwatch, cargo, git, line, succeed, works};
 use crate::services::Services;
-use crate::{Result, lint, mutants, openapi, promtool};
+use crate::{Result, deploy, lint, mutants, openapi, promtool, receivers};
 
 struct Step {
     name: &'static str,
@@ -22,6 +22,8 @@ struct Run {
     root: PathBuf,
     /// None before their step.
     services: Services,
+    /// Where the libraries of `examples/receivers/` are; none before their step.
+    receivers: receivers::Libraries,
     /// What is told below the summary.
     notes: Vec<String>,
 }
@@ -42,6 +44,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "services",
         run: services,
+    },
+    Step {
+        name: "receivers",
+        run: receivers,
     },
     Step {
         name: "tests",
@@ -72,6 +78,10 @@ const STEPS: &[Step] = &[
         run: |it| quickstart(&it.root),
     },
     Step {
+        name: "deploy",
+        run: |it| deploy::run(&it.root),
+    },
+    Step {
         name: "mutants",
         run: |it| mutants::run_turn(&it.root, &it.services.environment()),
     },
@@ -93,6 +103,7 @@ pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     let run = Run {
         root: root.to_owned(),
         services: Services::default(),
+        receivers: receivers::Libraries::default(),
         notes: Vec::new(),
     };
     let summary = run_all(run, &STEPS.iter().collect::<Vec<_>>());
@@ -214,6 +225,12 @@ fn services(run: &mut Run) -> Result {
     Ok(())
 }
 
+/// The libraries of the receivers that tests start.
+fn receivers(run: &mut Run) -> Result {
+    run.receivers = receivers::install(&run.root)?;
+    Ok(())
+}
+
 fn unit_and_integration_tests(run: &mut Run) -> Result {
     let root = &run.root;
     show(everything(cargo(root).args(["build", "--examples"])))?;
@@ -224,6 +241,7 @@ fn unit_and_integration_tests(run: &mut Run) -> Result {
         test.arg("test");
     }
     test.envs(run.services.environment());
+    test.envs(&run.receivers);
     let report = root.join(SIMULATION);
     fs::remove_file(&report).ok();
     show(everything(&mut test).args(TESTED))?;
@@ -284,6 +302,7 @@ mod tests {
         let run = Run {
             root: PathBuf::new(),
             services: Services::default(),
+            receivers: receivers::Libraries::default(),
             notes: vec!["a note".to_owned()],
         };
         let summary = run_all(run, &[&GOOD, &BAD, &NEVER]);
