@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::audit::{AuditEntry, AuditFilter};
 use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::Endpoint;
@@ -237,6 +238,16 @@ macro_rules! forward_store {
             async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
                 $(self.$before("schemas").await?;)?
                 <$inner as Store>::schemas(self, known).await
+            }
+
+            async fn append_audit(&self, entry: &AuditEntry) -> Result<()> {
+                $(self.$before("append_audit").await?;)?
+                <$inner as Store>::append_audit(self, entry).await
+            }
+
+            async fn audit(&self, scope: &Scope, filter: &AuditFilter, page: PageRequest) -> Result<Page<AuditEntry>> {
+                $(self.$before("audit").await?;)?
+                <$inner as Store>::audit(self, scope, filter, page).await
             }
         }
     };

@@ -1,5 +1,6 @@
 //! Traits, retry, signing and scheduling of the webhook-delivery engine.
 
+mod audit;
 pub mod backend;
 mod breaker;
 mod catalogue;
@@ -38,6 +39,7 @@ mod transport;
 mod url;
 mod why;
 
+pub use audit::{AuditAction, AuditEntry, AuditFilter};
 pub use breaker::{BreakerPolicy, InvalidBreaker};
 pub use catalogue::{CatalogueEntry, InvalidEntry, NewCatalogueEntry, SchemaViolation, Schemas};
 pub use delivery::{
@@ -45,7 +47,7 @@ pub use delivery::{
     UnknownWord,
 };
 pub use dispatcher::{
-    BatchError, BuildError, Builder, Deliveries, Dispatcher, EndpointChange, Endpoints,
+    Audit, BatchError, BuildError, Builder, Deliveries, Dispatcher, EndpointChange, Endpoints,
     EnqueueError, EventTypes, Events, MAX_BATCH, ManageError, ReplayCount, Replays, Step,
     TestEvent, Tested,
 };

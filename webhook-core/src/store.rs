@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::audit::{AuditEntry, AuditFilter};
 use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery, DeliveryStatus, FailureCause};
 use crate::endpoint::{Endpoint, StateReason};
@@ -404,8 +405,8 @@ pub trait Store: Send + Sync {
     /// When it does not.
     async fn ping(&self) -> Result<()>;
 
-    /// Housekeeping, a bounded amount of it: drops what has ended longer than `retention` ago, bulk replays too,
-    /// but nothing that a live delivery needs, merges statistics as [`STATS_TIERS`](crate::STATS_TIERS) say and drops
+    /// Housekeeping, a bounded amount of it: drops what has ended longer than `retention` ago, bulk replays too, and
+    /// entries of the audit log that are older, but nothing that a live delivery needs, merges statistics as [`STATS_TIERS`](crate::STATS_TIERS) say and drops
     /// those that are older than `retention`, and does what else the backend needs from time to time. The
     /// engine calls it about once an hour, in every process.
     ///
@@ -628,6 +629,27 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the backend fails.
     async fn schemas(&self, known: i64) -> Result<Option<Schemas>>;
+
+    /// Adds an entry to the audit log; one whose id is there already stays as it is.
+    ///
+    /// A transaction of its own, after what it tells of has been committed: the log says nothing that was not done, and a
+    /// crash between the two may leave out the last that was.
+    ///
+    /// # Errors
+    /// When nothing was added, or it is unknown whether it was; the same call may be repeated.
+    async fn append_audit(&self, entry: &AuditEntry) -> Result<()>;
+
+    /// Entries of the audit log, newest first. Those that concern all tenants are seen with [`Scope::All`] only. Those
+    /// that cannot be read, or were written by a newer version, are left out.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn audit(
+        &self,
+        scope: &Scope,
+        filter: &AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>>;
 }
 
 /// A store that can join a host's own transaction.

@@ -29,6 +29,7 @@
 //! - `insert.rs`, `queue.rs`, `load.rs`, `record.rs`: the way of an event; `manage.rs`, `read.rs`, `stats.rs`: for people.
 //! - `../sql/`: every statement, one file each, named as the method that runs it.
 
+mod audit;
 mod catalogue;
 mod column;
 mod connect;

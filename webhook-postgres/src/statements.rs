@@ -55,8 +55,10 @@ macro_rules! statements {
 }
 
 statements! {
+    append_audit,
     append_stats,
     attempts,
+    audit,
     cancel_replay,
     claim,
     claim_replay,
@@ -95,6 +97,7 @@ statements! {
     now,
     overdue,
     ping,
+    prune_audit,
     prune_health,
     prune_replays,
     prune_stats,

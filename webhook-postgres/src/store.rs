@@ -9,11 +9,11 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use webhook_core::backend::Encryption;
 use webhook_core::{
-    Attempt, CatalogueEntry, Changed, Delivery, DeliveryFilter, EndReason, Endpoint, Event,
-    EventFilter, EventType, Fill, Health, InsertOptions, Insertion, Job, Lease, Loaded, Now,
-    OnConflict, Page, PageRequest, Queue, Record, Recorded, Rekeyed, Replay, ReplayScan,
-    ReplaySelection, ReplayStep, Result, Rollup, Schemas, Scope, StatsQuery, StatsRow, Store,
-    Timestamp, TxStore,
+    Attempt, AuditEntry, AuditFilter, CatalogueEntry, Changed, Delivery, DeliveryFilter, EndReason,
+    Endpoint, Event, EventFilter, EventType, Fill, Health, InsertOptions, Insertion, Job, Lease,
+    Loaded, Now, OnConflict, Page, PageRequest, Queue, Record, Recorded, Rekeyed, Replay,
+    ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas, Scope, StatsQuery, StatsRow,
+    Store, Timestamp, TxStore,
 };
 
 use crate::connect::{ConnectError, PgStoreBuilder};
@@ -191,8 +191,10 @@ impl Store for PgStore {
     async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
         let stats = self.0.maintain_stats(retention, now).await;
         let replays = self.0.prune_replays(retention, now).await;
+        let audit = self.0.prune_audit(retention, now).await;
         let rest = self.0.maintain(retention, now).await;
-        stats.and(replays).and(rest).map_err(failed("maintain"))
+        let ended = stats.and(replays).and(audit).and(rest);
+        ended.map_err(failed("maintain"))
     }
 
     async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
@@ -367,6 +369,21 @@ impl Store for PgStore {
     async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
         let changed = self.0.schemas(known).await;
         changed.map_err(failed("schemas"))
+    }
+
+    async fn append_audit(&self, entry: &AuditEntry) -> Result<()> {
+        let appended = self.0.append_audit(entry).await;
+        appended.map_err(failed("append_audit"))
+    }
+
+    async fn audit(
+        &self,
+        scope: &Scope,
+        filter: &AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>> {
+        let found = self.0.audit(scope, filter, page).await;
+        found.map_err(failed("audit"))
     }
 }
 

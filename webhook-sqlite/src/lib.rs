@@ -16,6 +16,7 @@
 //!
 //! Finished events go when the dispatcher's retention is over.
 
+mod audit;
 mod builder;
 mod catalogue;
 mod claim;

@@ -150,6 +150,9 @@ statements! {
         event_types: "../sql/event_types.sql",
         put_event_type: "../sql/put_event_type.sql",
         schemas: "../sql/schemas.sql",
+        append_audit: "../sql/append_audit.sql",
+        audit: "../sql/audit.sql",
+        prune_audit: "../sql/prune_audit.sql",
     }
     many: {
         idempotency_keys: "../sql/idempotency_keys.sql",

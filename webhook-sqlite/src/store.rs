@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 use webhook_core::backend::Encryption;
 use webhook_core::{
-    Attempt, CatalogueEntry, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter,
-    EventType, Fill, Health, InsertOptions, Insertion, Job, Lease, Loaded, Now, Page, PageRequest,
-    Queue, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result,
-    Rollup, Schemas, Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
+    Attempt, AuditEntry, AuditFilter, CatalogueEntry, Changed, Delivery, DeliveryFilter, Endpoint,
+    Event, EventFilter, EventType, Fill, Health, InsertOptions, Insertion, Job, Lease, Loaded, Now,
+    Page, PageRequest, Queue, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection,
+    ReplayStep, Result, Rollup, Schemas, Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore,
 };
 
 use crate::builder::{OpenError, SqliteStoreBuilder};
@@ -401,6 +401,21 @@ impl Store for SqliteStore {
     async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
         let changed = self.0.schemas(known).await;
         changed.map_err(failed("schemas"))
+    }
+
+    async fn append_audit(&self, entry: &AuditEntry) -> Result<()> {
+        let appended = self.0.append_audit(entry).await;
+        appended.map_err(failed("append_audit"))
+    }
+
+    async fn audit(
+        &self,
+        scope: &Scope,
+        filter: &AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>> {
+        let found = self.0.audit(scope, filter, page).await;
+        found.map_err(failed("audit"))
     }
 }
 

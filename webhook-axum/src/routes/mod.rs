@@ -1,5 +1,6 @@
 //! The routes, one file per resource.
 
+mod audit;
 mod deliveries;
 mod endpoint_test;
 mod endpoints;
@@ -23,6 +24,7 @@ pub(crate) fn guarded() -> Router<Api> {
         .merge(stats::routes())
         .merge(event_types::routes())
         .merge(endpoint_test::routes())
+        .merge(audit::routes())
 }
 
 /// The body of a request that has nothing to say: none, or `{}`.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+mod audit;
 mod bad_input;
 mod deliveries;
 mod endpoints;

@@ -11,11 +11,11 @@ use uuid::Uuid;
 use webhook_axum::{Auth, AuthRejection, Authorizer, Identity};
 use webhook_core::testing::ScriptedTransport;
 use webhook_core::{
-    Attempt, CatalogueEntry, Changed, ClaimOptions, Claimed, Delivery, DeliveryFilter, Depth,
-    Dispatcher, Endpoint, Error, ErrorKind, Event, EventFilter, EventType, Fill, Health, Hold,
-    InsertOptions, Insertion, Job, Lease, Loaded, MemoryStore, Now, Page, PageRequest, Queue,
-    QueuePart, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result,
-    Rollup, Schemas, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp,
+    Attempt, AuditEntry, AuditFilter, CatalogueEntry, Changed, ClaimOptions, Claimed, Delivery,
+    DeliveryFilter, Depth, Dispatcher, Endpoint, Error, ErrorKind, Event, EventFilter, EventType,
+    Fill, Health, Hold, InsertOptions, Insertion, Job, Lease, Loaded, MemoryStore, Now, Page,
+    PageRequest, Queue, QueuePart, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection,
+    ReplayStep, Result, Rollup, Schemas, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp,
 };
 
 use crate::support::{ROUTES, send};
@@ -202,6 +202,14 @@ impl Store for Broken {
     }
 
     async fn schemas(&self, _: i64) -> Result<Option<Schemas>> {
+        failure(self.0)
+    }
+
+    async fn append_audit(&self, _: &AuditEntry) -> Result<()> {
+        failure(self.0)
+    }
+
+    async fn audit(&self, _: &Scope, _: &AuditFilter, _: PageRequest) -> Result<Page<AuditEntry>> {
         failure(self.0)
     }
 }

@@ -243,5 +243,6 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/replays/{replay}/cancel", ""),
     ("GET", "/stats", ""),
     ("GET", "/event-types", ""),
+    ("GET", "/audit", ""),
     ("PUT", "/event-types/a", r#"{"schema":{"type":"integer"}}"#),
 ];

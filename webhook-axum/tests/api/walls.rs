@@ -116,7 +116,7 @@ async fn what_is_another_tenants_does_not_exist() {
         let answer = call(&app, method, &path, body, &["operator b"]).await;
         assert_eq!(answer.error(), (404, "not_found".into()), "{method} {path}");
     }
-    for path in ["/events", "/endpoints", "/deliveries", "/replays"] {
+    for path in ["/events", "/endpoints", "/deliveries", "/replays", "/audit"] {
         let list = call(&app, "GET", path, "", &["operator b"])
             .await
             .expect(200);

@@ -13,9 +13,11 @@
 //! - `rekey.rs`: puts stored secrets under the current key.
 //! - `manage.rs`: endpoints, events and deliveries, for people; `catalogue.rs`: event types;
 //!   `why.rs`: what was decided of an event; `test.rs`: one try of an endpoint.
+//! - `audit.rs`: who did what.
 //! - `schemas.rs`: the schemas that events must fit, as this process knows them.
 
 mod attempt;
+mod audit;
 mod builder;
 mod catalogue;
 mod enqueue;
@@ -45,6 +47,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 use uuid::Uuid;
 
+pub use audit::Audit;
 pub use builder::{BuildError, Builder};
 pub use catalogue::EventTypes;
 pub use enqueue::{BatchError, EnqueueError, MAX_BATCH};
@@ -240,6 +243,13 @@ impl<S: ?Sized> Dispatcher<S> {
     #[must_use]
     pub fn event_types(&self) -> EventTypes<'_> {
         EventTypes::new(&self.engine)
+    }
+
+    /// Who did what through [`endpoints`](Self::endpoints) and the others, as far as they were told who acts by `by`.
+    /// Of every tenant unless narrowed.
+    #[must_use]
+    pub fn audit(&self) -> Audit<'_> {
+        Audit::new(&self.engine)
     }
 
     /// Whether the store answers: nothing can be accepted while it does not.

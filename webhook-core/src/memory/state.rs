@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::lanes::Lanes;
 use super::replays::ReplayRow;
+use crate::audit::AuditEntry;
 use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery, DeliveryStatus, EndReason, Failure};
 use crate::endpoint::{Endpoint, EndpointState, StateReason};
@@ -50,6 +51,7 @@ pub(super) struct State {
     pub(super) catalogue: BTreeMap<Uuid, CatalogueEntry>,
     /// Counts the changes of the catalogue.
     catalogue_version: i64,
+    pub(super) audit: BTreeMap<Uuid, AuditEntry>,
 }
 
 #[derive(Debug)]
@@ -127,6 +129,7 @@ impl State {
             replays: BTreeMap::new(),
             catalogue: BTreeMap::new(),
             catalogue_version: 0,
+            audit: BTreeMap::new(),
         }
     }
 

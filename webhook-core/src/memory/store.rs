@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::at;
 use super::state::State;
+use crate::audit::{AuditEntry, AuditFilter};
 use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::Endpoint;
@@ -210,11 +211,14 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    /// The history is bounded by its size, not by time; bulk replays and statistics by time.
+    /// The history is bounded by its size, not by time; bulk replays, statistics and the audit log by time.
     async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
         let mut state = self.state();
         state.maintain_stats(retention, at(now));
         state.forget_old_replays(at(now) - retention);
+        state
+            .audit
+            .retain(|_, entry| entry.at >= at(now) - retention);
         Ok(())
     }
 
@@ -446,6 +450,24 @@ impl Store for MemoryStore {
 
     async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
         Ok(self.state().schemas(known))
+    }
+
+    async fn append_audit(&self, entry: &AuditEntry) -> Result<()> {
+        let log = &mut self.state().audit;
+        log.entry(entry.id).or_insert_with(|| entry.clone());
+        Ok(())
+    }
+
+    async fn audit(
+        &self,
+        scope: &Scope,
+        filter: &AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>> {
+        let state = self.state();
+        let newest_first = state.audit.values().rev();
+        let shown = newest_first.filter(|entry| entry.is_in(scope) && filter.matches(entry));
+        Ok(paged(shown.map(|entry| (entry.id, entry.clone())), page))
     }
 }
 

@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use uuid::Uuid;
 use webhook_core::{
-    Attempt, CatalogueEntry, Changed, ClaimOptions, Claimed, Clock, Delivery, DeliveryFilter,
-    Depth, Endpoint, Error, ErrorKind, Event, EventFilter, EventType, Fill, Health, Hold,
-    InsertOptions, Insertion, Job, Lease, Loaded, MemoryStore, MemoryTx, Now, OnConflict, Page,
-    PageRequest, Queue, QueuePart, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection,
-    ReplayStep, Result, Rollup, Schemas, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp,
-    TxStore,
+    Attempt, AuditEntry, AuditFilter, CatalogueEntry, Changed, ClaimOptions, Claimed, Clock,
+    Delivery, DeliveryFilter, Depth, Endpoint, Error, ErrorKind, Event, EventFilter, EventType,
+    Fill, Health, Hold, InsertOptions, Insertion, Job, Lease, Loaded, MemoryStore, MemoryTx, Now,
+    OnConflict, Page, PageRequest, Queue, QueuePart, Record, Recorded, Rekeyed, Replay, ReplayScan,
+    ReplaySelection, ReplayStep, Result, Rollup, Schemas, Scope, Settle, StatsQuery, StatsRow,
+    Store, Timestamp, TxStore,
 };
 
 use crate::process::{Gate, Turn};
@@ -448,6 +448,23 @@ impl Store for SimStore {
 
     async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
         self.0.call("schemas", self.inner().schemas(known)).await
+    }
+
+    async fn append_audit(&self, entry: &AuditEntry) -> Result<()> {
+        self.0
+            .call("append_audit", self.inner().append_audit(entry))
+            .await
+    }
+
+    async fn audit(
+        &self,
+        scope: &Scope,
+        filter: &AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>> {
+        self.0
+            .call("audit", self.inner().audit(scope, filter, page))
+            .await
     }
 }
 

@@ -4,6 +4,7 @@
 //! and the `#[test]`s of a backend, so that a check that is forgotten in the list is dead code, and fails
 //! the build.
 
+mod audit;
 mod catalogue;
 mod checks;
 pub mod encryption;

@@ -82,6 +82,11 @@ macro_rules! __store_checks {
             event_type_that_is_put_again_is_replaced,
             event_types_are_paged_newest_first,
             schemas_are_told_once_for_each_version,
+            audit_entry_comes_back_as_it_was_appended_once,
+            audit_entries_are_seen_in_their_scope,
+            audit_entries_are_found_by_each_filter,
+            audit_is_paged_newest_first,
+            audit_ends_with_the_retention,
         }
     };
 }
@@ -101,6 +106,11 @@ mod checks {
 
     use uuid::Uuid;
 
+    pub(super) use super::super::audit::{
+        audit_ends_with_the_retention, audit_entries_are_found_by_each_filter,
+        audit_entries_are_seen_in_their_scope, audit_entry_comes_back_as_it_was_appended_once,
+        audit_is_paged_newest_first,
+    };
     pub(super) use super::super::catalogue::*;
     use super::super::checks::*;
     pub(super) use super::super::health::{
