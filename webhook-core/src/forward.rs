@@ -10,17 +10,19 @@ use crate::audit::{AuditEntry, AuditFilter};
 use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::Endpoint;
+use crate::erasure::ErasureStep;
 use crate::error::Result;
 use crate::event::{Event, EventType};
 use crate::health::Health;
+use crate::process::Process;
 use crate::queue::{Job, Lease, Queue};
 use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
-    Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Insertion, Loaded, Record, Recorded,
-    Rekeyed, Store, TxStore,
+    Backlog, Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Insertion, Loaded, Record,
+    Recorded, Rekeyed, Store, TxStore,
 };
-use crate::tenant::{Page, PageRequest, Scope};
+use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::time::{Now, Timestamp};
 
 /// Implements [`Store`] for a type that derefs to one. With `before`, `self.before(operation).await?` runs
@@ -248,6 +250,36 @@ macro_rules! forward_store {
             async fn audit(&self, scope: &Scope, filter: &AuditFilter, page: PageRequest) -> Result<Page<AuditEntry>> {
                 $(self.$before("audit").await?;)?
                 <$inner as Store>::audit(self, scope, filter, page).await
+            }
+
+            async fn erase_tenant(&self, tenant: &Tenant, now: Now) -> Result<()> {
+                $(self.$before("erase_tenant").await?;)?
+                <$inner as Store>::erase_tenant(self, tenant, now).await
+            }
+
+            async fn step_erasure(&self, limit: usize, now: Now) -> Result<ErasureStep> {
+                $(self.$before("step_erasure").await?;)?
+                <$inner as Store>::step_erasure(self, limit, now).await
+            }
+
+            async fn put_process(&self, process: &Process, now: Now) -> Result<()> {
+                $(self.$before("put_process").await?;)?
+                <$inner as Store>::put_process(self, process, now).await
+            }
+
+            async fn remove_process(&self, id: Uuid) -> Result<()> {
+                $(self.$before("remove_process").await?;)?
+                <$inner as Store>::remove_process(self, id).await
+            }
+
+            async fn processes(&self, now: Now) -> Result<Vec<Process>> {
+                $(self.$before("processes").await?;)?
+                <$inner as Store>::processes(self, now).await
+            }
+
+            async fn backlog(&self, scope: &Scope, endpoint: Uuid, now: Now) -> Result<Option<Backlog>> {
+                $(self.$before("backlog").await?;)?
+                <$inner as Store>::backlog(self, scope, endpoint, now).await
             }
         }
     };

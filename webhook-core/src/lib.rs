@@ -8,6 +8,7 @@ mod delivery;
 mod dispatcher;
 mod encryption;
 mod endpoint;
+mod erasure;
 mod error;
 mod event;
 mod filter;
@@ -20,6 +21,7 @@ mod memory;
 mod network;
 mod observer;
 mod payload;
+mod process;
 mod queue;
 mod receiver;
 mod replay;
@@ -48,7 +50,7 @@ pub use delivery::{
 };
 pub use dispatcher::{
     Audit, BatchError, BuildError, Builder, Deliveries, Dispatcher, EndpointChange, Endpoints,
-    EnqueueError, EventTypes, Events, MAX_BATCH, ManageError, ReplayCount, Replays, Step,
+    EnqueueError, EventTypes, Events, MAX_BATCH, ManageError, ReplayCount, Replays, Step, Tenants,
     TestEvent, Tested,
 };
 pub use encryption::{EncryptionKey, InvalidKey, KeyId, KeyProvider, StaticKeys};
@@ -56,6 +58,7 @@ pub use endpoint::{
     Endpoint, EndpointSecret, EndpointSettings, EndpointState, InvalidSetting, InvalidState,
     LaneLimits, NewEndpoint, RateLimit, StateReason,
 };
+pub use erasure::ErasureStep;
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use event::{Event, EventType, Idempotency, InvalidEvent, NewEvent};
 pub use filter::{EventPattern, FilterMiss, InvalidFilter, InvalidPattern, PayloadFilter};
@@ -69,6 +72,7 @@ pub use network::{Blocked, InvalidNetwork, Network, NetworkPolicy, NetworkPolicy
 pub use network::{Resolve, SystemResolver};
 pub use observer::{Notice, Observer, Report};
 pub use payload::InvalidPayload;
+pub use process::Process;
 pub use queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Queue, QueuePart, Settle};
 pub use receiver::{
     Begin, DEFAULT_MAX_BODY, Deduplicator, Handling, MemoryDeduplicator, MemoryReplayGuard,
@@ -90,8 +94,9 @@ pub use stats::{
     StatsRow, StatsTier,
 };
 pub use store::{
-    Changed, ClaimNew, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion,
-    Loaded, NewClaim, OnConflict, Record, Recorded, Rekeyed, Store, TxStore, Verdict, Work,
+    Backlog, Changed, ClaimNew, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted,
+    Insertion, Loaded, NewClaim, OnConflict, Record, Recorded, Rekeyed, Store, TxStore, Verdict,
+    Work,
 };
 pub use tenant::{InvalidTenant, Page, PageRequest, Scope, Tenant};
 pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};

@@ -34,6 +34,7 @@ mod catalogue;
 mod column;
 mod connect;
 mod endpoints;
+mod erasures;
 mod error;
 mod fill;
 mod health;
@@ -47,6 +48,7 @@ mod migrate;
 mod notify;
 #[cfg(test)]
 mod outages;
+mod processes;
 mod queue;
 mod read;
 mod record;

@@ -20,7 +20,7 @@ use crate::id::is_test;
 use crate::network::Blocked;
 use crate::queue::{Hold, Job};
 use crate::signing::Secret;
-use crate::store::{Changed, DeliveryFilter, EventFilter};
+use crate::store::{Backlog, Changed, DeliveryFilter, EventFilter};
 use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::url::EndpointUrl;
 
@@ -148,6 +148,16 @@ impl<'a> Endpoints<'a> {
         let now = self.engine.clock.pinned();
         let health = self.engine.store.health(&self.scope, ids, now).await?;
         Ok(health.into_iter().collect())
+    }
+
+    /// What waits for an endpoint.
+    ///
+    /// # Errors
+    /// When there is none in the scope, or the store fails.
+    pub async fn backlog(&self, id: Uuid) -> Result<Backlog> {
+        let now = self.engine.clock.pinned();
+        let backlog = self.engine.store.backlog(&self.scope, id, now).await?;
+        backlog.ok_or(ManageError::NotFound("endpoint"))
     }
 
     /// Changes an endpoint's URL, settings or state as `change` says, and answers how it is then. `change`

@@ -13,17 +13,19 @@ use crate::audit::{AuditEntry, AuditFilter};
 use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::Endpoint;
+use crate::erasure::ErasureStep;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventType};
 use crate::health::Health;
+use crate::process::Process;
 use crate::queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Queue, QueuePart, Settle};
 use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
-    Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion, Loaded,
-    OnConflict, Record, Recorded, Rekeyed, Store, TxStore,
+    Backlog, Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion,
+    Loaded, OnConflict, Record, Recorded, Rekeyed, Store, TxStore,
 };
-use crate::tenant::{Page, PageRequest, Scope};
+use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::time::{Now, Timestamp};
 
 /// Finished events that are kept unless said otherwise.
@@ -216,6 +218,8 @@ impl Store for MemoryStore {
         let mut state = self.state();
         state.maintain_stats(retention, at(now));
         state.forget_old_replays(at(now) - retention);
+        let gone = at(now) - Process::ALIVE;
+        state.processes.retain(|_, one| one.seen_at > gone);
         state
             .audit
             .retain(|_, entry| entry.at >= at(now) - retention);
@@ -468,6 +472,40 @@ impl Store for MemoryStore {
         let newest_first = state.audit.values().rev();
         let shown = newest_first.filter(|entry| entry.is_in(scope) && filter.matches(entry));
         Ok(paged(shown.map(|entry| (entry.id, entry.clone())), page))
+    }
+
+    async fn erase_tenant(&self, tenant: &Tenant, now: Now) -> Result<()> {
+        self.state().erase_tenant(tenant, at(now));
+        Ok(())
+    }
+
+    async fn step_erasure(&self, limit: usize, now: Now) -> Result<ErasureStep> {
+        Ok(self.state().step_erasure(limit, at(now)))
+    }
+
+    async fn put_process(&self, process: &Process, now: Now) -> Result<()> {
+        let process = Process {
+            seen_at: at(now),
+            ..process.clone()
+        };
+        self.state().processes.insert(process.id, process);
+        Ok(())
+    }
+
+    async fn remove_process(&self, id: Uuid) -> Result<()> {
+        self.state().processes.remove(&id);
+        Ok(())
+    }
+
+    async fn processes(&self, now: Now) -> Result<Vec<Process>> {
+        let state = self.state();
+        let newest_first = state.processes.values().rev();
+        let alive = newest_first.filter(|one| one.seen_at > at(now) - Process::ALIVE);
+        Ok(alive.take(1_000).cloned().collect())
+    }
+
+    async fn backlog(&self, scope: &Scope, endpoint: Uuid, now: Now) -> Result<Option<Backlog>> {
+        Ok(self.state().backlog(scope, endpoint, at(now)))
     }
 }
 

@@ -8,6 +8,7 @@ mod breaking;
 mod catalogue;
 mod delivering;
 mod enqueueing;
+mod erasing;
 mod fairness;
 mod repairing;
 mod replaying;

@@ -8,6 +8,7 @@ mod audit;
 mod catalogue;
 mod checks;
 pub mod encryption;
+mod erasures;
 mod health;
 #[cfg(feature = "reqwest")]
 pub mod hostile;

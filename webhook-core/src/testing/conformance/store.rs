@@ -87,6 +87,14 @@ macro_rules! __store_checks {
             audit_entries_are_found_by_each_filter,
             audit_is_paged_newest_first,
             audit_ends_with_the_retention,
+            erased_tenant_leaves_nothing_and_the_others_everything,
+            erased_tenant_gets_nothing_from_then_on,
+            attempt_that_outlives_its_tenant_leaves_nothing,
+            what_comes_after_an_erasure_is_a_new_tenants,
+            erasure_goes_in_bounded_steps_and_looks_once_more,
+            process_is_alive_while_it_says_so,
+            backlog_is_what_waits_for_one_endpoint,
+            backlog_is_counted_so_far_and_no_further,
         }
     };
 }
@@ -113,6 +121,7 @@ mod checks {
     };
     pub(super) use super::super::catalogue::*;
     use super::super::checks::*;
+    pub(super) use super::super::erasures::*;
     pub(super) use super::super::health::{
         breaker_opens_again_and_closes_once_each, deleted_endpoint_takes_its_health_along,
         disabling_is_told_once, endpoint_that_recovers_begins_anew,

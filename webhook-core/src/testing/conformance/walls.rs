@@ -106,8 +106,10 @@ impl Rows {
         let mut query = everything();
         query.endpoint = Some(self.endpoint);
         let stats = store.stats(scope, &query).await.expect("reads");
+        let backlog = store.backlog(scope, self.endpoint, at(2)).await;
         let audit = store.audit(scope, &AuditFilter::default(), PAGE).await;
         vec![
+            ("backlog", backlog.expect("reads").is_some()),
             ("audit", !audit.expect("reads").items.is_empty()),
             ("endpoint", endpoint.is_some()),
             ("endpoints", !endpoints.items.is_empty()),
