@@ -4,7 +4,8 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use uuid::Uuid;
 use webhook_core::{
-    Audit, Deliveries, Dispatcher, Endpoints, Error, EventTypes, Events, Failure, Replays, Scope,
+    Audit, Deliveries, Dispatcher, Endpoints, Error, EventTypes, Events, Failure, Process, Replays,
+    Scope, Tenants,
 };
 use webhook_core::{Stats, StatsRange, Tenant, Timestamp, TransportErrorKind};
 
@@ -49,6 +50,20 @@ impl Caller {
     pub(crate) fn replays(&self) -> Replays<'_> {
         let replays = self.dispatcher.replays().by(&self.name);
         replays.within(self.scope.clone())
+    }
+
+    pub(crate) fn tenants(&self) -> Tenants<'_> {
+        let tenants = self.dispatcher.tenants().by(&self.name);
+        tenants.within(self.scope.clone())
+    }
+
+    /// The processes that are alive, for those who run the engine: the others are not told what it consists of. `None`
+    /// as well if the store does not say.
+    pub(crate) async fn processes(&self) -> Option<Vec<Process>> {
+        match self.scope {
+            Scope::All => self.dispatcher.processes().await.ok(),
+            Scope::Tenant(_) => None,
+        }
     }
 
     pub(crate) fn audit(&self) -> Audit<'_> {

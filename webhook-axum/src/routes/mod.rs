@@ -9,6 +9,7 @@ mod events;
 pub(crate) mod probes;
 mod replays;
 mod stats;
+mod tenants;
 
 use axum::Router;
 
@@ -25,6 +26,7 @@ pub(crate) fn guarded() -> Router<Api> {
         .merge(event_types::routes())
         .merge(endpoint_test::routes())
         .merge(audit::routes())
+        .merge(tenants::routes())
 }
 
 /// The body of a request that has nothing to say: none, or `{}`.

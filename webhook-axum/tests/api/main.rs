@@ -14,4 +14,5 @@ mod outage;
 mod replays;
 mod stats;
 mod support;
+mod tenants;
 mod walls;
