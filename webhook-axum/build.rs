@@ -9,7 +9,8 @@ fn main() {
 #[cfg(feature = "openapi")]
 mod openapi {
     /// Each has a schema, by its name and `Schema`, in `src/openapi/types.rs`.
-    const OF_THE_CORE: [&str; 12] = [
+    const OF_THE_CORE: [&str; 13] = [
+        "AuditAction",
         "DeliveryStatus",
         "EndReason",
         "EndpointState",
@@ -25,7 +26,8 @@ mod openapi {
     ];
 
     /// What a request's type is in JSON.
-    const IN_JSON: [(&str, &str); 6] = [
+    const IN_JSON: [(&str, &str); 7] = [
+        ("GivenAction", "crate::openapi::types::AuditActionSchema"),
         ("GivenFilter", "crate::openapi::types::PayloadFilterSchema"),
         ("GivenSecret", "crate::openapi::types::SecretSchema"),
         ("GivenState", "crate::openapi::types::EndpointStateSchema"),

@@ -4,7 +4,8 @@ use axum::extract::{FromRef, FromRequestParts};
 use http::request::Parts;
 use uuid::Uuid;
 use webhook_core::{
-    Deliveries, Dispatcher, Endpoints, Error, EventTypes, Events, Failure, Replays, Scope,
+    Audit, Deliveries, Dispatcher, Endpoints, Error, EventTypes, Events, Failure, Process, Replays,
+    Scope, Tenants,
 };
 use webhook_core::{Stats, StatsRange, Tenant, Timestamp, TransportErrorKind};
 
@@ -13,7 +14,7 @@ use crate::error::ApiError;
 use crate::router::Api;
 
 /// The dispatcher, narrowed to what its caller may see and touch. Handlers have no other way to it, so that
-/// none can forget the wall.
+/// none can forget the wall, nor who acts.
 pub(crate) struct Caller {
     dispatcher: Dispatcher,
     scope: Scope,
@@ -32,19 +33,41 @@ pub(crate) enum Audience {
 
 impl Caller {
     pub(crate) fn endpoints(&self) -> Endpoints<'_> {
-        self.dispatcher.endpoints().within(self.scope.clone())
+        let endpoints = self.dispatcher.endpoints().by(&self.name);
+        endpoints.within(self.scope.clone())
     }
 
     pub(crate) fn events(&self) -> Events<'_> {
-        self.dispatcher.events().within(self.scope.clone())
+        let events = self.dispatcher.events().by(&self.name);
+        events.within(self.scope.clone())
     }
 
     pub(crate) fn deliveries(&self) -> Deliveries<'_> {
-        self.dispatcher.deliveries().within(self.scope.clone())
+        let deliveries = self.dispatcher.deliveries().by(&self.name);
+        deliveries.within(self.scope.clone())
     }
 
     pub(crate) fn replays(&self) -> Replays<'_> {
-        self.dispatcher.replays().within(self.scope.clone())
+        let replays = self.dispatcher.replays().by(&self.name);
+        replays.within(self.scope.clone())
+    }
+
+    pub(crate) fn tenants(&self) -> Tenants<'_> {
+        let tenants = self.dispatcher.tenants().by(&self.name);
+        tenants.within(self.scope.clone())
+    }
+
+    /// The processes that are alive, for those who run the engine: the others are not told what it consists of. `None`
+    /// as well if the store does not say.
+    pub(crate) async fn processes(&self) -> Option<Vec<Process>> {
+        match self.scope {
+            Scope::All => self.dispatcher.processes().await.ok(),
+            Scope::Tenant(_) => None,
+        }
+    }
+
+    pub(crate) fn audit(&self) -> Audit<'_> {
+        self.dispatcher.audit().within(self.scope.clone())
     }
 
     pub(crate) async fn stats(
@@ -57,7 +80,7 @@ impl Caller {
 
     /// For reading: the catalogue is the same for all tenants. Who changes it is [`host_wide`](Self::host_wide).
     pub(crate) fn event_types(&self) -> EventTypes<'_> {
-        self.dispatcher.event_types()
+        self.dispatcher.event_types().by(&self.name)
     }
 
     /// The same caller, if they may change what concerns all tenants.

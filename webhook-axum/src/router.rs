@@ -50,6 +50,8 @@ impl FromRef<Api> for Dispatcher {
 /// | `GET /stats` | what happened in the last `?range=` of `1h`, `24h` (unless given), `7d` or `30d`, and what waits |
 /// | `GET /event-types` | the catalogue: what types of events there are |
 /// | `PUT /event-types/{name}` | `{description?, schema?, example?}`: events of a type with a JSON Schema must fit it |
+/// | `GET /audit` | who did what through these routes: `?actor=`, `?action=`, `?target=`, `?since=`, `?until=`, `?tenant=` |
+/// | `DELETE /tenants/{id}` | erases a tenant: 202; nothing goes out from then on, and its rows follow page by page |
 /// | `GET /health`, `GET /ready` | for orchestrators; open to all |
 ///
 /// Bodies and answers are JSON; times are RFC 3339 in UTC. A failed request is answered with
@@ -64,6 +66,10 @@ impl FromRef<Api> for Dispatcher {
 /// in deliveries a second (500 unless given), and `dry_run`, which makes nothing and answers with a `count`. A `total`
 /// or `count` that would take too long is broken off, and says that it is not exact. See [`ReplaySelection`] for what
 /// is passed over.
+///
+/// In the audit log, a caller is called by their [`Identity::name`](crate::Identity::name); a tenant sees who did something
+/// to it, also if that was the host. `DELETE /tenants/{id}` takes the tenant's name, and answers alike whether there is
+/// anything of it or not; see [`Tenants::delete`](webhook_core::Tenants::delete).
 ///
 /// [`ReplaySelection`]: webhook_core::ReplaySelection
 ///

@@ -6,21 +6,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::audit::{AuditEntry, AuditFilter};
 use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery};
 use crate::dispatcher::MeteredStore;
 use crate::endpoint::Endpoint;
+use crate::erasure::ErasureStep;
 use crate::error::Result;
 use crate::event::{Event, EventType};
 use crate::health::Health;
+use crate::process::Process;
 use crate::queue::{Job, Lease, Queue};
 use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
-    Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Insertion, Loaded, Record, Recorded,
-    Rekeyed, Store, TxStore, Vitals,
+    Backlog, Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Insertion, Loaded, Record,
+    Recorded, Rekeyed, Store, TxStore, Vitals,
 };
-use crate::tenant::{Page, PageRequest, Scope};
+use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::time::{Now, Timestamp};
 
 /// Implements [`Store`] for a type that derefs to one. Each call but `queue` goes through
@@ -202,6 +205,38 @@ macro_rules! forward_store {
 
             async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
                 $through(self, "schemas", <$inner as Store>::schemas(self, known)).await
+            }
+
+            async fn append_audit(&self, entry: &AuditEntry) -> Result<()> {
+                $through(self, "append_audit", <$inner as Store>::append_audit(self, entry)).await
+            }
+
+            async fn audit(&self, scope: &Scope, filter: &AuditFilter, page: PageRequest) -> Result<Page<AuditEntry>> {
+                $through(self, "audit", <$inner as Store>::audit(self, scope, filter, page)).await
+            }
+
+            async fn erase_tenant(&self, tenant: &Tenant, now: Now) -> Result<()> {
+                $through(self, "erase_tenant", <$inner as Store>::erase_tenant(self, tenant, now)).await
+            }
+
+            async fn step_erasure(&self, limit: usize, now: Now) -> Result<ErasureStep> {
+                $through(self, "step_erasure", <$inner as Store>::step_erasure(self, limit, now)).await
+            }
+
+            async fn put_process(&self, process: &Process, now: Now) -> Result<()> {
+                $through(self, "put_process", <$inner as Store>::put_process(self, process, now)).await
+            }
+
+            async fn remove_process(&self, id: Uuid) -> Result<()> {
+                $through(self, "remove_process", <$inner as Store>::remove_process(self, id)).await
+            }
+
+            async fn processes(&self, now: Now) -> Result<Vec<Process>> {
+                $through(self, "processes", <$inner as Store>::processes(self, now)).await
+            }
+
+            async fn backlog(&self, scope: &Scope, endpoint: Uuid, now: Now) -> Result<Option<Backlog>> {
+                $through(self, "backlog", <$inner as Store>::backlog(self, scope, endpoint, now)).await
             }
         }
     };

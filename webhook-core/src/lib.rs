@@ -1,5 +1,6 @@
 //! Traits, retry, signing and scheduling of the webhook-delivery engine.
 
+mod audit;
 pub mod backend;
 mod breaker;
 mod catalogue;
@@ -7,6 +8,7 @@ mod delivery;
 mod dispatcher;
 mod encryption;
 mod endpoint;
+mod erasure;
 mod error;
 mod event;
 mod filter;
@@ -20,6 +22,7 @@ pub mod metrics;
 mod network;
 mod observer;
 mod payload;
+mod process;
 mod queue;
 mod receiver;
 mod replay;
@@ -39,6 +42,7 @@ mod transport;
 mod url;
 mod why;
 
+pub use audit::{AuditAction, AuditEntry, AuditFilter};
 pub use breaker::{BreakerPolicy, InvalidBreaker};
 pub use catalogue::{CatalogueEntry, InvalidEntry, NewCatalogueEntry, SchemaViolation, Schemas};
 pub use delivery::{
@@ -46,8 +50,8 @@ pub use delivery::{
     UnknownWord,
 };
 pub use dispatcher::{
-    BatchError, BuildError, Builder, Deliveries, Dispatcher, EndpointChange, Endpoints,
-    EnqueueError, EventTypes, Events, MAX_BATCH, ManageError, ReplayCount, Replays, Step,
+    Audit, BatchError, BuildError, Builder, Deliveries, Dispatcher, EndpointChange, Endpoints,
+    EnqueueError, EventTypes, Events, MAX_BATCH, ManageError, ReplayCount, Replays, Step, Tenants,
     TestEvent, Tested,
 };
 pub use encryption::{EncryptionKey, InvalidKey, KeyId, KeyProvider, StaticKeys};
@@ -55,6 +59,7 @@ pub use endpoint::{
     Endpoint, EndpointSecret, EndpointSettings, EndpointState, InvalidSetting, InvalidState,
     LaneLimits, NewEndpoint, RateLimit, StateReason,
 };
+pub use erasure::ErasureStep;
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use event::{Event, EventType, Idempotency, InvalidEvent, NewEvent};
 pub use filter::{EventPattern, FilterMiss, InvalidFilter, InvalidPattern, PayloadFilter};
@@ -68,6 +73,7 @@ pub use network::{Blocked, InvalidNetwork, Network, NetworkPolicy, NetworkPolicy
 pub use network::{Resolve, SystemResolver};
 pub use observer::{Notice, Observer, Report};
 pub use payload::InvalidPayload;
+pub use process::Process;
 pub use queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Queue, QueuePart, Settle};
 pub use receiver::{
     Begin, DEFAULT_MAX_BODY, Deduplicator, Handling, MemoryDeduplicator, MemoryReplayGuard,
@@ -89,9 +95,9 @@ pub use stats::{
     StatsRow, StatsTier,
 };
 pub use store::{
-    Changed, ClaimNew, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion,
-    Loaded, NewClaim, OnConflict, PoolUse, Record, Recorded, Rekeyed, Store, TxStore, Verdict,
-    Vitals, Work,
+    Backlog, Changed, ClaimNew, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted,
+    Insertion, Loaded, NewClaim, OnConflict, PoolUse, Record, Recorded, Rekeyed, Store, TxStore,
+    Verdict, Vitals, Work,
 };
 pub use tenant::{InvalidTenant, Page, PageRequest, Scope, Tenant};
 pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};

@@ -7,12 +7,15 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::audit::{AuditEntry, AuditFilter};
 use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery, DeliveryStatus, FailureCause};
 use crate::endpoint::{Endpoint, StateReason};
+use crate::erasure::ErasureStep;
 use crate::error::Result;
 use crate::event::{Event, EventType};
 use crate::health::{Health, HealthChange};
+use crate::process::Process;
 use crate::queue::{Job, Lease, Queue};
 use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::retry::Next;
@@ -310,6 +313,18 @@ pub struct Rekeyed {
     pub next: Option<Uuid>,
 }
 
+/// What waits for one endpoint, each counted up to [`Depth::MOST`](crate::Depth::MOST).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Deliveries that are due, and that nobody has taken up.
+    pub due: u64,
+    /// Deliveries whose time has not come.
+    pub parked: u64,
+    /// When the first of them all is, or was, due.
+    pub oldest_due: Option<Timestamp>,
+}
+
 /// What became of a request to change one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed<T> {
@@ -436,8 +451,9 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn vitals(&self, now: Now) -> Result<Vitals>;
 
-    /// Housekeeping, a bounded amount of it: drops what has ended longer than `retention` ago, bulk replays too,
-    /// but nothing that a live delivery needs, merges statistics as [`STATS_TIERS`](crate::STATS_TIERS) say and drops
+    /// Housekeeping, a bounded amount of it: drops what has ended longer than `retention` ago, bulk replays too, and
+    /// entries of the audit log that are older, but nothing that a live delivery needs, merges statistics as
+    /// [`STATS_TIERS`](crate::STATS_TIERS) say and drops
     /// those that are older than `retention`, and does what else the backend needs from time to time. The
     /// engine calls it about once an hour, in every process.
     ///
@@ -660,6 +676,75 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the backend fails.
     async fn schemas(&self, known: i64) -> Result<Option<Schemas>>;
+
+    /// Adds an entry to the audit log; one whose id is there already stays as it is.
+    ///
+    /// A transaction of its own, after what it tells of has been committed: the log says nothing that was not done, and a
+    /// crash between the two may leave out the last that was.
+    ///
+    /// # Errors
+    /// When nothing was added, or it is unknown whether it was; the same call may be repeated.
+    async fn append_audit(&self, entry: &AuditEntry) -> Result<()>;
+
+    /// Entries of the audit log, newest first. Those that concern all tenants are seen with [`Scope::All`] only. Those
+    /// that cannot be read, or were written by a newer version, are left out.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn audit(
+        &self,
+        scope: &Scope,
+        filter: &AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>>;
+
+    /// Removes a tenant's endpoints, with their lanes and health, and its bulk replays, and stores that the rest is to
+    /// be erased, as [`step_erasure`](Self::step_erasure) then does, all in one transaction. From then on `load` runs
+    /// none of its deliveries; ones that are under way are not waited for.
+    ///
+    /// The rest is what has an id up to that of the tenant's last event, or of now; so what is stored later is another
+    /// tenant's of the same name. Asked for again, it counts from then. Leaves the audit log alone.
+    ///
+    /// # Errors
+    /// When nothing was changed, or it is unknown whether it was; the same call may be repeated.
+    async fn erase_tenant(&self, tenant: &Tenant, now: Now) -> Result<()>;
+
+    /// Takes a step of erasing the tenant whose step has been due the longest, if one is due: erases at most `limit`
+    /// ended deliveries, events and idempotency keys each, with their attempts and live deliveries, and statistics, in
+    /// one transaction. A step that finds nothing is the last one, if the erasure was asked for longer than
+    /// [`ErasureStep::LINGER`] ago; if not, the next is due then: attempts that were under way may have been recorded
+    /// meanwhile.
+    ///
+    /// However many processes ask at the same time, each step is taken once.
+    ///
+    /// # Errors
+    /// When the backend fails; the step can be taken again.
+    async fn step_erasure(&self, limit: usize, now: Now) -> Result<ErasureStep>;
+
+    /// Stores that a process is alive, or what is different of it; its `seen_at` is the store's time.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn put_process(&self, process: &Process, now: Now) -> Result<()>;
+
+    /// Forgets a process, which has ended.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn remove_process(&self, id: Uuid) -> Result<()>;
+
+    /// The processes that were seen within [`Process::ALIVE`], the newest first; at most 1,000.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn processes(&self, now: Now) -> Result<Vec<Process>>;
+
+    /// What waits for an endpoint; `None` if there is none in the scope. Its cost does not grow with what waits beyond
+    /// what is counted.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    async fn backlog(&self, scope: &Scope, endpoint: Uuid, now: Now) -> Result<Option<Backlog>>;
 }
 
 /// A store that can join a host's own transaction.

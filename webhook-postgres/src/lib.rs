@@ -29,10 +29,12 @@
 //! - `insert.rs`, `queue.rs`, `load.rs`, `record.rs`: the way of an event; `manage.rs`, `read.rs`, `stats.rs`: for people.
 //! - `../sql/`: every statement, one file each, named as the method that runs it.
 
+mod audit;
 mod catalogue;
 mod column;
 mod connect;
 mod endpoints;
+mod erasures;
 mod error;
 mod fill;
 mod health;
@@ -46,6 +48,7 @@ mod migrate;
 mod notify;
 #[cfg(test)]
 mod outages;
+mod processes;
 mod queue;
 mod read;
 mod record;

@@ -16,11 +16,13 @@
 //!
 //! Finished events go when the dispatcher's retention is over.
 
+mod audit;
 mod builder;
 mod catalogue;
 mod claim;
 mod database;
 mod endpoints;
+mod erasures;
 mod error;
 mod fill;
 mod health;
@@ -28,6 +30,7 @@ mod insert;
 mod lanes;
 mod load;
 mod migrate;
+mod processes;
 mod prune;
 mod queue;
 mod read;

@@ -30,6 +30,7 @@ impl Shared {
     async fn prune_at(&self, older_than: Timestamp, now: Timestamp) -> sqlx::Result<u64> {
         self.prune_keys(now).await?;
         self.prune_replays(older_than).await?;
+        self.prune_audit(older_than).await?;
         let (mut pruned, mut after) = (0, Some(0));
         while let Some(sequence) = after {
             let batch;

@@ -11,10 +11,11 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 use webhook_core::backend::Encryption;
 use webhook_core::{
-    Attempt, CatalogueEntry, Changed, Delivery, DeliveryFilter, Endpoint, Event, EventFilter,
-    EventType, Fill, Health, InsertOptions, Insertion, Job, Lease, Loaded, Now, Page, PageRequest,
-    Queue, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result,
-    Rollup, Schemas, Scope, StatsQuery, StatsRow, Store, Timestamp, TxStore, Vitals,
+    Attempt, AuditEntry, AuditFilter, Backlog, CatalogueEntry, Changed, Delivery, DeliveryFilter,
+    Endpoint, ErasureStep, Event, EventFilter, EventType, Fill, Health, InsertOptions, Insertion,
+    Job, Lease, Loaded, Now, Page, PageRequest, Process, Queue, Record, Recorded, Rekeyed, Replay,
+    ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas, Scope, StatsQuery, StatsRow,
+    Store, Tenant, Timestamp, TxStore, Vitals,
 };
 
 use crate::builder::{OpenError, SqliteStoreBuilder};
@@ -206,8 +207,9 @@ impl Store for SqliteStore {
 
     async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
         let stats = self.0.maintain_stats(retention, now).await;
+        let processes = self.0.prune_processes(now).await;
         let rest = self.0.maintain(retention, now).await;
-        stats.and(rest).map_err(failed("maintain"))
+        stats.and(processes).and(rest).map_err(failed("maintain"))
     }
 
     async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
@@ -405,6 +407,51 @@ impl Store for SqliteStore {
     async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
         let changed = self.0.schemas(known).await;
         changed.map_err(failed("schemas"))
+    }
+
+    async fn append_audit(&self, entry: &AuditEntry) -> Result<()> {
+        let appended = self.0.append_audit(entry).await;
+        appended.map_err(failed("append_audit"))
+    }
+
+    async fn audit(
+        &self,
+        scope: &Scope,
+        filter: &AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>> {
+        let found = self.0.audit(scope, filter, page).await;
+        found.map_err(failed("audit"))
+    }
+
+    async fn erase_tenant(&self, tenant: &Tenant, now: Now) -> Result<()> {
+        let erased = self.0.erase_tenant(tenant, now).await;
+        erased.map_err(failed("erase_tenant"))
+    }
+
+    async fn step_erasure(&self, limit: usize, now: Now) -> Result<ErasureStep> {
+        let step = self.0.step_erasure(limit, now).await;
+        step.map_err(failed("step_erasure"))
+    }
+
+    async fn put_process(&self, process: &Process, now: Now) -> Result<()> {
+        let put = self.0.put_process(process, now).await;
+        put.map_err(failed("put_process"))
+    }
+
+    async fn remove_process(&self, id: Uuid) -> Result<()> {
+        let removed = self.0.remove_process(id).await;
+        removed.map_err(failed("remove_process"))
+    }
+
+    async fn processes(&self, now: Now) -> Result<Vec<Process>> {
+        let found = self.0.processes(now).await;
+        found.map_err(failed("processes"))
+    }
+
+    async fn backlog(&self, scope: &Scope, endpoint: Uuid, now: Now) -> Result<Option<Backlog>> {
+        let found = self.0.backlog(scope, endpoint, now).await;
+        found.map_err(failed("backlog"))
     }
 }
 

@@ -30,6 +30,9 @@ macro_rules! schemas {
 }
 
 schemas! {
+    AuditActionSchema as "AuditAction": words(core::AuditAction::ALL.map(core::AuditAction::as_str))
+        .description(Some("What was done, as resource and verb."));
+
     DeliveryStatusSchema as "DeliveryStatus": words([
         core::DeliveryStatus::Pending,
         core::DeliveryStatus::InProgress,

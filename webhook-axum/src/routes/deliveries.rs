@@ -11,8 +11,8 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use webhook_core::{
-    Attempt, Delivery, DeliveryFilter, DeliveryStatus, EndReason, Endpoint, EndpointState,
-    EventType, FailureCause, HeaderLog, ManageError, Outcome, Tenant, Timestamp,
+    Attempt, BreakerState, Delivery, DeliveryFilter, DeliveryStatus, EndReason, Endpoint,
+    EndpointState, EventType, FailureCause, HeaderLog, ManageError, Outcome, Tenant, Timestamp,
     TransportErrorKind,
 };
 
@@ -71,10 +71,24 @@ async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<DeliveryDetail>, 
         Err(ManageError::NotFound(_)) => None,
         Err(error) => return Err(error.into()),
     };
+    let breaker = match (&endpoint, delivery.status) {
+        (Some(endpoint), DeliveryStatus::Pending) => {
+            let health = caller.endpoints().health(&[endpoint.id]).await?;
+            let health = health.get(&endpoint.id).copied();
+            health.unwrap_or_default().breaker
+        }
+        _ => BreakerState::Closed,
+    };
     let audience = caller.audience();
     let numbered = attempts.iter().enumerate();
     Ok(axum::Json(DeliveryDetail {
-        explanation: explain(&delivery, endpoint.as_ref(), audience),
+        explanation: explain(
+            &delivery,
+            endpoint.as_ref(),
+            breaker,
+            caller.now(),
+            audience,
+        ),
         delivery: DeliveryView::of(&delivery, audience),
         attempts: numbered
             .map(|(index, attempt)| AttemptView::of(index + 1, attempt, audience))
@@ -298,25 +312,73 @@ struct DeliveryDetail {
     attempts: Vec<AttemptView>,
 }
 
-fn explain(delivery: &Delivery, endpoint: Option<&Endpoint>, audience: Audience) -> String {
+fn explain(
+    delivery: &Delivery,
+    endpoint: Option<&Endpoint>,
+    breaker: BreakerState,
+    now: Timestamp,
+    audience: Audience,
+) -> String {
     let state = endpoint.map(|endpoint| endpoint.state);
     let failure = delivery.last_error.map(|failure| audience.failure(failure));
     match (delivery.status, state, failure) {
         (DeliveryStatus::Pending, Some(EndpointState::Paused), _) => {
-            "waits: the endpoint is paused".to_owned()
+            "waits: the endpoint is paused; it goes on when that is enabled".to_owned()
         }
         (DeliveryStatus::Pending, Some(EndpointState::Disabled), _) => {
-            "waits: the endpoint is disabled".to_owned()
+            "waits: the endpoint is disabled; it goes on when that is enabled".to_owned()
         }
-        (DeliveryStatus::Pending, _, None) => "waits for its first attempt".to_owned(),
-        (DeliveryStatus::Pending, _, Some(failure)) => format!(
-            "attempt {} failed ({failure}); it is tried again by the retry schedule",
-            delivery.attempts
-        ),
+        (DeliveryStatus::Pending, _, failure) => {
+            let next = next(delivery.next_retry_at, endpoint, breaker, now);
+            match failure {
+                None => format!("waits for its first attempt, {next}"),
+                Some(failure) => format!(
+                    "attempt {} failed ({failure}); it is tried again by the retry schedule, {next}",
+                    delivery.attempts
+                ),
+            }
+        }
         (DeliveryStatus::InProgress, ..) => "an attempt is under way".to_owned(),
         (DeliveryStatus::Succeeded, ..) => "the endpoint has it".to_owned(),
         (DeliveryStatus::Failed | DeliveryStatus::Cancelled, ..) => {
             ended(delivery.end_reason).to_owned()
+        }
+    }
+}
+
+/// When a delivery that waits is attempted next, and what may be in the way.
+fn next(
+    due: Option<Timestamp>,
+    endpoint: Option<&Endpoint>,
+    breaker: BreakerState,
+    now: Timestamp,
+) -> String {
+    let later = due.filter(|due| *due > now);
+    match breaker {
+        BreakerState::Open(trip) if trip.until > later.unwrap_or(now) => {
+            let until = trip.until;
+            return format!(
+                "but not before {until}: too much has failed of late, and the endpoint's breaker is open; then one \
+                 delivery tries whether it is well again"
+            );
+        }
+        BreakerState::HalfOpen(_) if later.is_none() => {
+            return "behind the one delivery that tries whether the endpoint is well again: its breaker is half open"
+                .to_owned();
+        }
+        _ => {}
+    }
+    match (later, endpoint.map(|endpoint| &endpoint.settings)) {
+        (Some(due), _) => format!("due at {due}"),
+        (None, Some(settings)) if settings.ordered => {
+            "which is due: it comes after those before it, as the endpoint is ordered".to_owned()
+        }
+        (None, Some(settings)) if settings.rate_limit.is_some() => {
+            "which is due: as soon as the endpoint's rate limit and a worker are free for it"
+                .to_owned()
+        }
+        (None, _) => {
+            "which is due: as soon as a worker and the endpoint's room are free for it".to_owned()
         }
     }
 }

@@ -10,9 +10,9 @@ use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use webhook_core::{
-    BreakerState, CustomHeaders, Endpoint, EndpointChange, EndpointSettings, EndpointState,
-    EndpointUrl, EventPattern, Health, InvalidFilter, InvalidSecret, InvalidState, NewEndpoint,
-    PayloadFilter, RateLimit, Secret, StateReason, Tenant, Timestamp,
+    Backlog, BreakerState, CustomHeaders, Endpoint, EndpointChange, EndpointSettings,
+    EndpointState, EndpointUrl, EventPattern, Health, InvalidFilter, InvalidSecret, InvalidState,
+    NewEndpoint, PayloadFilter, RateLimit, Secret, StateReason, Tenant, Timestamp,
 };
 
 use crate::caller::Caller;
@@ -90,7 +90,9 @@ async fn list(
 ))]
 async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<EndpointView>, ApiError> {
     let endpoint = caller.endpoints().get(id).await?;
-    Ok(axum::Json(with_health(&caller, &endpoint).await?))
+    let mut view = with_health(&caller, &endpoint).await?;
+    view.backlog = Some(BacklogView::of(caller.endpoints().backlog(id).await?));
+    Ok(axum::Json(view))
 }
 
 async fn with_health(caller: &Caller, endpoint: &Endpoint) -> Result<EndpointView, ApiError> {
@@ -504,6 +506,9 @@ struct EndpointView {
     state_reason: Option<StateReason>,
     health: HealthView,
     breaker: BreakerView,
+    /// Where one endpoint is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backlog: Option<BacklogView>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -516,6 +521,28 @@ struct HealthView {
     failing_since: Option<Timestamp>,
     /// When the host was told of that.
     notified_at: Option<Timestamp>,
+}
+
+/// What waits for an endpoint, each counted up to 10,000.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+struct BacklogView {
+    /// Deliveries that are due and not taken up.
+    due: u64,
+    /// Deliveries whose time has not come.
+    parked: u64,
+    /// When the first of them all is, or was, due.
+    oldest_due: Option<Timestamp>,
+}
+
+impl BacklogView {
+    fn of(backlog: Backlog) -> Self {
+        Self {
+            due: backlog.due,
+            parked: backlog.parked,
+            oldest_due: backlog.oldest_due,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -595,6 +622,7 @@ impl EndpointView {
                 notified_at: health.notified_at,
             },
             breaker: BreakerView::of(health.breaker),
+            backlog: None,
             created_at: endpoint.created_at,
             updated_at: endpoint.updated_at,
         }

@@ -1,5 +1,6 @@
 //! The routes, one file per resource.
 
+mod audit;
 mod deliveries;
 mod endpoint_test;
 mod endpoints;
@@ -10,6 +11,7 @@ mod openapi;
 pub(crate) mod probes;
 mod replays;
 mod stats;
+mod tenants;
 
 use axum::Router;
 
@@ -24,7 +26,9 @@ pub(crate) fn guarded() -> Router<Api> {
         .merge(replays::routes())
         .merge(stats::routes())
         .merge(event_types::routes())
-        .merge(endpoint_test::routes());
+        .merge(endpoint_test::routes())
+        .merge(audit::routes())
+        .merge(tenants::routes());
     #[cfg(feature = "openapi")]
     let routes = routes.merge(openapi::routes());
     routes
@@ -42,6 +46,8 @@ pub(crate) fn documents() -> Vec<utoipa::openapi::OpenApi> {
         stats::Document::openapi(),
         event_types::Document::openapi(),
         endpoint_test::Document::openapi(),
+        audit::Document::openapi(),
+        tenants::Document::openapi(),
         openapi::Document::openapi(),
     ]
 }

@@ -6,7 +6,9 @@ use axum::Router;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use webhook_core::{EndpointStats, Histogram, Stats, StatsCounts, StatsRange, Tenant, Timestamp};
+use webhook_core::{
+    EndpointStats, Histogram, Process, Stats, StatsCounts, StatsRange, Tenant, Timestamp,
+};
 
 use crate::caller::Caller;
 use crate::error::ApiError;
@@ -34,7 +36,12 @@ async fn show(
 ) -> Result<axum::Json<StatsView>, ApiError> {
     let caller = caller.narrowed(query.tenant)?;
     let stats = caller.stats(query.range.into(), query.endpoint_id).await?;
-    Ok(axum::Json(StatsView::of(query.range, &stats)))
+    let mut view = StatsView::of(query.range, &stats);
+    if query.endpoint_id.is_none() {
+        let processes = caller.processes().await;
+        view.processes = processes.map(|all| all.iter().map(ProcessView::of).collect());
+    }
+    Ok(axum::Json(view))
 }
 
 /// The query of `GET /stats`.
@@ -100,6 +107,21 @@ struct StatsView {
     endpoints: Vec<OfEndpoint>,
     /// How many endpoints there were attempts at.
     endpoint_count: usize,
+    /// The processes that deliver, the newest first; `null` for a tenant or an endpoint alone.
+    processes: Option<Vec<ProcessView>>,
+}
+
+/// A process that delivers, as it last said of itself.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+struct ProcessView {
+    id: Uuid,
+    role: String,
+    version: String,
+    started_at: Timestamp,
+    seen_at: Timestamp,
+    in_flight: u32,
+    slots: u32,
 }
 
 #[derive(Serialize)]
@@ -175,6 +197,21 @@ impl StatsView {
             series: stats.series.iter().map(Point::of).collect(),
             endpoints: stats.endpoints.iter().map(OfEndpoint::of).collect(),
             endpoint_count: stats.endpoint_count,
+            processes: None,
+        }
+    }
+}
+
+impl ProcessView {
+    fn of(process: &Process) -> Self {
+        Self {
+            id: process.id,
+            role: process.role.clone(),
+            version: process.version.clone(),
+            started_at: process.started_at,
+            seen_at: process.seen_at,
+            in_flight: process.in_flight,
+            slots: process.slots,
         }
     }
 }

@@ -40,7 +40,10 @@ async fn a_delivery_is_shown_try_by_try() {
     let waiting = app.get(&path).await.expect(200);
     assert_eq!(waiting["status"], "pending");
     assert_eq!(waiting["next_retry_at"], "2023-11-14T22:13:20.000000Z");
-    assert_eq!(waiting["explanation"], "waits for its first attempt");
+    assert_eq!(
+        waiting["explanation"],
+        "waits for its first attempt, which is due: as soon as a worker and the endpoint's room are free for it"
+    );
     assert_eq!(waiting["attempts"], json!([]));
 
     app.deliver().await;
@@ -92,16 +95,66 @@ async fn what_comes_next_is_told_and_why() {
     assert_eq!(failed["status"], "pending");
     assert_eq!(failed["last_error"], "http_503");
     assert!(failed["next_retry_at"].as_str() > Some("2023-11-14T22:13:20.000000Z"));
+    let due = failed["next_retry_at"].as_str().unwrap();
     assert_eq!(
         failed["explanation"],
-        "attempt 1 failed (http_503); it is tried again by the retry schedule"
+        format!(
+            "attempt 1 failed (http_503); it is tried again by the retry schedule, due at {due}"
+        )
     );
     let pause = json!({"state": "paused"});
     app.patch(&format!("/endpoints/{endpoint}"), pause)
         .await
         .expect(200);
     let paused = app.get(&path).await.expect(200);
-    assert_eq!(paused["explanation"], "waits: the endpoint is paused");
+    assert_eq!(
+        paused["explanation"],
+        "waits: the endpoint is paused; it goes on when that is enabled"
+    );
+}
+
+#[tokio::test]
+async fn a_breaker_that_is_open_is_told_with_what_waits_for_it() {
+    let app = App::open();
+    for _ in 0..10 {
+        app.transport.push(500);
+    }
+    let endpoint = app.endpoint(json!({"retry_schedule": [1]})).await;
+    for n in 0..10 {
+        app.event(json!({"event_type": "a", "data": n})).await;
+        app.deliver().await;
+    }
+    let shown = app.get(&format!("/endpoints/{endpoint}")).await.expect(200);
+    assert_eq!(shown["breaker"]["state"], "open", "{shown}");
+    let until = shown["breaker"]["until"].as_str().unwrap();
+    let deliveries = app.get("/deliveries?limit=1").await.expect(200);
+    let id = deliveries["items"][0]["id"].as_str().unwrap();
+    let waiting = app.get(&format!("/deliveries/{id}")).await.expect(200);
+    let explanation = waiting["explanation"].as_str().unwrap();
+    assert!(
+        explanation.contains(&format!("but not before {until}")),
+        "{explanation}"
+    );
+    assert!(explanation.contains("breaker is open"), "{explanation}");
+}
+
+#[tokio::test]
+async fn what_holds_up_a_delivery_that_is_due_is_told() {
+    for (settings, why) in [
+        (json!({"ordered": true}), "the endpoint is ordered"),
+        (
+            json!({"rate_limit": {"limit": 1, "per_seconds": 60}}),
+            "rate limit",
+        ),
+    ] {
+        let app = App::open();
+        app.endpoint(settings).await;
+        app.event(json!({"event_type": "a", "data": 1})).await;
+        let path = format!("/deliveries/{}", only_delivery(&app).await);
+        let waiting = app.get(&path).await.expect(200);
+        let explanation = waiting["explanation"].as_str().unwrap();
+        assert!(explanation.contains(why), "{explanation}");
+    }
 }
 
 #[tokio::test]

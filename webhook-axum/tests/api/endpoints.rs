@@ -44,7 +44,10 @@ async fn what_was_asked_for_is_answered_and_shown() {
     assert_eq!(created, expected);
     expected["url"] = json!("https://hooks.example.com/in?***");
     let path = format!("/endpoints/{}", created["id"].as_str().unwrap());
-    assert_eq!(app.get(&path).await.expect(200), expected);
+    let mut shown = app.get(&path).await.expect(200);
+    assert!(shown["backlog"].take().is_object(), "where one is shown");
+    shown.as_object_mut().unwrap().remove("backlog");
+    assert_eq!(shown, expected);
     let list = app.get("/endpoints?tenant=acme").await.expect(200);
     assert_eq!(list, json!({"items": [expected], "next": null}));
 }
@@ -73,7 +76,8 @@ async fn a_patch_changes_what_it_names_and_null_resets() {
     let app = App::open();
     let created = app.post("/endpoints", everything()).await.expect(201);
     let path = format!("/endpoints/{}", created["id"].as_str().unwrap());
-    let before = app.get(&path).await.expect(200);
+    let mut before = app.get(&path).await.expect(200);
+    before.as_object_mut().unwrap().remove("backlog");
     app.clock.advance(Duration::from_secs(1));
 
     let mut expected = before.clone();
@@ -117,7 +121,9 @@ async fn a_patch_changes_what_it_names_and_null_resets() {
         let patched = app.patch(&path, json!({field: null})).await.expect(200);
         assert_eq!(patched, expected, "{field}");
     }
-    assert_eq!(app.get(&path).await.expect(200), expected);
+    let mut shown = app.get(&path).await.expect(200);
+    shown.as_object_mut().unwrap().remove("backlog");
+    assert_eq!(shown, expected);
 }
 
 #[tokio::test]
@@ -508,4 +514,21 @@ async fn a_test_answers_with_the_attempt() {
         .expect(200);
     let answer = app.post(&path, json!({})).await;
     assert_eq!(answer.error(), (409, "conflict".into()));
+}
+
+#[tokio::test]
+async fn what_waits_for_an_endpoint_is_shown_with_it() {
+    let app = App::open();
+    let path = format!("/endpoints/{}", app.endpoint(json!({})).await);
+    let idle = json!({"due": 0, "parked": 0, "oldest_due": null});
+    assert_eq!(app.get(&path).await.expect(200)["backlog"], idle);
+    let later = "2023-11-14T23:00:00.000000Z";
+    app.event(json!({"event_type": "a", "data": 1})).await;
+    app.event(json!({"event_type": "a", "data": 2, "deliver_at": later}))
+        .await;
+    let waiting = json!({"due": 1, "parked": 1, "oldest_due": "2023-11-14T22:13:20.000000Z"});
+    assert_eq!(app.get(&path).await.expect(200)["backlog"], waiting);
+    app.deliver().await;
+    let waiting = json!({"due": 0, "parked": 1, "oldest_due": later});
+    assert_eq!(app.get(&path).await.expect(200)["backlog"], waiting);
 }

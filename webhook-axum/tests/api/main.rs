@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+mod audit;
 mod bad_input;
 mod deliveries;
 mod endpoints;
@@ -16,4 +17,5 @@ mod outage;
 mod replays;
 mod stats;
 mod support;
+mod tenants;
 mod walls;

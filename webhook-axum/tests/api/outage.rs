@@ -11,11 +11,12 @@ use uuid::Uuid;
 use webhook_axum::{Auth, AuthRejection, Authorizer, Identity};
 use webhook_core::testing::ScriptedTransport;
 use webhook_core::{
-    Attempt, CatalogueEntry, Changed, ClaimOptions, Claimed, Delivery, DeliveryFilter, Depth,
-    Dispatcher, Endpoint, Error, ErrorKind, Event, EventFilter, EventType, Fill, Health, Hold,
-    InsertOptions, Insertion, Job, Lease, Loaded, MemoryStore, Now, Page, PageRequest, Queue,
-    QueuePart, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result,
-    Rollup, Schemas, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp, Vitals,
+    Attempt, AuditEntry, AuditFilter, Backlog, CatalogueEntry, Changed, ClaimOptions, Claimed,
+    Delivery, DeliveryFilter, Depth, Dispatcher, Endpoint, ErasureStep, Error, ErrorKind, Event,
+    EventFilter, EventType, Fill, Health, Hold, InsertOptions, Insertion, Job, Lease, Loaded,
+    MemoryStore, Now, Page, PageRequest, Process, Queue, QueuePart, Record, Recorded, Rekeyed,
+    Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas, Scope, Settle,
+    StatsQuery, StatsRow, Store, Tenant, Timestamp, Vitals,
 };
 
 use crate::support::{ROUTES, send};
@@ -208,6 +209,38 @@ impl Store for Broken {
     async fn schemas(&self, _: i64) -> Result<Option<Schemas>> {
         failure(self.0)
     }
+
+    async fn append_audit(&self, _: &AuditEntry) -> Result<()> {
+        failure(self.0)
+    }
+
+    async fn audit(&self, _: &Scope, _: &AuditFilter, _: PageRequest) -> Result<Page<AuditEntry>> {
+        failure(self.0)
+    }
+
+    async fn erase_tenant(&self, _: &Tenant, _: Now) -> Result<()> {
+        failure(self.0)
+    }
+
+    async fn step_erasure(&self, _: usize, _: Now) -> Result<ErasureStep> {
+        failure(self.0)
+    }
+
+    async fn put_process(&self, _: &Process, _: Now) -> Result<()> {
+        failure(self.0)
+    }
+
+    async fn remove_process(&self, _: Uuid) -> Result<()> {
+        failure(self.0)
+    }
+
+    async fn processes(&self, _: Now) -> Result<Vec<Process>> {
+        failure(self.0)
+    }
+
+    async fn backlog(&self, _: &Scope, _: Uuid, _: Now) -> Result<Option<Backlog>> {
+        failure(self.0)
+    }
 }
 
 /// A queue whose every call fails.
@@ -333,6 +366,7 @@ async fn a_store_that_fails_is_a_503_on_every_route() {
             let id = Uuid::from_u128(7).to_string();
             let path = path.replace("{event}", &id).replace("{endpoint}", &id);
             let path = path.replace("{delivery}", &id).replace("{replay}", &id);
+            let path = path.replace("{tenant}", &id);
             let headers = if body.is_empty() { &[][..] } else { &headers };
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             let answer = send(&app, method.clone(), &path, headers, *body).await;

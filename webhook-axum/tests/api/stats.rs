@@ -168,3 +168,36 @@ async fn unknown_ranges_and_parameters_are_refused() {
         assert_eq!(answer.error(), (400, "invalid_query".into()), "{query}");
     }
 }
+
+#[tokio::test]
+async fn who_runs_the_engine_is_shown_the_processes_that_deliver() {
+    let app = App::guarded();
+    let stats = async |path: &str, who: &str| {
+        let headers = [("authorization", who)];
+        let answer = app.send(http::Method::GET, path, &headers, "").await;
+        answer.expect(200)["processes"].clone()
+    };
+    assert_eq!(stats("/stats", "viewer").await, json!([]));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = app
+        .dispatcher
+        .run(async { stopped.await.unwrap_or_default() });
+    let looked = async {
+        while app.dispatcher.processes().await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let process = stats("/stats", "viewer").await[0].clone();
+        assert_eq!(process["role"], "worker");
+        assert_eq!([&process["in_flight"], &process["slots"]], [0, 256]);
+        for hidden in [
+            "/stats?tenant=a",
+            "/stats?endpoint_id=018bcfe5-6800-7000-8000-000000000000",
+        ] {
+            assert_eq!(stats(hidden, "viewer").await, Value::Null, "{hidden}");
+        }
+        assert_eq!(stats("/stats", "viewer a").await, Value::Null);
+        stop.send(()).unwrap();
+    };
+    tokio::join!(running, looked);
+    assert_eq!(stats("/stats", "viewer").await, json!([]), "it has ended");
+}

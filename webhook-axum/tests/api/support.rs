@@ -206,7 +206,7 @@ pub(crate) async fn send(
     }
 }
 
-/// Every guarded route, with `{event}`, `{endpoint}`, `{delivery}` and `{replay}` for ids, and a good body.
+/// Every guarded route, with `{event}`, `{endpoint}`, `{delivery}`, `{replay}` and `{tenant}` for ids, and a good body.
 pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/events", r#"{"event_type":"a","data":1}"#),
     ("POST", "/events/batch", r#"[{"event_type":"a","data":1}]"#),
@@ -244,5 +244,7 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/stats", ""),
     ("GET", "/openapi.json", ""),
     ("GET", "/event-types", ""),
+    ("GET", "/audit", ""),
+    ("DELETE", "/tenants/{tenant}", ""),
     ("PUT", "/event-types/a", r#"{"schema":{"type":"integer"}}"#),
 ];

@@ -64,6 +64,7 @@ fn filled(path: &str, ids: &Ids) -> String {
         .replace("{endpoint}", &ids.endpoint)
         .replace("{delivery}", &ids.delivery)
         .replace("{replay}", &ids.replay)
+        .replace("{tenant}", "a")
 }
 
 /// Which routes there are, as the sources say it: method and path, ids as `{}`.
@@ -98,7 +99,13 @@ pub(crate) fn routes_in_the_sources() -> BTreeSet<(String, String)> {
 fn the_table_has_every_route() {
     let mut table = BTreeSet::new();
     for (method, path, _) in ROUTES {
-        let ids = ["{event}", "{endpoint}", "{delivery}", "{replay}"];
+        let ids = [
+            "{event}",
+            "{endpoint}",
+            "{delivery}",
+            "{replay}",
+            "{tenant}",
+        ];
         let path = ids
             .iter()
             .fold((*path).to_owned(), |path, id| path.replace(id, "{}"));
@@ -116,7 +123,7 @@ async fn what_is_another_tenants_does_not_exist() {
         let answer = call(&app, method, &path, body, &["operator b"]).await;
         assert_eq!(answer.error(), (404, "not_found".into()), "{method} {path}");
     }
-    for path in ["/events", "/endpoints", "/deliveries", "/replays"] {
+    for path in ["/events", "/endpoints", "/deliveries", "/replays", "/audit"] {
         let list = call(&app, "GET", path, "", &["operator b"])
             .await
             .expect(200);

@@ -8,5 +8,6 @@
 mod stored;
 
 pub use crate::encryption::Encryption;
+pub use crate::erasure::last_id;
 pub use crate::health::{Applied, HealthRow, LaneChange};
 pub use stored::{AttemptRow, EndpointRow, Opened, ReplayRow};

@@ -56,6 +56,8 @@ pub(super) struct Config {
     pub(super) health: HealthPolicy,
     /// Whose the events are that tell of endpoints.
     pub(super) system_tenant: Tenant,
+    /// What this process is called among those that are alive.
+    pub(super) role: String,
     pub(super) user_agent: HeaderValue,
     /// Not one of the host's, which may not keep its deadline.
     pub(super) transport_is_ours: bool,
@@ -89,6 +91,7 @@ impl Default for Config {
             retry: RetryPolicy::default(),
             health: HealthPolicy::default(),
             system_tenant: Tenant::system(),
+            role: "worker".to_owned(),
             user_agent: HeaderValue::from_static(concat!(
                 "webhook-delivery/",
                 env!("CARGO_PKG_VERSION")
@@ -217,6 +220,14 @@ impl<S: Store + 'static> Builder<S> {
     #[must_use]
     pub fn system_tenant(mut self, tenant: Tenant) -> Self {
         self.config.system_tenant = tenant;
+        self
+    }
+
+    /// What this process is called in [`Dispatcher::processes`]; `worker` unless said. At most 64 characters are kept.
+    #[must_use]
+    pub fn role(mut self, name: &str) -> Self {
+        let shown = name.chars().filter(|c| !c.is_control());
+        self.config.role = shown.take(64).collect();
         self
     }
 
@@ -360,6 +371,7 @@ impl<S: Store + 'static> Builder<S> {
             unreleased: Mutex::default(),
             nudge: tokio::sync::Notify::new(),
             replay_started: tokio::sync::Notify::new(),
+            erasure_started: tokio::sync::Notify::new(),
         };
         Ok(Dispatcher {
             store,

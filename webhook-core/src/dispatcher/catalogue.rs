@@ -1,6 +1,8 @@
 //! The catalogue of event types, for people and the HTTP API.
 
+use super::audit::{Actor, Deed};
 use super::{Engine, ManageError};
+use crate::audit::AuditAction;
 use crate::catalogue::{CatalogueEntry, NewCatalogueEntry};
 use crate::event::EventType;
 use crate::tenant::{Page, PageRequest};
@@ -12,11 +14,22 @@ type Result<T> = std::result::Result<T, ManageError>;
 #[derive(Clone)]
 pub struct EventTypes<'a> {
     engine: &'a Engine,
+    actor: Actor,
 }
 
 impl<'a> EventTypes<'a> {
     pub(super) fn new(engine: &'a Engine) -> Self {
-        Self { engine }
+        Self {
+            engine,
+            actor: Actor::default(),
+        }
+    }
+
+    /// Writes what is done to the [audit log](super::Dispatcher::audit), as done by who is called so.
+    #[must_use]
+    pub fn by(mut self, name: &str) -> Self {
+        self.actor = Actor::named(name);
+        self
     }
 
     /// Puts an event type into the catalogue, or something else in the place of what is there of its name; answers
@@ -37,7 +50,14 @@ impl<'a> EventTypes<'a> {
         let put = self.engine.store.put_event_type(&entry).await;
         // Also if it failed: it may have been stored all the same.
         self.engine.known.forget();
-        Ok(put?)
+        let put = put?;
+        let deed = Deed::new(AuditAction::EventTypePut, put.name.as_str());
+        let deed = deed.detail(match put.schema {
+            Some(_) => "with a schema",
+            None => "without a schema",
+        });
+        self.engine.write_down(&self.actor, deed).await;
+        Ok(put)
     }
 
     /// One event type.

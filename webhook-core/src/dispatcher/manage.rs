@@ -6,6 +6,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Engine;
+use super::audit::{Actor, Deed, changes};
+use crate::audit::AuditAction;
 use crate::catalogue::InvalidEntry;
 use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::{
@@ -18,8 +20,8 @@ use crate::id::is_test;
 use crate::network::Blocked;
 use crate::queue::{Hold, Job};
 use crate::signing::Secret;
-use crate::store::{Changed, DeliveryFilter, EventFilter};
-use crate::tenant::{Page, PageRequest, Scope};
+use crate::store::{Backlog, Changed, DeliveryFilter, EventFilter};
+use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::url::EndpointUrl;
 
 /// How many times a change is tried again when others change the same endpoint at the same time.
@@ -59,6 +61,7 @@ type Result<T> = std::result::Result<T, ManageError>;
 pub struct Endpoints<'a> {
     pub(super) engine: &'a Engine,
     scope: Scope,
+    pub(super) actor: Actor,
 }
 
 impl<'a> Endpoints<'a> {
@@ -66,6 +69,7 @@ impl<'a> Endpoints<'a> {
         Self {
             engine,
             scope: Scope::All,
+            actor: Actor::default(),
         }
     }
 
@@ -73,6 +77,13 @@ impl<'a> Endpoints<'a> {
     #[must_use]
     pub fn within(mut self, scope: impl Into<Scope>) -> Self {
         self.scope = scope.into();
+        self
+    }
+
+    /// Writes what is done to the [audit log](super::Dispatcher::audit), as done by who is called so.
+    #[must_use]
+    pub fn by(mut self, name: &str) -> Self {
+        self.actor = Actor::named(name);
         self
     }
 
@@ -107,6 +118,8 @@ impl<'a> Endpoints<'a> {
             updated_at: now,
         };
         self.engine.store.insert_endpoint(&endpoint).await?;
+        self.write_down(AuditAction::EndpointCreate, &endpoint, String::new())
+            .await;
         Ok(endpoint)
     }
 
@@ -135,6 +148,16 @@ impl<'a> Endpoints<'a> {
         let now = self.engine.clock.pinned();
         let health = self.engine.store.health(&self.scope, ids, now).await?;
         Ok(health.into_iter().collect())
+    }
+
+    /// What waits for an endpoint.
+    ///
+    /// # Errors
+    /// When there is none in the scope, or the store fails.
+    pub async fn backlog(&self, id: Uuid) -> Result<Backlog> {
+        let now = self.engine.clock.pinned();
+        let backlog = self.engine.store.backlog(&self.scope, id, now).await?;
+        backlog.ok_or(ManageError::NotFound("endpoint"))
     }
 
     /// Changes an endpoint's URL, settings or state as `change` says, and answers how it is then. `change`
@@ -169,12 +192,15 @@ impl<'a> Endpoints<'a> {
                 (wanted.url, wanted.settings, wanted.state);
             recovers
         });
-        let endpoint = changed.await?;
+        let (before, endpoint) = changed.await?;
         if state_changed || (recovers && endpoint.state == EndpointState::Enabled) {
             self.steer_lane(&endpoint).await;
         }
         // A queue beside the store learns of new limits with the jobs that are pushed.
         self.engine.sweeper.look_again();
+        let detail = changes(&before, &endpoint);
+        self.write_down(AuditAction::EndpointUpdate, &endpoint, detail)
+            .await;
         Ok(endpoint)
     }
 
@@ -185,7 +211,7 @@ impl<'a> Endpoints<'a> {
     pub async fn rotate_secret(&self, id: Uuid, overlap: Duration) -> Result<Endpoint> {
         let secret = self.engine.with_rng(Secret::generate);
         let now = self.engine.clock.now();
-        self.try_update(id, |endpoint| {
+        let rotated = self.try_update(id, |endpoint| {
             let end = now + overlap;
             endpoint
                 .secrets
@@ -202,8 +228,12 @@ impl<'a> Endpoints<'a> {
             );
             endpoint.secrets.truncate(MAX_SECRETS);
             false
-        })
-        .await
+        });
+        let (_, endpoint) = rotated.await?;
+        let detail = format!("overlap: {} s", overlap.as_secs());
+        self.write_down(AuditAction::EndpointRotateSecret, &endpoint, detail)
+            .await;
+        Ok(endpoint)
     }
 
     /// Removes an endpoint; its live deliveries are cancelled.
@@ -211,31 +241,50 @@ impl<'a> Endpoints<'a> {
     /// # Errors
     /// When there is none in the scope, or the store fails.
     pub async fn delete(&self, id: Uuid) -> Result<()> {
+        let tenant = self.tenant_of(id).await;
         let there = self
             .engine
             .store
             .delete_endpoint(&self.scope, id, self.engine.clock.pinned())
             .await?;
-        if there {
-            Ok(())
-        } else {
-            Err(ManageError::NotFound("endpoint"))
+        if !there {
+            return Err(ManageError::NotFound("endpoint"));
+        }
+        let deed = Deed::new(AuditAction::EndpointDelete, &id).of(tenant);
+        self.engine.write_down(&self.actor, deed).await;
+        Ok(())
+    }
+
+    async fn write_down(&self, action: AuditAction, endpoint: &Endpoint, detail: String) {
+        let deed = Deed::new(action, &endpoint.id).of(Some(endpoint.tenant.clone()));
+        let deed = deed.detail(detail);
+        self.engine.write_down(&self.actor, deed).await;
+    }
+
+    /// Whose an endpoint is, for the audit log: not at all if that is not kept, or the endpoint cannot be read.
+    async fn tenant_of(&self, id: Uuid) -> Option<Tenant> {
+        match &self.scope {
+            Scope::Tenant(own) => Some(own.clone()),
+            Scope::All if self.actor.is_known() => Some(self.get(id).await.ok()?.tenant),
+            Scope::All => None,
         }
     }
 
+    /// Answers how the endpoint was and how it is.
+    ///
     /// `change` answers whether the endpoint begins anew. That comes first: one that was enabled and still had its
     /// failures against it would be disabled by the next.
     async fn try_update(
         &self,
         id: Uuid,
         mut change: impl FnMut(&mut Endpoint) -> bool + Send,
-    ) -> Result<Endpoint> {
+    ) -> Result<(Endpoint, Endpoint)> {
         for _ in 0..UPDATE_TRIES {
-            let mut endpoint = self.get(id).await?;
-            let url = endpoint.url.clone();
+            let before = self.get(id).await?;
+            let mut endpoint = before.clone();
             let recovers = change(&mut endpoint);
             endpoint.settings.validate()?;
-            if endpoint.url != url {
+            if endpoint.url != before.url {
                 self.engine.policy.check_url(&endpoint.url)?;
             }
             if recovers {
@@ -245,7 +294,7 @@ impl<'a> Endpoints<'a> {
             endpoint.version += 1;
             endpoint.updated_at = self.engine.clock.now();
             if self.engine.store.update_endpoint(&endpoint).await? {
-                return Ok(endpoint);
+                return Ok((before, endpoint));
             }
         }
         Err(ManageError::Conflict(
@@ -297,6 +346,7 @@ pub struct EndpointChange {
 pub struct Events<'a> {
     pub(super) engine: &'a Engine,
     scope: Scope,
+    actor: Actor,
 }
 
 impl<'a> Events<'a> {
@@ -304,6 +354,7 @@ impl<'a> Events<'a> {
         Self {
             engine,
             scope: Scope::All,
+            actor: Actor::default(),
         }
     }
 
@@ -311,6 +362,13 @@ impl<'a> Events<'a> {
     #[must_use]
     pub fn within(mut self, scope: impl Into<Scope>) -> Self {
         self.scope = scope.into();
+        self
+    }
+
+    /// Writes what is done to the [audit log](super::Dispatcher::audit), as done by who is called so.
+    #[must_use]
+    pub fn by(mut self, name: &str) -> Self {
+        self.actor = Actor::named(name);
         self
     }
 
@@ -350,10 +408,22 @@ impl<'a> Events<'a> {
         match self.engine.store.replay_event(&self.scope, id, now).await? {
             Changed::Done(jobs) => {
                 self.engine.push_replayed(&jobs).await;
+                let deed = Deed::new(AuditAction::EventReplay, &id).of(self.tenant_of(id).await);
+                let deed = deed.detail(format!("deliveries: {}", jobs.len()));
+                self.engine.write_down(&self.actor, deed).await;
                 Ok(jobs.iter().map(|job| job.delivery).collect())
             }
             Changed::NotFound => Err(ManageError::NotFound("event")),
             Changed::Refused => Err(ManageError::Conflict("the event cannot be replayed now")),
+        }
+    }
+
+    /// Whose an event is, for the audit log.
+    async fn tenant_of(&self, id: Uuid) -> Option<Tenant> {
+        match &self.scope {
+            Scope::Tenant(own) => Some(own.clone()),
+            Scope::All if self.actor.is_known() => Some(self.get(id).await.ok()?.tenant),
+            Scope::All => None,
         }
     }
 }
@@ -363,6 +433,7 @@ impl<'a> Events<'a> {
 pub struct Deliveries<'a> {
     engine: &'a Engine,
     scope: Scope,
+    actor: Actor,
 }
 
 impl<'a> Deliveries<'a> {
@@ -370,6 +441,7 @@ impl<'a> Deliveries<'a> {
         Self {
             engine,
             scope: Scope::All,
+            actor: Actor::default(),
         }
     }
 
@@ -377,6 +449,13 @@ impl<'a> Deliveries<'a> {
     #[must_use]
     pub fn within(mut self, scope: impl Into<Scope>) -> Self {
         self.scope = scope.into();
+        self
+    }
+
+    /// Writes what is done to the [audit log](super::Dispatcher::audit), as done by who is called so.
+    #[must_use]
+    pub fn by(mut self, name: &str) -> Self {
+        self.actor = Actor::named(name);
         self
     }
 
@@ -426,6 +505,9 @@ impl<'a> Deliveries<'a> {
         {
             Changed::Done(job) => {
                 self.engine.push_replayed(std::slice::from_ref(&job)).await;
+                let deed = Deed::new(AuditAction::DeliveryReplay, &id).of(Some(job.tenant));
+                let deed = deed.detail(format!("delivery: {}", job.delivery));
+                self.engine.write_down(&self.actor, deed).await;
                 Ok(job.delivery)
             }
             Changed::NotFound => Err(ManageError::NotFound("delivery")),
@@ -446,9 +528,22 @@ impl<'a> Deliveries<'a> {
             .cancel_delivery(&self.scope, id, self.engine.clock.pinned())
             .await?
         {
-            Changed::Done(()) => Ok(()),
+            Changed::Done(()) => {
+                let deed = Deed::new(AuditAction::DeliveryCancel, &id).of(self.tenant_of(id).await);
+                self.engine.write_down(&self.actor, deed).await;
+                Ok(())
+            }
             Changed::NotFound => Err(ManageError::NotFound("delivery")),
             Changed::Refused => Err(ManageError::Conflict("the delivery has ended")),
+        }
+    }
+
+    /// Whose a delivery is, for the audit log.
+    async fn tenant_of(&self, id: Uuid) -> Option<Tenant> {
+        match &self.scope {
+            Scope::Tenant(own) => Some(own.clone()),
+            Scope::All if self.actor.is_known() => Some(self.get(id).await.ok()?.tenant),
+            Scope::All => None,
         }
     }
 }

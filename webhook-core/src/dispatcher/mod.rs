@@ -14,9 +14,12 @@
 //! - `rekey.rs`: puts stored secrets under the current key.
 //! - `manage.rs`: endpoints, events and deliveries, for people; `catalogue.rs`: event types;
 //!   `why.rs`: what was decided of an event; `test.rs`: one try of an endpoint.
+//! - `audit.rs`: who did what; `tenants.rs`: tenants as a whole; `alive.rs`: which processes there are.
 //! - `schemas.rs`: the schemas that events must fit, as this process knows them.
 
+mod alive;
 mod attempt;
+mod audit;
 mod builder;
 mod catalogue;
 mod enqueue;
@@ -35,6 +38,7 @@ mod schemas;
 mod stats;
 mod sweep;
 mod tell;
+mod tenants;
 mod test;
 mod trouble;
 mod why;
@@ -48,12 +52,14 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 use uuid::Uuid;
 
+pub use audit::Audit;
 pub use builder::{BuildError, Builder};
 pub use catalogue::EventTypes;
 pub use enqueue::{BatchError, EnqueueError, MAX_BATCH};
 pub use manage::{Deliveries, EndpointChange, Endpoints, Events, ManageError};
 pub(crate) use metered::MeteredStore;
 pub use replay::{ReplayCount, Replays};
+pub use tenants::Tenants;
 pub use test::{TestEvent, Tested};
 pub use worker::Step;
 
@@ -62,6 +68,7 @@ use crate::event::NewEvent;
 use crate::id::IdGenerator;
 use crate::network::NetworkPolicy;
 use crate::observer::Observer;
+use crate::process::Process;
 use crate::queue::{Depth, Queue};
 use crate::signing::Signer;
 use crate::stats::{Stats, StatsRange};
@@ -138,6 +145,8 @@ pub(crate) struct Engine {
     nudge: tokio::sync::Notify,
     /// Wakes who carries on replays.
     replay_started: tokio::sync::Notify,
+    /// Wakes who erases tenants.
+    erasure_started: tokio::sync::Notify,
 }
 
 /// By hand: `derive` would ask for `S: Clone`.
@@ -246,6 +255,28 @@ impl<S: ?Sized> Dispatcher<S> {
     #[must_use]
     pub fn event_types(&self) -> EventTypes<'_> {
         EventTypes::new(&self.engine)
+    }
+
+    /// Tenants as a whole: to erase one.
+    #[must_use]
+    pub fn tenants(&self) -> Tenants<'_> {
+        Tenants::new(&self.engine)
+    }
+
+    /// The processes that [run](Self::run), as each says every half a minute, the one that started last first. One that
+    /// has died is shown for 100 s more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn processes(&self) -> Result<Vec<Process>> {
+        self.engine.processes().await
+    }
+
+    /// Who did what through [`endpoints`](Self::endpoints) and the others, as far as they were told who acts by `by`.
+    /// Of every tenant unless narrowed.
+    #[must_use]
+    pub fn audit(&self) -> Audit<'_> {
+        Audit::new(&self.engine)
     }
 
     /// Whether the store answers: nothing can be accepted while it does not.

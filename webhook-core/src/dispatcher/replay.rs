@@ -5,8 +5,10 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Engine;
+use super::audit::{Actor, Deed};
 use super::manage::ManageError;
 use super::worker::surviving;
+use crate::audit::AuditAction;
 use crate::error::Result;
 use crate::replay::{NewReplay, Replay, ReplaySelection, ReplayState, ReplayStep};
 use crate::store::Changed;
@@ -38,6 +40,7 @@ pub struct ReplayCount {
 pub struct Replays<'a> {
     engine: &'a Engine,
     scope: Scope,
+    actor: Actor,
 }
 
 type Managed<T> = std::result::Result<T, ManageError>;
@@ -47,6 +50,7 @@ impl<'a> Replays<'a> {
         Self {
             engine,
             scope: Scope::All,
+            actor: Actor::default(),
         }
     }
 
@@ -54,6 +58,13 @@ impl<'a> Replays<'a> {
     #[must_use]
     pub fn within(mut self, scope: impl Into<Scope>) -> Self {
         self.scope = scope.into();
+        self
+    }
+
+    /// Writes what is done to the [audit log](super::Dispatcher::audit), as done by who is called so.
+    #[must_use]
+    pub fn by(mut self, name: &str) -> Self {
+        self.actor = Actor::named(name);
         self
     }
 
@@ -87,6 +98,12 @@ impl<'a> Replays<'a> {
         let pinned = self.engine.clock.pinned();
         let replay = self.engine.store.insert_replay(&replay, pinned).await?;
         self.engine.replay_started.notify_one();
+        let deed = Deed::new(AuditAction::ReplayStart, &replay.id).of(replay.tenant.clone());
+        let deed = deed.detail(match &replay.selection {
+            ReplaySelection::Deliveries(_) => "deliveries".to_owned(),
+            ReplaySelection::Endpoint(of) => format!("endpoint: {}", of.endpoint_id),
+        });
+        self.engine.write_down(&self.actor, deed).await;
         Ok(replay)
     }
 
@@ -129,7 +146,11 @@ impl<'a> Replays<'a> {
             .cancel_replay(&self.scope, id, now)
             .await?
         {
-            Changed::Done(replay) => Ok(replay),
+            Changed::Done(replay) => {
+                let deed = Deed::new(AuditAction::ReplayCancel, &id).of(replay.tenant.clone());
+                self.engine.write_down(&self.actor, deed).await;
+                Ok(replay)
+            }
             Changed::NotFound => Err(ManageError::NotFound("replay")),
             Changed::Refused => Err(ManageError::Conflict("the replay has ended")),
         }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::audit::Deed;
 use super::{Endpoints, Engine, EnqueueError, ManageError};
+use crate::audit::AuditAction;
 use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::error::Error;
@@ -77,6 +79,9 @@ impl Endpoints<'_> {
             attempt: None,
         };
         engine.push_replayed(std::slice::from_ref(&job)).await;
+        let deed = Deed::new(AuditAction::EndpointTest, &id).of(Some(endpoint.tenant.clone()));
+        let deed = deed.detail(event.event_type.as_str());
+        engine.write_down(&self.actor, deed).await;
         let patience = engine.timeout_of(&endpoint) + PATIENCE;
         Ok(engine.await_end(tested, patience).await)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -19,6 +20,7 @@ use super::Engine;
 use super::attempt::{Claim, Finished, Task};
 use super::lanes::{Lanes, Rooms};
 use crate::error::{Error, Result};
+use crate::process::Process;
 use crate::queue::{ClaimOptions, Hold, Lease, Settle};
 use crate::store::{Loaded, Verdict};
 use crate::time::{Now, Timestamp};
@@ -66,21 +68,9 @@ impl Engine {
         let _stops_with_us = StopOnDrop(&pool);
         let sweeping = CancellationToken::new();
         let _ends_with_us = sweeping.clone().drop_guard();
-        let sweeper = self.has_index.then(|| {
-            let (engine, cancelled) = (Arc::clone(&self), sweeping.clone());
-            tokio::spawn(async move { cancelled.run_until_cancelled(engine.sweep_all()).await })
-        });
-        let (engine, cancelled) = (Arc::clone(&self), sweeping.clone());
-        let keeper =
-            tokio::spawn(async move { cancelled.run_until_cancelled(engine.maintain_all()).await });
-        let (engine, cancelled) = (Arc::clone(&self), sweeping.clone());
-        let counter = tokio::spawn(async move {
-            let counting = engine.flush_stats_each_minute();
-            cancelled.run_until_cancelled(counting).await
-        });
-        let (engine, cancelled) = (Arc::clone(&self), sweeping.clone());
-        let replayer =
-            tokio::spawn(async move { cancelled.run_until_cancelled(engine.replay_all()).await });
+        let process = self.process();
+        let id = process.id;
+        let background = self.go_on_beside(&sweeping, process, &pool);
         for _ in 0..self.config.max_in_flight {
             pool.tasks.spawn(Arc::clone(&self).work(Arc::clone(&pool)));
         }
@@ -105,11 +95,12 @@ impl Engine {
             tracing::warn!("what was left could not be recorded; its leases will end");
         }
         sweeping.cancel();
-        for background in sweeper.into_iter().chain([keeper, counter, replayer]) {
+        for background in background {
             if background.await.is_err() {
                 tracing::error!("a task in the background panicked");
             }
         }
+        self.say_ended(id).await;
         let flushed = surviving(self.flush_stats());
         if !matches!(
             self.within(RECORDING_TIME, flushed).await,
@@ -119,10 +110,38 @@ impl Engine {
         }
     }
 
-    /// A step of a replay, and one claim with everything that follows, in the caller's task.
+    /// Starts what goes on beside the deliveries, until it is cancelled.
+    fn go_on_beside(
+        self: &Arc<Self>,
+        until: &CancellationToken,
+        process: Process,
+        pool: &Arc<Pool>,
+    ) -> Vec<JoinHandle<()>> {
+        let engine = || Arc::clone(self);
+        let (sweeper, keeper, counter, replayer, eraser, teller) =
+            (engine(), engine(), engine(), engine(), engine(), engine());
+        let pool = Arc::downgrade(pool);
+        let mut started = vec![
+            spawn_until(until, async move { keeper.maintain_all().await }),
+            spawn_until(until, async move {
+                counter.flush_stats_each_minute().await;
+            }),
+            spawn_until(until, async move { replayer.replay_all().await }),
+            spawn_until(until, async move { eraser.erase_all().await }),
+            spawn_until(until, async move { teller.say_alive(process, &pool).await }),
+        ];
+        if self.has_index {
+            started.push(spawn_until(until, async move { sweeper.sweep_all().await }));
+        }
+        started
+    }
+
+    /// A step of a replay and of an erasure, and one claim with everything that follows, in the caller's task.
     pub(super) async fn step(self: &Arc<Self>) -> Result<Step> {
         let is_refilling = self.has_index && self.sweep().await?;
         let replay_due = self.step_replay().await?.next_in;
+        let erasure_due = self.step_erasure().await?.next_in;
+        let replay_due = [replay_due, erasure_due].into_iter().flatten().min();
         let replay_due = replay_due.map(|by| self.clock.now() + by);
         let options = self.claim_options(self.config.max_in_flight);
         let options = options.rooms(self.config.max_in_flight_per_endpoint, Vec::new());
@@ -225,7 +244,9 @@ impl Engine {
     async fn work_off(self: &Arc<Self>, pool: &Arc<Pool>, first: Job) {
         let mut next = Some(first);
         while let Some((task, slot)) = next {
+            let busy = pool.busy();
             let finished = self.attempt(task).await;
+            drop(busy);
             pool.finish([(finished, slot)]);
             next = self.record_finished(pool).await;
         }
@@ -496,6 +517,14 @@ pub(super) async fn surviving<T>(work: impl Future<Output = T>) -> Option<T> {
         .ok()
 }
 
+fn spawn_until(
+    cancelled: &CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let cancelled = cancelled.clone();
+    tokio::spawn(async move { cancelled.run_until_cancelled(work).await.unwrap_or(()) })
+}
+
 fn log_failed_claim(error: &Error) {
     tracing::warn!(%error, source = ?std::error::Error::source(error), "claiming failed");
 }
@@ -509,6 +538,7 @@ pub(super) struct Pool {
     jobs: Mutex<VecDeque<Job>>,
     /// A permit for each job that waits for a task.
     waiting_jobs: Semaphore,
+    in_flight: AtomicUsize,
     tasks: TaskTracker,
     stopping: AtomicBool,
     /// Ends the wait for a store that is away, when nobody waits for its outcomes any more.
@@ -529,6 +559,7 @@ impl Pool {
             slots: Arc::new(Semaphore::new(slots)),
             jobs: Mutex::default(),
             waiting_jobs: Semaphore::new(0),
+            in_flight: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             abandoned: CancellationToken::new(),
@@ -605,6 +636,16 @@ impl Pool {
         self.tasks.close();
     }
 
+    /// How many attempts are under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn busy(&self) -> Busy<'_> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        Busy(&self.in_flight)
+    }
+
     pub(super) fn free_slots(&self) -> usize {
         self.slots.available_permits()
     }
@@ -624,6 +665,15 @@ impl Pool {
 
     fn done(&self) -> MutexGuard<'_, Done> {
         self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts an attempt that is under way.
+struct Busy<'a>(&'a AtomicUsize);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -4,6 +4,7 @@
 //!   in Postgres and SQLite.
 //! - [`MemoryQueue`] is a queue beside any store, as Redis is, and can be erased.
 
+mod erasures;
 mod lanes;
 mod queue;
 mod replays;

@@ -12,7 +12,7 @@ use crate::replay::{
     EndpointReplay, Replay, ReplayScan, ReplaySelection, ReplayState, ReplayStep, ReplayVerdict,
 };
 use crate::store::Changed;
-use crate::tenant::Scope;
+use crate::tenant::{Scope, Tenant};
 use crate::time::Timestamp;
 
 #[derive(Debug)]
@@ -233,6 +233,10 @@ impl State {
 }
 
 impl ReplayRow {
+    pub(super) fn tenant(&self) -> Option<&Tenant> {
+        self.replay.tenant.as_ref()
+    }
+
     fn move_on(&mut self, found: &Found, now: Timestamp) -> Replay {
         self.after = found.next;
         self.next_at = now + self.replay.rest(found.wanted.len());

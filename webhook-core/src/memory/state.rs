@@ -7,20 +7,23 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use uuid::Uuid;
 
+use super::erasures::Erasure;
 use super::lanes::Lanes;
 use super::replays::ReplayRow;
+use crate::audit::AuditEntry;
 use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery, DeliveryStatus, EndReason, Failure};
 use crate::endpoint::{Endpoint, EndpointState, StateReason};
 use crate::event::{Event, EventType, Idempotency};
 use crate::health::{BreakerState, Health, HealthRow, LaneChange};
 use crate::id::delivery_id;
-use crate::queue::{ClaimOptions, Claimed, Hold, Job, Lease, Settle};
+use crate::process::Process;
+use crate::queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Settle};
 use crate::retry::Next;
 use crate::stats::{STATS_TIERS, StatsRow};
 use crate::store::{
-    Changed, Fill, InsertOptions, Inserted, Insertion, Loaded, NewClaim, OnConflict, Record,
-    Recorded, Verdict, Vitals, Work,
+    Backlog, Changed, Fill, InsertOptions, Inserted, Insertion, Loaded, NewClaim, OnConflict,
+    Record, Recorded, Verdict, Vitals, Work,
 };
 use crate::tenant::{Scope, Tenant};
 use crate::time::Timestamp;
@@ -50,6 +53,9 @@ pub(super) struct State {
     pub(super) catalogue: BTreeMap<Uuid, CatalogueEntry>,
     /// Counts the changes of the catalogue.
     catalogue_version: i64,
+    pub(super) audit: BTreeMap<Uuid, AuditEntry>,
+    pub(super) erasures: HashMap<Tenant, Erasure>,
+    pub(super) processes: BTreeMap<Uuid, Process>,
 }
 
 #[derive(Debug)]
@@ -127,6 +133,9 @@ impl State {
             replays: BTreeMap::new(),
             catalogue: BTreeMap::new(),
             catalogue_version: 0,
+            audit: BTreeMap::new(),
+            erasures: HashMap::new(),
+            processes: BTreeMap::new(),
         }
     }
 
@@ -758,6 +767,54 @@ impl State {
         changed.version += 1;
         changed.updated_at = now;
         true
+    }
+
+    /// Drops a tenant's first events up to an id, with all that there is of them. Answers how many they were.
+    pub(super) fn forget_events(&mut self, tenant: &Tenant, up_to: Uuid, limit: usize) -> u64 {
+        let events = self.events.range(..=up_to);
+        let events = events.filter(|(_, row)| row.event.tenant == *tenant);
+        let events: Vec<_> = events.map(|(id, _)| *id).take(limit).collect();
+        for event in &events {
+            let row = self.events.remove(event);
+            for delivery in row.into_iter().flat_map(|row| row.deliveries) {
+                self.deliveries.remove(&delivery);
+            }
+        }
+        events.len() as u64
+    }
+
+    /// Drops a tenant's idempotency keys of events up to an id. Answers how many they were.
+    pub(super) fn forget_keys(&mut self, tenant: &Tenant, up_to: Uuid, limit: usize) -> u64 {
+        let keys = self.keys.iter();
+        let keys = keys.filter(|((owner, _), key)| owner == tenant && key.event <= up_to);
+        let keys: Vec<_> = keys.map(|(id, _)| id.clone()).take(limit).collect();
+        for id in &keys {
+            if let Some(key) = self.keys.remove(id) {
+                let (tenant, text) = id.clone();
+                self.keys_by_end.remove(&(key.until, tenant, text));
+            }
+        }
+        keys.len() as u64
+    }
+
+    pub(super) fn backlog(&self, scope: &Scope, endpoint: Uuid, now: Timestamp) -> Option<Backlog> {
+        let endpoint = self.endpoints.get(&endpoint)?;
+        if !scope.contains(&endpoint.tenant) {
+            return None;
+        }
+        let rows = self.deliveries.values().map(|row| &row.delivery);
+        let pending =
+            rows.filter(|it| it.endpoint_id == endpoint.id && it.status == DeliveryStatus::Pending);
+        let mut backlog = Backlog::default();
+        for due in pending.filter_map(|delivery| delivery.next_retry_at) {
+            let count = match due <= now {
+                true => &mut backlog.due,
+                false => &mut backlog.parked,
+            };
+            *count = (*count + 1).min(Depth::MOST);
+            backlog.oldest_due = Some(backlog.oldest_due.map_or(due, |oldest| oldest.min(due)));
+        }
+        Some(backlog)
     }
 
     fn forget_old_keys(&mut self, now: Timestamp) {

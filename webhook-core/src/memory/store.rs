@@ -9,20 +9,23 @@ use uuid::Uuid;
 
 use super::at;
 use super::state::State;
+use crate::audit::{AuditEntry, AuditFilter};
 use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::Endpoint;
+use crate::erasure::ErasureStep;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventType};
 use crate::health::Health;
+use crate::process::Process;
 use crate::queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Queue, QueuePart, Settle};
 use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
-    Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion, Loaded,
-    OnConflict, Record, Recorded, Rekeyed, Store, TxStore, Vitals,
+    Backlog, Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion,
+    Loaded, OnConflict, Record, Recorded, Rekeyed, Store, TxStore, Vitals,
 };
-use crate::tenant::{Page, PageRequest, Scope};
+use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::time::{Now, Timestamp};
 
 /// Finished events that are kept unless said otherwise.
@@ -210,11 +213,16 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    /// The history is bounded by its size, not by time; bulk replays and statistics by time.
+    /// The history is bounded by its size, not by time; bulk replays, statistics and the audit log by time.
     async fn maintain(&self, retention: Duration, now: Now) -> Result<()> {
         let mut state = self.state();
         state.maintain_stats(retention, at(now));
         state.forget_old_replays(at(now) - retention);
+        let gone = at(now) - Process::ALIVE;
+        state.processes.retain(|_, one| one.seen_at > gone);
+        state
+            .audit
+            .retain(|_, entry| entry.at >= at(now) - retention);
         Ok(())
     }
 
@@ -450,6 +458,58 @@ impl Store for MemoryStore {
 
     async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
         Ok(self.state().schemas(known))
+    }
+
+    async fn append_audit(&self, entry: &AuditEntry) -> Result<()> {
+        let log = &mut self.state().audit;
+        log.entry(entry.id).or_insert_with(|| entry.clone());
+        Ok(())
+    }
+
+    async fn audit(
+        &self,
+        scope: &Scope,
+        filter: &AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>> {
+        let state = self.state();
+        let newest_first = state.audit.values().rev();
+        let shown = newest_first.filter(|entry| entry.is_in(scope) && filter.matches(entry));
+        Ok(paged(shown.map(|entry| (entry.id, entry.clone())), page))
+    }
+
+    async fn erase_tenant(&self, tenant: &Tenant, now: Now) -> Result<()> {
+        self.state().erase_tenant(tenant, at(now));
+        Ok(())
+    }
+
+    async fn step_erasure(&self, limit: usize, now: Now) -> Result<ErasureStep> {
+        Ok(self.state().step_erasure(limit, at(now)))
+    }
+
+    async fn put_process(&self, process: &Process, now: Now) -> Result<()> {
+        let process = Process {
+            seen_at: at(now),
+            ..process.clone()
+        };
+        self.state().processes.insert(process.id, process);
+        Ok(())
+    }
+
+    async fn remove_process(&self, id: Uuid) -> Result<()> {
+        self.state().processes.remove(&id);
+        Ok(())
+    }
+
+    async fn processes(&self, now: Now) -> Result<Vec<Process>> {
+        let state = self.state();
+        let newest_first = state.processes.values().rev();
+        let alive = newest_first.filter(|one| one.seen_at > at(now) - Process::ALIVE);
+        Ok(alive.take(1_000).cloned().collect())
+    }
+
+    async fn backlog(&self, scope: &Scope, endpoint: Uuid, now: Now) -> Result<Option<Backlog>> {
+        Ok(self.state().backlog(scope, endpoint, at(now)))
     }
 }
 

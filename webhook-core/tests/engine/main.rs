@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+mod audit;
 mod breaking;
 #[cfg(feature = "schemas")]
 mod catalogue;
 mod delivering;
 mod enqueueing;
+mod erasing;
 mod fairness;
 mod repairing;
 mod replaying;

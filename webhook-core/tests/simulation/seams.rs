@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use uuid::Uuid;
 use webhook_core::{
-    Attempt, CatalogueEntry, Changed, ClaimOptions, Claimed, Clock, Delivery, DeliveryFilter,
-    Depth, Endpoint, Error, ErrorKind, Event, EventFilter, EventType, Fill, Health, Hold,
-    InsertOptions, Insertion, Job, Lease, Loaded, MemoryStore, MemoryTx, Now, OnConflict, Page,
-    PageRequest, Queue, QueuePart, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection,
-    ReplayStep, Result, Rollup, Schemas, Scope, Settle, StatsQuery, StatsRow, Store, Timestamp,
-    TxStore, Vitals,
+    Attempt, AuditEntry, AuditFilter, Backlog, CatalogueEntry, Changed, ClaimOptions, Claimed,
+    Clock, Delivery, DeliveryFilter, Depth, Endpoint, ErasureStep, Error, ErrorKind, Event,
+    EventFilter, EventType, Fill, Health, Hold, InsertOptions, Insertion, Job, Lease, Loaded,
+    MemoryStore, MemoryTx, Now, OnConflict, Page, PageRequest, Process, Queue, QueuePart, Record,
+    Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas,
+    Scope, Settle, StatsQuery, StatsRow, Store, Tenant, Timestamp, TxStore, Vitals,
 };
 
 use crate::process::{Gate, Turn};
@@ -453,6 +453,53 @@ impl Store for SimStore {
 
     async fn schemas(&self, known: i64) -> Result<Option<Schemas>> {
         self.0.call("schemas", self.inner().schemas(known)).await
+    }
+
+    async fn append_audit(&self, entry: &AuditEntry) -> Result<()> {
+        self.0
+            .call("append_audit", self.inner().append_audit(entry))
+            .await
+    }
+
+    async fn audit(
+        &self,
+        scope: &Scope,
+        filter: &AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>> {
+        self.0
+            .call("audit", self.inner().audit(scope, filter, page))
+            .await
+    }
+
+    async fn erase_tenant(&self, tenant: &Tenant, _: Now) -> Result<()> {
+        let erase = self.inner().erase_tenant(tenant, self.0.now());
+        self.0.call("erase_tenant", erase).await
+    }
+
+    async fn step_erasure(&self, limit: usize, _: Now) -> Result<ErasureStep> {
+        let step = self.inner().step_erasure(limit, self.0.now());
+        self.0.call("step_erasure", step).await
+    }
+
+    async fn put_process(&self, process: &Process, _: Now) -> Result<()> {
+        let put = self.inner().put_process(process, self.0.now());
+        self.0.call("put_process", put).await
+    }
+
+    async fn remove_process(&self, id: Uuid) -> Result<()> {
+        let remove = self.inner().remove_process(id);
+        self.0.call("remove_process", remove).await
+    }
+
+    async fn processes(&self, _: Now) -> Result<Vec<Process>> {
+        let processes = self.inner().processes(self.0.now());
+        self.0.call("processes", processes).await
+    }
+
+    async fn backlog(&self, scope: &Scope, endpoint: Uuid, _: Now) -> Result<Option<Backlog>> {
+        let backlog = self.inner().backlog(scope, endpoint, self.0.now());
+        self.0.call("backlog", backlog).await
     }
 }
 

@@ -4,9 +4,11 @@
 //! and the `#[test]`s of a backend, so that a check that is forgotten in the list is dead code, and fails
 //! the build.
 
+mod audit;
 mod catalogue;
 mod checks;
 pub mod encryption;
+mod erasures;
 mod health;
 #[cfg(feature = "reqwest")]
 pub mod hostile;

@@ -84,6 +84,19 @@ macro_rules! __store_checks {
             event_type_that_is_put_again_is_replaced,
             event_types_are_paged_newest_first,
             schemas_are_told_once_for_each_version,
+            audit_entry_comes_back_as_it_was_appended_once,
+            audit_entries_are_seen_in_their_scope,
+            audit_entries_are_found_by_each_filter,
+            audit_is_paged_newest_first,
+            audit_ends_with_the_retention,
+            erased_tenant_leaves_nothing_and_the_others_everything,
+            erased_tenant_gets_nothing_from_then_on,
+            attempt_that_outlives_its_tenant_leaves_nothing,
+            what_comes_after_an_erasure_is_a_new_tenants,
+            erasure_goes_in_bounded_steps_and_looks_once_more,
+            process_is_alive_while_it_says_so,
+            backlog_is_what_waits_for_one_endpoint,
+            backlog_is_counted_so_far_and_no_further,
         }
     };
 }
@@ -103,8 +116,14 @@ mod checks {
 
     use uuid::Uuid;
 
+    pub(super) use super::super::audit::{
+        audit_ends_with_the_retention, audit_entries_are_found_by_each_filter,
+        audit_entries_are_seen_in_their_scope, audit_entry_comes_back_as_it_was_appended_once,
+        audit_is_paged_newest_first,
+    };
     pub(super) use super::super::catalogue::*;
     use super::super::checks::*;
+    pub(super) use super::super::erasures::*;
     pub(super) use super::super::health::{
         breaker_opens_again_and_closes_once_each, deleted_endpoint_takes_its_health_along,
         disabling_is_told_once, endpoint_that_has_recovered_is_not_disabled,

@@ -2,11 +2,13 @@
 
 use uuid::Uuid;
 
+use super::audit::{append_entry, audit_entry};
 use super::checks::{PAGE, Scene, T0, at};
 use super::health::BEGINS;
 use super::replays::{dead_letters, start};
 use super::stats::{append, everything, row};
 use super::{Harness, event_for};
+use crate::audit::AuditFilter;
 use crate::endpoint::EndpointSettings;
 use crate::replay::Replay;
 use crate::stats::Rollup;
@@ -71,6 +73,7 @@ impl Rows {
             &[row(T0, "own", Some(endpoint.as_u128()), 1)],
         )
         .await;
+        append_entry(scene.store(), &audit_entry(1, Some("own"))).await;
         Self {
             endpoint,
             event: event.id,
@@ -103,7 +106,11 @@ impl Rows {
         let mut query = everything();
         query.endpoint = Some(self.endpoint);
         let stats = store.stats(scope, &query).await.expect("reads");
+        let backlog = store.backlog(scope, self.endpoint, at(2)).await;
+        let audit = store.audit(scope, &AuditFilter::default(), PAGE).await;
         vec![
+            ("backlog", backlog.expect("reads").is_some()),
+            ("audit", !audit.expect("reads").items.is_empty()),
             ("endpoint", endpoint.is_some()),
             ("endpoints", !endpoints.items.is_empty()),
             ("health", !health.expect("reads").is_empty()),

@@ -1,0 +1,1 @@
+DELETE FROM webhook_erasures WHERE tenant = ?1

@@ -1,0 +1,1 @@
+DELETE FROM webhook_audit WHERE at < ?1

@@ -1,0 +1,1 @@
+DELETE FROM webhook_processes WHERE seen_at <= ?1
