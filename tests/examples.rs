@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+#[cfg(feature = "openapi")]
+#[path = "examples/api.rs"]
+mod api;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 #[path = "examples/servers.rs"]
 mod servers;

@@ -41,6 +41,7 @@ impl FromRef<Api> for Dispatcher {
 /// | `GET /stats` | what happened in the last `?range=` of `1h`, `24h` (unless given), `7d` or `30d`, and what waits |
 /// | `GET /event-types` | the catalogue: what types of events there are |
 /// | `PUT /event-types/{name}` | `{description?, schema?, example?}`: events of a type with a JSON Schema must fit it |
+/// | `GET /openapi.json` | all of this for programs: see `openapi` (feature `openapi`) |
 /// | `GET /health`, `GET /ready` | for orchestrators; open to all |
 ///
 /// Bodies and answers are JSON; times are RFC 3339 in UTC. A failed request is answered with
