@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+#[cfg(feature = "openapi")]
+#[path = "examples/api.rs"]
+mod api;
 #[path = "examples/deploy.rs"]
 mod deploy;
 #[path = "examples/guides.rs"]

@@ -52,6 +52,7 @@ impl FromRef<Api> for Dispatcher {
 /// | `PUT /event-types/{name}` | `{description?, schema?, example?}`: events of a type with a JSON Schema must fit it |
 /// | `GET /audit` | who did what through these routes: `?actor=`, `?action=`, `?target=`, `?since=`, `?until=`, `?tenant=` |
 /// | `DELETE /tenants/{id}` | erases a tenant: 202; nothing goes out from then on, and its rows follow page by page |
+/// | `GET /openapi.json` | all of this for programs: see `openapi` (feature `openapi`) |
 /// | `GET /health`, `GET /ready` | for orchestrators; open to all |
 ///
 /// Bodies and answers are JSON; times are RFC 3339 in UTC. A failed request is answered with

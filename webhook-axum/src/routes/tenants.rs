@@ -28,7 +28,7 @@ pub(super) struct Document;
 /// Erases a tenant: its endpoints at once, and then all else, whether there is anything or not.
 #[cfg_attr(feature = "openapi", utoipa::path(
     delete, path = "/tenants/{id}",
-    params(("id" = String, Path, description = "The tenant's name.")),
+    params(("id" = crate::openapi::types::TenantSchema, Path)),
     request_body = Option<NoFields>,
     responses((status = 202, body = Accepted, description = "Its endpoints are gone, and the rest follows.")),
 ))]

@@ -362,7 +362,9 @@ async fn a_store_that_fails_is_a_503_on_every_route() {
         (ErrorKind::Rejected, 400, "rejected"),
     ] {
         let app = app(over(Broken(kind)));
-        for (method, path, body) in ROUTES {
+        // The document of the API is in no store.
+        let asks = |path: &str| path != "/openapi.json";
+        for (method, path, body) in ROUTES.iter().filter(|(_, path, _)| asks(path)) {
             let id = Uuid::from_u128(7).to_string();
             let path = path.replace("{event}", &id).replace("{endpoint}", &id);
             let path = path.replace("{delivery}", &id).replace("{replay}", &id);
