@@ -14,11 +14,15 @@ use crate::store::Shared;
 /// When it is asked again for a step that another process is at.
 const TAKEN: Duration = Duration::from_secs(1);
 
-/// What goes in a step.
-struct Page {
+/// A tenant that is being erased.
+struct Erasure {
     tenant: String,
     up_to: Uuid,
     requested_at: At,
+}
+
+/// What goes of it in a step.
+struct Page {
     ended: Vec<Uuid>,
     live: Vec<Uuid>,
     events: Vec<Uuid>,
@@ -68,18 +72,21 @@ impl Shared {
         now: Now,
     ) -> sqlx::Result<Option<ErasureStep>> {
         let mut tx = connection.begin().await?;
-        let page = self.sql.erasure_page.query_once().bind(at(now));
-        let page = page.bind(count(limit)).fetch_optional(&mut *tx).await?;
-        let Some(page) = page.as_ref().map(read).transpose()? else {
+        let claim = self.sql.claim_erasure.query().bind(at(now));
+        let claimed = claim.fetch_optional(&mut *tx).await?;
+        let Some(erasure) = claimed.as_ref().map(erasure).transpose()? else {
             return Ok(None);
         };
-        let erased = self.erase(&mut tx, &page, limit).await?;
+        let page = self.sql.erasure_page.query_once().bind(&erasure.tenant);
+        let page = page.bind(erasure.up_to).bind(count(limit));
+        let page = page_of(&page.fetch_one(&mut *tx).await?)?;
+        let erased = self.erase(&mut tx, &erasure, &page, limit).await?;
         let moved = self.sql.move_erasure.query_once().bind(at(now));
-        let moved = moved.bind(&page.tenant).bind(erased > 0);
+        let moved = moved.bind(&erasure.tenant).bind(erased > 0);
         let moved = moved.bind(micros(ErasureStep::LINGER));
         let has_ended: bool = moved.fetch_one(&mut *tx).await?.try_get(0)?;
         tx.commit().await?;
-        let ended = has_ended.then(|| Tenant::new(&page.tenant)).transpose();
+        let ended = has_ended.then(|| Tenant::new(&erasure.tenant)).transpose();
         Ok(Some(ErasureStep {
             erased: u64::try_from(erased).unwrap_or(0),
             ended: ended.map_err(|error| sqlx::Error::Decode(error.into()))?,
@@ -87,12 +94,18 @@ impl Shared {
         }))
     }
 
-    async fn erase(&self, tx: &mut PgConnection, page: &Page, limit: usize) -> sqlx::Result<i64> {
+    async fn erase(
+        &self,
+        tx: &mut PgConnection,
+        erasure: &Erasure,
+        page: &Page,
+        limit: usize,
+    ) -> sqlx::Result<i64> {
         let mut deliveries = [&page.ended[..], &page.live[..]].concat();
         deliveries.sort_unstable();
         let query = self.sql.erase.query_once();
-        let query = query.bind(&page.tenant).bind(page.up_to);
-        let query = query.bind(page.requested_at).bind(count(limit));
+        let query = query.bind(&erasure.tenant).bind(erasure.up_to);
+        let query = query.bind(erasure.requested_at).bind(count(limit));
         let query = query.bind(&page.ended);
         let query = query.bind(page.ended.first()).bind(page.ended.last());
         let query = query.bind(&page.live).bind(&deliveries);
@@ -103,11 +116,16 @@ impl Shared {
     }
 }
 
-fn read(row: &PgRow) -> sqlx::Result<Page> {
-    Ok(Page {
+fn erasure(row: &PgRow) -> sqlx::Result<Erasure> {
+    Ok(Erasure {
         tenant: row.try_get("tenant")?,
         up_to: row.try_get("up_to")?,
         requested_at: row.try_get("requested_at")?,
+    })
+}
+
+fn page_of(row: &PgRow) -> sqlx::Result<Page> {
+    Ok(Page {
         ended: row.try_get("ended")?,
         live: row.try_get("live")?,
         events: row.try_get("events")?,

@@ -62,6 +62,7 @@ statements! {
     backlog,
     cancel_replay,
     claim,
+    claim_erasure,
     claim_replay,
     delete_endpoint,
     deliveries,

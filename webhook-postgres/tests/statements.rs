@@ -97,7 +97,7 @@ async fn analyze(schema: &Schema) {
 }
 
 /// The hot statements, and parameters for them.
-const HOT: [(&str, &str); 13] = [
+const HOT: [(&str, &str); 14] = [
     (
         "claim",
         "NULL, 128, 30000000, '', '{}', '{}', '{}', '{}', 32",
@@ -156,6 +156,29 @@ const HOT: [(&str, &str); 13] = [
     ),
     ("unqueued", "'00000000-0000-0000-0000-000000000000', 1000"),
     ("depth", "NULL, 10000, 1000"),
+    (
+        "backlog",
+        "NULL, '00000000-0000-7000-8000-000000000001', NULL, 10000",
+    ),
+];
+
+/// Those that are planned each time for their parameters.
+const PLANNED: [(&str, &str); 3] = [
+    (
+        "erasure_page",
+        "'default', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 200",
+    ),
+    (
+        "erasure_page",
+        "'small', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 200",
+    ),
+    (
+        "erase",
+        "'default', 'ffffffff-ffff-ffff-ffff-ffffffffffff', now(), 200, \
+         IDS, '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff', IDS, \
+         IDS, '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff', \
+         IDS, '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'",
+    ),
 ];
 
 /// Above this the server would compile the plan to machine code, where the host has left that on.
@@ -183,8 +206,10 @@ fn hot_statements_keep_to_their_indexes() {
             "endpoints",
             "idempotency_keys",
         ];
-        for (name, arguments) in HOT {
-            for mode in MODES {
+        let hot = HOT.iter().map(|it| (it, &MODES[..]));
+        let planned = PLANNED.iter().map(|it| (it, &CUSTOM[..]));
+        for ((name, arguments), modes) in hot.chain(planned) {
+            for mode in modes {
                 let plan = explain(&schema, name, arguments, mode, "EXPLAIN").await;
                 for table in large {
                     let scan = format!("Seq Scan on {table} ");
@@ -275,6 +300,7 @@ async fn pages_of_a_claim(schema: &Schema) -> [u64; 2] {
 }
 
 const MODES: [&str; 2] = ["force_custom_plan", "force_generic_plan"];
+const CUSTOM: [&str; 1] = ["force_custom_plan"];
 
 async fn explain(
     schema: &Schema,
