@@ -35,6 +35,7 @@ mod tenant;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod time;
+mod trace;
 mod transport;
 mod url;
 mod why;
@@ -95,6 +96,7 @@ pub use store::{
 };
 pub use tenant::{InvalidTenant, Page, PageRequest, Scope, Tenant};
 pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};
+pub use trace::{InvalidTraceParent, TraceParent};
 #[cfg(feature = "reqwest")]
 pub use transport::http::{
     BuildTransportError, HttpTransport, HttpTransportBuilder, InvalidProxyUrl, ProxyUrl,

@@ -7,10 +7,11 @@ use crate::database::Write;
 use crate::sql::with_prefix;
 
 /// In order; the first makes version 1. One that was released is never changed.
-pub(crate) const MIGRATIONS: [&str; 3] = [
+pub(crate) const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/0001_init.sql"),
     include_str!("../migrations/0002_health.sql"),
     include_str!("../migrations/0003_event_types.sql"),
+    include_str!("../migrations/0005_traceparent.sql"),
 ];
 
 /// The version that this build knows.
