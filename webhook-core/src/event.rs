@@ -15,6 +15,7 @@ use crate::id::is_test;
 use crate::payload::{self, InvalidPayload};
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
+use crate::trace::TraceParent;
 
 /// What kind of thing happened: `order.paid`.
 ///
@@ -119,6 +120,7 @@ pub struct NewEvent {
     content: Content,
     idempotency_key: Option<String>,
     deliver_at: Option<Timestamp>,
+    traceparent: Option<TraceParent>,
 }
 
 #[derive(Clone, Debug)]
@@ -191,6 +193,14 @@ impl NewEvent {
         self
     }
 
+    /// The trace that its deliveries belong to: each attempt is sent with a `traceparent` of its own in it. No part of
+    /// what an idempotency key stands for.
+    #[must_use]
+    pub fn traceparent(mut self, parent: TraceParent) -> Self {
+        self.traceparent = Some(parent);
+        self
+    }
+
     /// The event as it is stored: given an id and a time, its body made, once.
     pub(crate) fn stamp(self, id: Uuid, now: Timestamp) -> Event {
         let idempotency = self.idempotency_key.as_ref().map(|key| Idempotency {
@@ -210,6 +220,7 @@ impl NewEvent {
             created_at: now,
             deliver_at: self.deliver_at,
             idempotency,
+            traceparent: self.traceparent,
         }
     }
 
@@ -220,6 +231,7 @@ impl NewEvent {
             content,
             idempotency_key: None,
             deliver_at: None,
+            traceparent: None,
         }
     }
 
@@ -258,6 +270,8 @@ pub struct Event {
     pub deliver_at: Option<Timestamp>,
     /// The key that makes repeated calls one event.
     pub idempotency: Option<Idempotency>,
+    /// The trace of whoever enqueued it.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// An idempotency key and what it stands for.

@@ -38,6 +38,7 @@ mod tenant;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod time;
+mod trace;
 mod transport;
 mod url;
 mod why;
@@ -101,6 +102,7 @@ pub use store::{
 };
 pub use tenant::{InvalidTenant, Page, PageRequest, Scope, Tenant};
 pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};
+pub use trace::{InvalidTraceParent, TraceParent};
 #[cfg(feature = "reqwest")]
 pub use transport::http::{
     BuildTransportError, HttpTransport, HttpTransportBuilder, InvalidProxyUrl, ProxyUrl,

@@ -2,7 +2,8 @@
 -- $2 tenant, $3 the id after which it begins, $4 the id before which it ends, $5 the most, $6 whether the bodies are
 -- needed.
 WITH page AS MATERIALIZED (
-    SELECT id, tenant, event_type, CASE WHEN $6::boolean THEN body ELSE '' END AS body, created_at, deliver_at
+    SELECT id, tenant, event_type, CASE WHEN $6::boolean THEN body ELSE '' END AS body, created_at, deliver_at,
+        traceparent
     FROM webhook.events
     WHERE tenant = $2::text AND id > $3::uuid AND id < $4::uuid
     ORDER BY id LIMIT $5::bigint

@@ -1,7 +1,8 @@
 -- Stores events without idempotency keys, and a delivery for each endpoint that accepts them.
 -- $1 now or null, then arrays of one element an event: $2 id, $3 tenant, $4 event_type, $5 body,
 -- $6 created_at, $7 deliver_at or null, $8 the first six bytes of its deliveries' ids; then what is claimed at
--- once: $9 endpoints, $10 their versions, $11 how many deliveries of each, $12 the length of the leases in µs.
+-- once: $9 endpoints, $10 their versions, $11 how many deliveries of each, $12 the length of the leases in µs;
+-- $13 traceparent of each event or null.
 WITH clock AS MATERIALIZED (
     SELECT coalesce($1::timestamptz, now()) AS now
 ),
@@ -9,12 +10,14 @@ input AS MATERIALIZED (
     SELECT *
     FROM unnest(
         $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[], $7::timestamptz[],
-        $8::bytea[]
-    ) WITH ORDINALITY AS input (id, tenant, event_type, body, created_at, deliver_at, prefix, place)
+        $8::bytea[], $13::text[]
+    ) WITH ORDINALITY AS input (
+        id, tenant, event_type, body, created_at, deliver_at, prefix, traceparent, place
+    )
 ),
 stored AS (
-    INSERT INTO webhook.events (id, tenant, event_type, body, created_at, deliver_at)
-    SELECT id, tenant, event_type, body, created_at, deliver_at
+    INSERT INTO webhook.events (id, tenant, event_type, body, created_at, deliver_at, traceparent)
+    SELECT id, tenant, event_type, body, created_at, deliver_at, traceparent
     FROM input
     ON CONFLICT (id) DO NOTHING
     RETURNING id

@@ -1,6 +1,7 @@
 -- As `insert_events`, of events some of which have idempotency keys. Answers each event's place with
 -- what its key stands for.
--- $1 to $8 as there; $9 key or null, $10 fingerprint or null, $11 how long it stands, in µs, or null.
+-- $1 to $8 as there; $9 key or null, $10 fingerprint or null, $11 how long it stands, in µs, or null,
+-- $12 traceparent or null.
 WITH clock AS MATERIALIZED (
     SELECT coalesce($1::timestamptz, now()) AS now
 ),
@@ -8,9 +9,9 @@ input AS MATERIALIZED (
     SELECT *
     FROM unnest(
         $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[], $7::timestamptz[],
-        $8::bytea[], $9::text[], $10::bytea[], $11::bigint[]
+        $8::bytea[], $9::text[], $10::bytea[], $11::bigint[], $12::text[]
     ) WITH ORDINALITY AS input (
-        id, tenant, event_type, body, created_at, deliver_at, prefix, key, fingerprint, stands, place
+        id, tenant, event_type, body, created_at, deliver_at, prefix, key, fingerprint, stands, traceparent, place
     )
 ),
 -- `DO UPDATE`, because `DO NOTHING` would not answer the row of whoever was faster. In the order of the
@@ -44,8 +45,9 @@ judged AS MATERIALIZED (
     LEFT JOIN known ON known.tenant = input.tenant AND known.key = input.key
 ),
 stored AS (
-    INSERT INTO webhook.events (id, tenant, event_type, body, created_at, deliver_at)
-    SELECT input.id, input.tenant, input.event_type, input.body, input.created_at, input.deliver_at
+    INSERT INTO webhook.events (id, tenant, event_type, body, created_at, deliver_at, traceparent)
+    SELECT input.id, input.tenant, input.event_type, input.body, input.created_at, input.deliver_at,
+        input.traceparent
     FROM input
     JOIN judged ON judged.place = input.place AND judged.event_id = input.id
     ON CONFLICT (id) DO NOTHING

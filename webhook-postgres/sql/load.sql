@@ -42,7 +42,7 @@ SELECT input.place, delivery.id AS delivery_id, delivery.fence,
     health.failing_since, health.notified_at, health.trips, health.opened_at, health.open_until, clock.now,
     delivery.attempts, delivery.excused, delivery.first_due,
     delivery.endpoint_id, endpoint.version AS endpoint_version, event.id AS event_id,
-    event.tenant, event.event_type, event.body, event.created_at, event.deliver_at
+    event.tenant, event.event_type, event.body, event.created_at, event.deliver_at, event.traceparent
 FROM input
 CROSS JOIN clock
 LEFT JOIN webhook.deliveries AS delivery ON delivery.id = input.id

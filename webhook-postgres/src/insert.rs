@@ -81,7 +81,8 @@ impl Shared {
                     .map(|new| i64::from(new.room))
                     .collect::<Vec<_>>(),
             )
-            .bind(micros(options.lease));
+            .bind(micros(options.lease))
+            .bind(traceparents(events));
         let rows = query.fetch_all(connection).await?;
         let mut insertion = Insertion {
             events: vec![Inserted::New; events.len()],
@@ -114,7 +115,8 @@ impl Shared {
         let query = query
             .bind(names)
             .bind(fingerprints)
-            .bind(windows.collect::<Vec<_>>());
+            .bind(windows.collect::<Vec<_>>())
+            .bind(traceparents(events));
         let rows = query.fetch_all(connection).await?;
         let mut insertion = Insertion {
             events: vec![Inserted::New; events.len()],
@@ -166,6 +168,11 @@ fn judge(row: &PgRow, id: Uuid) -> sqlx::Result<Inserted> {
 
 fn has_keys(events: &[Event]) -> bool {
     events.iter().any(|event| event.idempotency.is_some())
+}
+
+fn traceparents(events: &[Event]) -> Vec<Option<String>> {
+    let text = |event: &Event| event.traceparent.map(|parent| parent.to_string());
+    events.iter().map(text).collect()
 }
 
 type PgQuery<'q> = Query<'q, Postgres, PgArguments>;

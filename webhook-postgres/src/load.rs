@@ -239,6 +239,7 @@ pub(crate) fn event(row: &PgRow, id: &str) -> Result<Event, sqlx::Error> {
     let invalid = |error: webhook_core::BoxError| sqlx::Error::Decode(error);
     let At(created_at) = row.try_get("created_at")?;
     let deliver_at: Option<At> = row.try_get("deliver_at")?;
+    let traceparent: Option<&str> = row.try_get("traceparent")?;
     let tenant = Tenant::new(row.try_get("tenant")?).map_err(|error| invalid(error.into()))?;
     let event_type = EventType::new(row.try_get("event_type")?);
     Ok(Event {
@@ -249,6 +250,8 @@ pub(crate) fn event(row: &PgRow, id: &str) -> Result<Event, sqlx::Error> {
         created_at,
         deliver_at: deliver_at.map(|At(time)| time),
         idempotency: None,
+        // A trace is nothing that a delivery fails for.
+        traceparent: traceparent.and_then(|it| it.parse().ok()),
     })
 }
 

@@ -15,6 +15,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0002_health.sql"),
     include_str!("../migrations/0003_event_types.sql"),
     include_str!("../migrations/0004_management.sql"),
+    include_str!("../migrations/0005_traceparent.sql"),
 ];
 
 /// How often a migration is tried that does not get its locks, and the pause between.

@@ -130,14 +130,15 @@ const HOT: [(&str, &str); 14] = [
         "NULL, NEW, array_fill('default'::text, ARRAY[128]), array_fill('a'::text, ARRAY[128]), \
          array_fill(''::bytea, ARRAY[128]), array_fill(now(), ARRAY[128]), \
          array_fill(NULL::timestamptz, ARRAY[128]), array_fill('123456'::bytea, ARRAY[128]), \
-         '{}', '{}', '{}', 30000000",
+         '{}', '{}', '{}', 30000000, array_fill(NULL::text, ARRAY[128])",
     ),
     (
         "insert_events_keyed",
         "NULL, NEW, array_fill('default'::text, ARRAY[128]), array_fill('a'::text, ARRAY[128]), \
          array_fill(''::bytea, ARRAY[128]), array_fill(now(), ARRAY[128]), \
          array_fill(NULL::timestamptz, ARRAY[128]), array_fill('123456'::bytea, ARRAY[128]), \
-         NEW::text[], array_fill(''::bytea, ARRAY[128]), array_fill(86400000000::bigint, ARRAY[128])",
+         NEW::text[], array_fill(''::bytea, ARRAY[128]), array_fill(86400000000::bigint, ARRAY[128]), \
+         array_fill(NULL::text, ARRAY[128])",
     ),
     ("jobs", "IDS"),
     (

@@ -1,3 +1,3 @@
-SELECT id, tenant, event_type, body, created_at, deliver_at, idempotency_key, fingerprint
+SELECT id, tenant, event_type, body, created_at, deliver_at, idempotency_key, fingerprint, traceparent
 FROM webhook_events
 WHERE TRUE

@@ -407,6 +407,7 @@ fn bind_event(query: Bound, event: &&Event) -> Bound {
         .bind(idempotency.map(|it| it.key.as_str()))
         .bind(idempotency.map(|it| &it.fingerprint[..]))
         .bind(&event.body[..])
+        .bind(event.traceparent.map(|parent| parent.to_string()))
 }
 
 fn bind_delivery(query: Bound, new: &NewDelivery<'_>, now: Timestamp) -> Bound {

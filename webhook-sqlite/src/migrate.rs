@@ -7,11 +7,12 @@ use crate::database::Write;
 use crate::sql::with_prefix;
 
 /// In order; the first makes version 1. One that was released is never changed.
-pub(crate) const MIGRATIONS: [&str; 4] = [
+pub(crate) const MIGRATIONS: [&str; 5] = [
     include_str!("../migrations/0001_init.sql"),
     include_str!("../migrations/0002_health.sql"),
     include_str!("../migrations/0003_event_types.sql"),
     include_str!("../migrations/0004_management.sql"),
+    include_str!("../migrations/0005_traceparent.sql"),
 ];
 
 /// The version that this build knows.

@@ -54,6 +54,7 @@ pub(crate) fn micros(time: Duration) -> i64 {
 
 pub(crate) fn event(row: &SqliteRow) -> sqlx::Result<Event> {
     let key: Option<String> = row.try_get("idempotency_key")?;
+    let traceparent: Option<&str> = row.try_get("traceparent")?;
     let fingerprint: Option<&[u8]> = row.try_get("fingerprint")?;
     let idempotency = key.zip(fingerprint).map(|(key, fingerprint)| {
         let fingerprint = fingerprint.try_into().map_err(corrupt)?;
@@ -71,6 +72,8 @@ pub(crate) fn event(row: &SqliteRow) -> sqlx::Result<Event> {
         created_at: time(row, "created_at")?,
         deliver_at: optional_time(row, "deliver_at")?,
         idempotency: idempotency.transpose()?,
+        // A trace is nothing that a delivery fails for.
+        traceparent: traceparent.and_then(|it| it.parse().ok()),
     })
 }
 

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 use webhook_core::{
     DeliveryStatus, Dispatcher, Event, EventFilter, EventType, Judgement, MAX_BATCH, NewEvent,
-    Tenant, Timestamp,
+    Tenant, Timestamp, TraceParent,
 };
 
 use super::NoFields;
@@ -68,7 +68,7 @@ async fn enqueue(
     Json(mut request): Json<EventRequest>,
 ) -> Result<Response, ApiError> {
     request.take_key(&headers)?;
-    let event = request.event(&caller)?;
+    let event = with_trace(request.event(&caller)?, trace_of(&headers));
     let event_id = caller.dispatcher().enqueue(event).await?;
     Ok(accepted(AcceptedEvent {
         status: "accepted",
@@ -98,10 +98,10 @@ async fn enqueue_batch(
              idempotency_key",
         ));
     }
-    let event_ids = caller
-        .dispatcher()
-        .enqueue_batch(batch.events(&caller)?)
-        .await?;
+    let trace = trace_of(&headers);
+    let events = batch.events(&caller)?.into_iter();
+    let events = events.map(|event| with_trace(event, trace)).collect();
+    let event_ids = caller.dispatcher().enqueue_batch(events).await?;
     Ok(accepted(AcceptedBatch {
         status: "accepted",
         event_ids,
@@ -196,6 +196,22 @@ struct Replayed {
     /// `accepted`.
     status: &'static str,
     delivery_ids: Vec<Uuid>,
+}
+
+/// The trace that a request belongs to. One that cannot be read is ignored, as the standard asks.
+fn trace_of(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all(TraceParent::HEADER).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    value.to_str().ok()?.parse().ok()
+}
+
+fn with_trace(event: NewEvent, trace: Option<TraceParent>) -> NewEvent {
+    match trace {
+        Some(trace) => event.traceparent(trace),
+        None => event,
+    }
 }
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";

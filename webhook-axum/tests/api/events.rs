@@ -351,3 +351,32 @@ async fn a_replay_reaches_the_endpoints_that_match_now() {
         .collect();
     assert_eq!(ids, [event.as_str(), event.as_str()]);
 }
+
+#[tokio::test]
+async fn a_trace_goes_from_the_request_on_to_the_receiver() {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let app = App::open();
+    app.endpoint(json!({})).await;
+    let send = async |path: &str, traces: &[&str], body: &str| {
+        let mut headers = vec![JSON];
+        headers.extend(traces.iter().map(|trace| ("traceparent", *trace)));
+        let accepted = app
+            .send(Method::POST, path, &headers, body.to_owned())
+            .await;
+        accepted.expect(202);
+        app.deliver().await;
+        let sent = app.transport.requests().pop().unwrap();
+        let sent = sent.headers.get("traceparent");
+        sent.map(|value| value.to_str().unwrap().to_owned())
+    };
+    let event = r#"{"event_type":"a","data":1}"#;
+    let batch = format!("[{event}]");
+    for (path, body) in [("/events", event), ("/events/batch", &batch)] {
+        let step = send(path, &[TRACE], body).await.unwrap();
+        assert_eq!(step[..36], TRACE[..36], "{path}");
+        // What cannot be read is no reason to refuse an event.
+        assert_eq!(send(path, &["00-x"], body).await, None, "{path}");
+        assert_eq!(send(path, &[TRACE, TRACE], body).await, None, "{path}");
+        assert_eq!(send(path, &[], body).await, None, "{path}");
+    }
+}

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use rand::Rng;
 use uuid::fmt::Hyphenated;
 
 use super::Engine;
@@ -22,6 +23,7 @@ use crate::retry::{Decision, Next, decide};
 use crate::signing::SignRequest;
 use crate::store::{Record, Work};
 use crate::time::Timestamp;
+use crate::trace::TraceParent;
 use crate::transport::{RequestOptions, ResponseDetails, TransportError, TransportErrorKind};
 
 /// How much longer than its deadline a transport may take before it is aborted.
@@ -249,6 +251,9 @@ impl Engine {
         );
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, self.config.user_agent.clone());
+        if let Some(parent) = event.traceparent {
+            headers.insert(TraceParent::HEADER, self.step_of(parent));
+        }
         self.sign(work, now, &mut headers)?;
         let mut request = Request::new(event.body.clone());
         *request.method_mut() = Method::POST;
@@ -259,6 +264,12 @@ impl Engine {
             .max_response_body(self.config.max_response_body);
         request.extensions_mut().insert(options);
         Ok(request)
+    }
+
+    /// Tells the receiver that it is called by this attempt, in the trace of the event.
+    fn step_of(&self, parent: TraceParent) -> HeaderValue {
+        let step = parent.step(self.with_rng(Rng::next_u64)).to_string();
+        HeaderValue::try_from(step).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 
     fn sign(

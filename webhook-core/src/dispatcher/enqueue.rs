@@ -290,6 +290,10 @@ struct Waiting {
     _place: OwnedSemaphorePermit,
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, and nearly all are the larger one when idle"
+)]
 enum Turn {
     Now(Event),
     Later(oneshot::Receiver<Result<Inserted, Error>>),

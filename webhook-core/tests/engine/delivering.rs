@@ -45,6 +45,41 @@ async fn what_is_sent_verifies_and_is_what_was_given_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn each_attempt_is_a_step_of_its_own_in_the_trace_of_its_event() {
+    let world = World::new(ScriptedTransport::new([503, 200]));
+    let settings = EndpointSettings {
+        headers: CustomHeaders::new([("traceparent", "00-their-own-00")], []).unwrap(),
+        ..EndpointSettings::default()
+    };
+    world.endpoint(settings).await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced = event().traceparent(parent.parse().unwrap());
+    world.dispatcher.enqueue(traced).await.unwrap();
+    fast_forward(&world.dispatcher, &world.clock, DAY)
+        .await
+        .unwrap();
+    let sent = world.receiver.requests();
+    let steps: Vec<_> = sent
+        .iter()
+        .map(|it| it.headers["traceparent"].to_str().unwrap())
+        .collect();
+    assert_eq!(steps.len(), 2);
+    let (trace, flags) = (&parent[..36], &parent[52..]);
+    for step in &steps {
+        assert!(step.starts_with(trace) && step.ends_with(flags), "{step}");
+        assert_ne!(*step, parent);
+    }
+    assert_ne!(steps[0], steps[1]);
+    world.enqueue().await;
+    world.dispatcher.step().await.unwrap();
+    let sent = world.receiver.requests().pop().unwrap();
+    assert_eq!(
+        sent.headers["traceparent"], "00-their-own-00",
+        "there is none of ours"
+    );
+}
+
+#[tokio::test]
 async fn the_whole_schedule_is_tried_with_one_id_and_new_timestamps() {
     let world = World::new(ScriptedTransport::new([500; 6]));
     let endpoint = world.endpoint(EndpointSettings::default()).await;

@@ -21,6 +21,7 @@ macro_rules! __store_checks {
             key_stands_for_as_long_as_its_event_says,
             conflict_can_abort_the_whole_insert,
             deliver_at_is_when_it_is_due,
+            trace_comes_back_with_its_event,
             attempts_are_logged_as_they_were,
             outcomes_move_the_delivery_on,
             ended_deliveries_never_change,
@@ -468,6 +469,38 @@ mod checks {
             T0 + seconds(10),
             "a time that has passed is now"
         );
+    }
+
+    pub(super) async fn trace_comes_back_with_its_event<H: Harness>(harness: H) {
+        const TEXT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let parent = TEXT.parse().expect("valid");
+        let event = |id: u128| {
+            let event = NewEvent::data("a", "1").expect("valid");
+            event.traceparent(parent).stamp(Uuid::from_u128(id), T0)
+        };
+        let mut keyed = event(2);
+        let key = NewEvent::data("a", "1").and_then(|event| event.idempotency_key("key"));
+        keyed.idempotency = key.expect("valid").stamp(keyed.id, T0).idempotency;
+        let without = event_for("default", "a", "1", T0);
+        for (event, expected) in [
+            (event(1), Some(parent)),
+            (keyed, Some(parent)),
+            (without, None),
+        ] {
+            let id = event.id;
+            scene.insert(&[event], at(0)).await;
+            let lease = scene.claim(1, at(0)).await.remove(0);
+            let loaded = scene.load(lease, at(0)).await.expect("it is current");
+            let Verdict::Run(work) = loaded.verdict else {
+                panic!("the delivery is live");
+            };
+            assert_eq!((work.event.id, work.event.traceparent), (id, expected));
+            let stored = scene.store().event(&Scope::All, id).await;
+            let stored = stored.expect("reads").expect("it is there");
+            assert_eq!(stored.traceparent, expected);
+        }
     }
 
     pub(super) async fn attempts_are_logged_as_they_were<H: Harness>(harness: H) {

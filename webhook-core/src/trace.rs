@@ -1,0 +1,128 @@
+//! [`TraceParent`]: by what a delivery belongs to the trace of whoever enqueued its event.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The place of a request in a distributed trace, as the header `traceparent` of
+/// [W3C Trace Context](https://www.w3.org/TR/trace-context/) tells it, version `00`.
+///
+/// ```
+/// use webhook_core::TraceParent;
+///
+/// let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+/// let parent: TraceParent = text.parse()?;
+/// assert_eq!(parent.to_string(), text);
+/// # Ok::<(), webhook_core::InvalidTraceParent>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TraceParent {
+    trace: [u8; 16],
+    parent: u64,
+    flags: u8,
+}
+
+/// The text is no `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a traceparent is 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, in lower case and not all zero"
+)]
+pub struct InvalidTraceParent;
+
+impl TraceParent {
+    /// The header's name.
+    pub const HEADER: &str = "traceparent";
+
+    /// Another step of the same trace. An id of a step is never 0.
+    pub(crate) fn step(self, id: u64) -> Self {
+        Self {
+            parent: id.max(1),
+            ..self
+        }
+    }
+}
+
+/// Versions to come begin as version `00` does, and may go on after it: what is known of them is read.
+impl FromStr for TraceParent {
+    type Err = InvalidTraceParent;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
+        let mut parts = text.split('-');
+        let mut next = |digits: usize| {
+            let part = parts.next().filter(|part| part.len() == digits);
+            let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            let part = part.filter(|part| part.bytes().all(is_digit));
+            part.and_then(|part| u128::from_str_radix(part, 16).ok())
+                .ok_or(InvalidTraceParent)
+        };
+        let (version, trace, parent, flags) = (next(2)?, next(32)?, next(16)?, next(2)?);
+        let has_more = parts.next().is_some();
+        let is_known = version != 0xff && (version != 0 || !has_more);
+        match (u64::try_from(parent), u8::try_from(flags)) {
+            (Ok(parent), Ok(flags)) if is_known && trace != 0 && parent != 0 => Ok(Self {
+                trace: trace.to_be_bytes(),
+                parent,
+                flags,
+            }),
+            _ => Err(InvalidTraceParent),
+        }
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let trace = u128::from_be_bytes(self.trace);
+        let Self { parent, flags, .. } = self;
+        write!(f, "00-{trace:032x}-{parent:016x}-{flags:02x}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    #[test]
+    fn what_the_standard_forbids_is_refused() {
+        let good = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        assert_eq!(good.parse::<TraceParent>().unwrap().to_string(), good);
+        for bad in [
+            String::new(),
+            TRACE.to_owned(),
+            good.to_uppercase(),
+            format!("{good}-01"),
+            format!(" {good}"),
+            format!("ff-{TRACE}-00f067aa0ba902b7-01"),
+            format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            format!("00-{TRACE}-0000000000000000-01"),
+            format!("00-{TRACE}-00f067aa0ba902b-01"),
+            format!("00-{TRACE}-00f067aa0ba902b7"),
+            format!("00-{TRACE}-+0f067aa0ba902b7-01"),
+        ] {
+            assert_eq!(bad.parse::<TraceParent>(), Err(InvalidTraceParent), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_known() {
+        let later = format!("01-{TRACE}-00f067aa0ba902b7-01-more");
+        let parent: TraceParent = later.parse().unwrap();
+        assert_eq!(
+            parent.to_string(),
+            format!("00-{TRACE}-00f067aa0ba902b7-01")
+        );
+    }
+
+    #[test]
+    fn a_step_belongs_to_the_same_trace() {
+        let parent: TraceParent = format!("00-{TRACE}-00f067aa0ba902b7-01").parse().unwrap();
+        assert_eq!(
+            parent.step(0).to_string(),
+            format!("00-{TRACE}-0000000000000001-01")
+        );
+        assert_eq!(
+            parent.step(16).to_string(),
+            format!("00-{TRACE}-0000000000000010-01")
+        );
+    }
+}
