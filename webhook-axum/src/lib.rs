@@ -29,10 +29,13 @@
 //! - `auth.rs`: who calls; `caller.rs`: what they may see and touch.
 //! - `extract.rs`: bodies, ids and queries; `json.rs`: JSON taken strictly; `page.rs`: lists.
 //! - `error.rs`: what a failed request is answered with.
+//! - `dashboard/`: the web UI, one file per screen.
 //! - `verified.rs`: the receiving side.
 
 mod auth;
 mod caller;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod error;
 mod extract;
 mod json;

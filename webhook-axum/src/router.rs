@@ -41,6 +41,7 @@ impl FromRef<Api> for Dispatcher {
 /// | `GET /stats` | what happened in the last `?range=` of `1h`, `24h` (unless given), `7d` or `30d`, and what waits |
 /// | `GET /event-types` | the catalogue: what types of events there are |
 /// | `PUT /event-types/{name}` | `{description?, schema?, example?}`: events of a type with a JSON Schema must fit it |
+/// | `GET /dashboard/…` | the same for people, with the feature `dashboard`; a bearer token signs in there |
 /// | `GET /health`, `GET /ready` | for orchestrators; open to all |
 ///
 /// Bodies and answers are JSON; times are RFC 3339 in UTC. A failed request is answered with
@@ -90,9 +91,12 @@ where
         auth: Arc::new(auth),
     };
     // The layer stands before everything it guards: a handler cannot forget to ask.
-    routes::guarded()
+    let routes = routes::guarded()
         .route_layer(from_fn_with_state(api.clone(), authenticate))
-        .merge(routes::probes::routes())
+        .merge(routes::probes::routes());
+    #[cfg(feature = "dashboard")]
+    let routes = routes.merge(crate::dashboard::routes(&api));
+    routes
         .fallback(|| async { ApiError::unknown_path() })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .with_state(api)

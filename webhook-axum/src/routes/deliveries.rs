@@ -137,7 +137,7 @@ impl ListDeliveries {
 /// Which deliveries are meant.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Conditions {
+pub(crate) struct Conditions {
     tenant: Option<Tenant>,
     endpoint_id: Option<Uuid>,
     event_id: Option<Uuid>,
@@ -151,7 +151,7 @@ pub(super) struct Conditions {
 
 impl Conditions {
     /// The tenant that is named, and the rest.
-    pub(super) fn filter(
+    pub(crate) fn filter(
         self,
         audience: Audience,
     ) -> Result<(Option<Tenant>, DeliveryFilter), &'static str> {
@@ -253,7 +253,11 @@ struct DeliveryDetail {
     attempts: Vec<AttemptView>,
 }
 
-fn explain(delivery: &Delivery, endpoint: Option<&Endpoint>, audience: Audience) -> String {
+pub(crate) fn explain(
+    delivery: &Delivery,
+    endpoint: Option<&Endpoint>,
+    audience: Audience,
+) -> String {
     let state = endpoint.map(|endpoint| endpoint.state);
     let failure = delivery.last_error.map(|failure| audience.failure(failure));
     match (delivery.status, state, failure) {

@@ -22,7 +22,7 @@ use crate::json::{Object, Pairs, Patch, Seconds, Unambiguous, not_null};
 use crate::page::{Cursor, Limit, List, page_request};
 
 /// What stands for a secret value that is not shown.
-pub(super) const HIDDEN: &str = "***";
+pub(crate) const HIDDEN: &str = "***";
 /// How long an old secret may go on signing after a rotation.
 const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
 
@@ -163,7 +163,7 @@ impl Rotation {
 /// what only one of them takes is checked apart. No `Debug`: it holds secrets.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EndpointRequest {
+pub(crate) struct EndpointRequest {
     #[serde(default, deserialize_with = "not_null")]
     url: Option<EndpointUrl>,
     tenant: Option<Tenant>,
@@ -195,7 +195,7 @@ struct EndpointRequest {
 impl RequestBody for EndpointRequest {}
 
 impl EndpointRequest {
-    fn new_endpoint(self, caller: &Caller) -> Result<NewEndpoint, ApiError> {
+    pub(crate) fn new_endpoint(self, caller: &Caller) -> Result<NewEndpoint, ApiError> {
         if self.state.is_some() {
             let sentence = "a new endpoint is enabled; change its state afterwards";
             return Err(ApiError::invalid_request(sentence));
@@ -228,7 +228,7 @@ impl EndpointRequest {
     }
 
     /// Changes all that is asked for, or nothing.
-    fn apply(&self, wanted: &mut EndpointChange) -> Result<(), ApiError> {
+    pub(crate) fn apply(&self, wanted: &mut EndpointChange) -> Result<(), ApiError> {
         let url = self.changed_url(&wanted.url)?;
         wanted.settings = self.settings(&wanted.settings)?;
         wanted.url = url;
@@ -282,7 +282,7 @@ impl EndpointRequest {
 }
 
 /// A URL as answers show it: its query may hold a token.
-fn shown_url(url: &EndpointUrl) -> String {
+pub(crate) fn shown_url(url: &EndpointUrl) -> String {
     let mut shown = url.as_url().clone();
     if shown.query().is_some_and(|query| !query.is_empty()) {
         shown.set_query(Some(HIDDEN));

@@ -1,10 +1,10 @@
 //! The routes, one file per resource.
 
-mod deliveries;
+pub(crate) mod deliveries;
 mod endpoint_test;
-mod endpoints;
+pub(crate) mod endpoints;
 mod event_types;
-mod events;
+pub(crate) mod events;
 pub(crate) mod probes;
 mod replays;
 mod stats;
