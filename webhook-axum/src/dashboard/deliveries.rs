@@ -65,7 +65,7 @@ pub(super) fn filter(
         match (name, text_of(asked, name)) {
             (_, "") => {}
             ("since" | "until", text) => {
-                drop(object.insert(name.to_owned(), json!(from_form(text))))
+                drop(object.insert(name.to_owned(), json!(from_form(text))));
             }
             (_, text) => drop(object.insert(name.to_owned(), json!(text))),
         }
@@ -100,7 +100,7 @@ fn url_query<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> Strin
             for byte in part.bytes() {
                 match byte {
                     b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
-                        query.push(char::from(byte))
+                        query.push(char::from(byte));
                     }
                     _ => query.push_str(&format!("%{byte:02X}")),
                 }

@@ -24,6 +24,11 @@ pub(super) fn count(count: &u64) -> String {
     number(*count)
 }
 
+/// Templates cannot compare references of different depth.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    one == other
+}
+
 /// What an attempt failed with, as its reader may know it.
 pub(super) fn failure(audience: &Audience, failure: &Failure) -> String {
     audience.failure(*failure)

@@ -1,5 +1,7 @@
 //! The dashboard without a browser: every page, who is let in, and where forms come from.
 
+#![cfg(test)]
+
 use axum::Router;
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
