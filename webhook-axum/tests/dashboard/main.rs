@@ -1,6 +1,6 @@
 //! The dashboard without a browser: every page, who is let in, and where forms come from.
 
-#![cfg(test)]
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 use axum::Router;
 use axum::body::Body;
