@@ -68,7 +68,7 @@ impl Auth {
         Self(Kind::None)
     }
 
-    async fn identify(&self, parts: &Parts) -> Result<Identity, ApiError> {
+    pub(crate) async fn identify(&self, parts: &Parts) -> Result<Identity, ApiError> {
         match &self.0 {
             Kind::None => Ok(Identity::operator("anonymous")),
             Kind::Bearer(token) => match bearer_token(&parts.headers) {
@@ -78,6 +78,17 @@ impl Auth {
                 _ => Err(ApiError::unauthorized()),
             },
             Kind::Custom(authorizer) => Ok(authorizer.authorize(parts).await?),
+        }
+    }
+}
+
+#[cfg(feature = "dashboard")]
+impl Auth {
+    /// The bearer token, if that is what lets callers in.
+    pub(crate) fn token(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Bearer(token) => Some(token),
+            Kind::None | Kind::Custom(_) => None,
         }
     }
 }
@@ -192,7 +203,7 @@ impl Identity {
         }
     }
 
-    fn may(&self, method: &Method) -> bool {
+    pub(crate) fn may(&self, method: &Method) -> bool {
         self.role == Role::Operator || matches!(*method, Method::GET | Method::HEAD)
     }
 }

@@ -86,6 +86,17 @@ impl ApiError {
         self
     }
 
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What went wrong, for people.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
     pub(crate) fn too_large(code: &'static str, sentence: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, code, sentence)
     }

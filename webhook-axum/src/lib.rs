@@ -31,10 +31,13 @@
 //! - `error.rs`: what a failed request is answered with.
 //! - `openapi/`: the document of all that; each handler and type has its own part beside it.
 //! - `metrics.rs`: the engine's metrics for Prometheus.
+//! - `dashboard/`: the web UI, one file per screen.
 //! - `verified.rs`: the receiving side.
 
 mod auth;
 mod caller;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod error;
 mod extract;
 mod json;

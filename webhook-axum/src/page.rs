@@ -64,6 +64,12 @@ impl Serialize for Cursor {
     }
 }
 
+/// A page's `next` as a link carries it.
+#[cfg(feature = "dashboard")]
+pub(crate) fn cursor_text(next: Uuid) -> String {
+    URL_SAFE_NO_PAD.encode(next)
+}
+
 /// What a list's query asks for.
 pub(crate) fn page_request(limit: Limit, cursor: Option<Cursor>) -> PageRequest {
     PageRequest {

@@ -53,6 +53,7 @@ impl FromRef<Api> for Dispatcher {
 /// | `GET /audit` | who did what through these routes: `?actor=`, `?action=`, `?target=`, `?since=`, `?until=`, `?tenant=` |
 /// | `DELETE /tenants/{id}` | erases a tenant: 202; nothing goes out from then on, and its rows follow page by page |
 /// | `GET /openapi.json` | all of this for programs: see `openapi` (feature `openapi`) |
+/// | `GET /dashboard/…` | the same for people, with the feature `dashboard`; a bearer token signs in there |
 /// | `GET /health`, `GET /ready` | for orchestrators; open to all |
 ///
 /// Bodies and answers are JSON; times are RFC 3339 in UTC. A failed request is answered with
@@ -103,9 +104,12 @@ where
 {
     let api = Api::new(dispatcher, auth);
     // The layer stands before everything it guards: a handler cannot forget to ask.
-    routes::guarded()
+    let routes = routes::guarded()
         .route_layer(from_fn_with_state(api.clone(), authenticate))
-        .merge(routes::probes::routes())
+        .merge(routes::probes::routes());
+    #[cfg(feature = "dashboard")]
+    let routes = routes.merge(crate::dashboard::routes(&api));
+    routes
         .fallback(|| async { ApiError::unknown_path() })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .with_state(api)

@@ -71,24 +71,10 @@ async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<DeliveryDetail>, 
         Err(ManageError::NotFound(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    let breaker = match (&endpoint, delivery.status) {
-        (Some(endpoint), DeliveryStatus::Pending) => {
-            let health = caller.endpoints().health(&[endpoint.id]).await?;
-            let health = health.get(&endpoint.id).copied();
-            health.unwrap_or_default().breaker
-        }
-        _ => BreakerState::Closed,
-    };
     let audience = caller.audience();
     let numbered = attempts.iter().enumerate();
     Ok(axum::Json(DeliveryDetail {
-        explanation: explain(
-            &delivery,
-            endpoint.as_ref(),
-            breaker,
-            caller.now(),
-            audience,
-        ),
+        explanation: explanation(&caller, &delivery, endpoint.as_ref()).await?,
         delivery: DeliveryView::of(&delivery, audience),
         attempts: numbered
             .map(|(index, attempt)| AttemptView::of(index + 1, attempt, audience))
@@ -192,7 +178,7 @@ impl ListDeliveries {
 #[derive(Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-pub(super) struct Conditions {
+pub(crate) struct Conditions {
     tenant: Option<Tenant>,
     endpoint_id: Option<Uuid>,
     event_id: Option<Uuid>,
@@ -207,7 +193,7 @@ pub(super) struct Conditions {
 
 impl Conditions {
     /// The tenant that is named, and the rest.
-    pub(super) fn filter(
+    pub(crate) fn filter(
         self,
         audience: Audience,
     ) -> Result<(Option<Tenant>, DeliveryFilter), &'static str> {
@@ -310,6 +296,24 @@ struct DeliveryDetail {
     /// Why it stands where it stands, and what comes next.
     explanation: String,
     attempts: Vec<AttemptView>,
+}
+
+/// Why a delivery stands where it stands, and what comes next.
+pub(crate) async fn explanation(
+    caller: &Caller,
+    delivery: &Delivery,
+    endpoint: Option<&Endpoint>,
+) -> Result<String, ApiError> {
+    let breaker = match (endpoint, delivery.status) {
+        (Some(endpoint), DeliveryStatus::Pending) => {
+            let health = caller.endpoints().health(&[endpoint.id]).await?;
+            let health = health.get(&endpoint.id).copied();
+            health.unwrap_or_default().breaker
+        }
+        _ => BreakerState::Closed,
+    };
+    let (now, audience) = (caller.now(), caller.audience());
+    Ok(explain(delivery, endpoint, breaker, now, audience))
 }
 
 fn explain(

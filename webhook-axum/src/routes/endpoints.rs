@@ -22,7 +22,7 @@ use crate::json::{Object, Pairs, Patch, Seconds, Unambiguous, not_null};
 use crate::page::{Cursor, Limit, List, page_request};
 
 /// What stands for a secret value that is not shown.
-pub(super) const HIDDEN: &str = "***";
+pub(crate) const HIDDEN: &str = "***";
 /// How long an old secret may go on signing after a rotation.
 const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
 
@@ -224,7 +224,7 @@ impl Rotation {
 #[derive(Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-struct EndpointRequest {
+pub(crate) struct EndpointRequest {
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     #[serde(default, deserialize_with = "not_null")]
     url: Option<EndpointUrl>,
@@ -289,7 +289,7 @@ crate::openapi::part! {
 }
 
 impl EndpointRequest {
-    fn new_endpoint(self, caller: &Caller) -> Result<NewEndpoint, ApiError> {
+    pub(crate) fn new_endpoint(self, caller: &Caller) -> Result<NewEndpoint, ApiError> {
         if self.state.is_some() {
             let sentence = "a new endpoint is enabled; change its state afterwards";
             return Err(ApiError::invalid_request(sentence));
@@ -322,7 +322,7 @@ impl EndpointRequest {
     }
 
     /// Changes all that is asked for, or nothing.
-    fn apply(&self, wanted: &mut EndpointChange) -> Result<(), ApiError> {
+    pub(crate) fn apply(&self, wanted: &mut EndpointChange) -> Result<(), ApiError> {
         let url = self.changed_url(&wanted.url)?;
         wanted.settings = self.settings(&wanted.settings)?;
         wanted.url = url;
@@ -376,7 +376,7 @@ impl EndpointRequest {
 }
 
 /// A URL as answers show it: its query may hold a token.
-fn shown_url(url: &EndpointUrl) -> String {
+pub(crate) fn shown_url(url: &EndpointUrl) -> String {
     let mut shown = url.as_url().clone();
     if shown.query().is_some_and(|query| !query.is_empty()) {
         shown.set_query(Some(HIDDEN));

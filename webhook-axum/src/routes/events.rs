@@ -390,7 +390,11 @@ impl ListEvents {
 }
 
 /// Payloads have no index: a search reads them all, so it must say which.
-fn check_search(text: &str, since: Option<Timestamp>, until: Timestamp) -> Result<(), ApiError> {
+pub(crate) fn check_search(
+    text: &str,
+    since: Option<Timestamp>,
+    until: Timestamp,
+) -> Result<(), ApiError> {
     if text.is_empty() || text.contains('\0') {
         return Err(invalid_query("q must be a text, not empty and without NUL"));
     }

@@ -1,11 +1,11 @@
 //! The routes, one file per resource.
 
 mod audit;
-mod deliveries;
+pub(crate) mod deliveries;
 mod endpoint_test;
-mod endpoints;
+pub(crate) mod endpoints;
 mod event_types;
-mod events;
+pub(crate) mod events;
 #[cfg(feature = "openapi")]
 mod openapi;
 pub(crate) mod probes;

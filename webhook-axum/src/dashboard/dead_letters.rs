@@ -1,0 +1,98 @@
+//! `/dashboard/dead-letters`: what was given up, by endpoint and cause.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::Router;
+use axum::response::Response;
+use axum::routing::get;
+use uuid::Uuid;
+use webhook_core::{Delivery, DeliveryFilter, DeliveryStatus, PageRequest, Timestamp};
+
+use super::shell::{PageError, Shell, page};
+use crate::caller::{Audience, Caller};
+use crate::page::MAX_LIMIT;
+use crate::router::Api;
+use crate::routes::endpoints::shown_url;
+
+/// How many of the newest are grouped: opening the page costs the same however many there are.
+const PAGES: usize = 5;
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new().route("/dashboard/dead-letters", get(show))
+}
+
+#[derive(Template)]
+#[template(path = "dead_letters.html")]
+struct DeadLetters {
+    shell: Shell,
+    groups: Vec<Group>,
+    looked_at: usize,
+    is_complete: bool,
+}
+
+/// Dead letters of one endpoint with one cause.
+struct Group {
+    endpoint_id: Uuid,
+    url: Option<String>,
+    error: String,
+    cause: &'static str,
+    count: usize,
+    newest: Timestamp,
+}
+
+async fn show(shell: Shell, caller: Caller) -> Result<Response, PageError> {
+    let filter = DeliveryFilter {
+        status: Some(DeliveryStatus::Failed),
+        ..DeliveryFilter::default()
+    };
+    let (mut found, mut before) = (Vec::new(), None);
+    for _ in 0..PAGES {
+        let request = PageRequest {
+            before,
+            limit: MAX_LIMIT,
+        };
+        let next = caller.deliveries().list(&filter, request).await?;
+        found.extend(next.items);
+        before = next.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    let mut groups = grouped(&found, caller.audience());
+    for group in &mut groups {
+        let endpoint = caller.endpoints().get(group.endpoint_id).await;
+        group.url = endpoint.ok().map(|it| shown_url(&it.url));
+    }
+    Ok(page(&DeadLetters {
+        shell,
+        groups,
+        looked_at: found.len(),
+        is_complete: before.is_none(),
+    }))
+}
+
+/// The largest group first.
+fn grouped(dead: &[Delivery], audience: Audience) -> Vec<Group> {
+    let mut groups = BTreeMap::new();
+    for one in dead {
+        let error = one
+            .last_error
+            .map_or_else(String::new, |it| audience.failure(it));
+        let group = groups
+            .entry((one.endpoint_id, error.clone()))
+            .or_insert_with(|| Group {
+                endpoint_id: one.endpoint_id,
+                url: None,
+                error,
+                cause: one.cause().map_or("", webhook_core::FailureCause::as_str),
+                count: 0,
+                newest: one.updated_at,
+            });
+        group.count += 1;
+        group.newest = group.newest.max(one.updated_at);
+    }
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.sort_by_key(|it| std::cmp::Reverse(it.count));
+    groups
+}

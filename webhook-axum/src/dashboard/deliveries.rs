@@ -1,0 +1,312 @@
+//! `/dashboard/deliveries`: what became of events, try by try.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::RawPathParams;
+use axum::response::Response;
+use axum::routing::{get, post};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+use webhook_core::{
+    Attempt, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, Event, ManageError, Outcome,
+    Tenant, Timestamp, Wait,
+};
+
+use super::format::{Shown, from_form, headers, quoted, span};
+use super::shell::{PageError, Shell, download, page};
+use crate::caller::{Audience, Caller};
+use crate::error::ApiError;
+use crate::extract::{Id, Query, invalid_query};
+use crate::page::{Cursor, Limit, cursor_text, page_request};
+use crate::router::Api;
+use crate::routes::deliveries::{Conditions, explanation};
+use crate::routes::endpoints::shown_url;
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/dashboard/deliveries", get(list))
+        .route("/dashboard/deliveries/{id}", get(show))
+        .route(
+            "/dashboard/deliveries/{id}/response/{number}",
+            get(response),
+        )
+        .route("/dashboard/deliveries/{id}/replay", post(replay))
+        .route("/dashboard/deliveries/{id}/cancel", post(cancel))
+}
+
+/// What a search form sent, by field: what is empty is not asked for.
+pub(super) type Asked = BTreeMap<String, String>;
+
+pub(super) fn text_of<'a>(asked: &'a Asked, name: &str) -> &'a str {
+    asked.get(name).map_or("", |it| it.trim())
+}
+
+const FIELDS: [&str; 9] = [
+    "tenant",
+    "endpoint_id",
+    "event_id",
+    "event_type",
+    "status",
+    "error_kind",
+    "cause",
+    "since",
+    "until",
+];
+
+/// The deliveries that a form asks for, read as the API reads its own.
+pub(super) fn filter(
+    asked: &Asked,
+    audience: Audience,
+) -> Result<(Option<Tenant>, DeliveryFilter), ApiError> {
+    let mut object = Map::new();
+    for name in FIELDS {
+        match (name, text_of(asked, name)) {
+            (_, "") => {}
+            ("since" | "until", text) => {
+                drop(object.insert(name.to_owned(), json!(from_form(text))));
+            }
+            (_, text) => drop(object.insert(name.to_owned(), json!(text))),
+        }
+    }
+    let conditions: Conditions = serde_json::from_value(Value::Object(object))
+        .map_err(|it| invalid_query(it.to_string()))?;
+    conditions.filter(audience).map_err(invalid_query)
+}
+
+pub(super) fn cursor(asked: &Asked) -> Result<Option<Cursor>, ApiError> {
+    let text = text_of(asked, "cursor");
+    let cursor = (!text.is_empty()).then(|| Cursor::try_from(text.to_owned()));
+    cursor.transpose().map_err(invalid_query)
+}
+
+/// A link's query with what was asked for, and where to go on.
+pub(super) fn query(asked: &Asked, next: Option<Uuid>) -> Option<String> {
+    let next = cursor_text(next?);
+    let kept = asked
+        .iter()
+        .filter(|(name, text)| *name != "cursor" && !text.is_empty());
+    let mut query = url_query(kept);
+    query.push_str("cursor=");
+    query.push_str(&next);
+    Some(query)
+}
+
+fn url_query<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+    let mut query = String::new();
+    for (name, text) in pairs {
+        for (part, end) in [(name, '='), (text, '&')] {
+            for byte in part.bytes() {
+                match byte {
+                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                        query.push(char::from(byte));
+                    }
+                    _ => query.push_str(&format!("%{byte:02X}")),
+                }
+            }
+            query.push(end);
+        }
+    }
+    query
+}
+
+#[derive(Template)]
+#[template(path = "deliveries.html")]
+struct ListPage {
+    shell: Shell,
+    asked: Asked,
+    statuses: [DeliveryStatus; 5],
+    deliveries: Vec<Delivery>,
+    audience: Audience,
+    next: Option<String>,
+}
+
+async fn list(
+    shell: Shell,
+    caller: Caller,
+    Query(asked): Query<Asked>,
+) -> Result<Response, PageError> {
+    let (tenant, wanted) = filter(&asked, caller.audience())?;
+    let request = page_request(Limit::default(), cursor(&asked)?);
+    let caller = caller.narrowed(tenant)?;
+    let found = caller.deliveries().list(&wanted, request).await?;
+    Ok(page(&ListPage {
+        shell,
+        next: query(&asked, found.next),
+        asked,
+        statuses: DeliveryStatus::ALL,
+        deliveries: found.items,
+        audience: caller.audience(),
+    }))
+}
+
+#[derive(Template)]
+#[template(path = "delivery.html")]
+struct DetailPage {
+    shell: Shell,
+    delivery: Delivery,
+    url: Option<String>,
+    explanation: String,
+    wait: Option<String>,
+    attempts: Vec<AttemptRow>,
+    body: Option<Shown>,
+    curl: Option<String>,
+    signed: Option<Signed>,
+    error: Option<String>,
+}
+
+struct AttemptRow {
+    number: usize,
+    started_at: Timestamp,
+    outcome: String,
+    is_good: bool,
+    total: String,
+    first_byte: Option<String>,
+    rest: Option<String>,
+    request: Vec<(String, String)>,
+    response: Vec<(String, String)>,
+    body: Option<Shown>,
+    truncated: bool,
+}
+
+/// What the last attempt's signature is over.
+struct Signed {
+    id: String,
+    timestamp: String,
+    signature: String,
+}
+
+async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {
+    let delivery = caller.deliveries().get(id).await?;
+    let attempts = caller.deliveries().attempts(id).await?;
+    let endpoint = there(caller.endpoints().get(delivery.endpoint_id).await)?;
+    let event = there(caller.events().get(delivery.event_id).await)?;
+    let audience = caller.audience();
+    let state = endpoint.as_ref().map(|it| it.state);
+    Ok(page(&DetailPage {
+        shell,
+        url: endpoint.as_ref().map(|it| shown_url(&it.url)),
+        explanation: explanation(&caller, &delivery, endpoint.as_ref()).await?,
+        wait: Wait::of(&delivery, state, caller.now()).map(|it| it.to_string()),
+        curl: curl(endpoint.as_ref(), event.as_ref(), attempts.last()),
+        signed: attempts.last().and_then(signed),
+        attempts: attempts
+            .iter()
+            .enumerate()
+            .map(|(index, it)| row(index + 1, it, audience))
+            .collect(),
+        body: event.map(|it| Shown::of(&it.body)),
+        error: delivery.last_error.map(|it| audience.failure(it)),
+        delivery,
+    }))
+}
+
+/// What is gone is no reason to show nothing.
+fn there<T>(found: Result<T, ManageError>) -> Result<Option<T>, ManageError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(ManageError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn row(number: usize, attempt: &Attempt, audience: Audience) -> AttemptRow {
+    let (outcome, response, body, truncated) = match &attempt.outcome {
+        Outcome::Response {
+            status,
+            headers: log,
+            body,
+            truncated,
+        } => (
+            format!("HTTP {status}"),
+            headers(log),
+            Some(Shown::of(body)),
+            *truncated,
+        ),
+        Outcome::Failed(kind) => (
+            audience.error_kind(*kind).to_owned(),
+            Vec::new(),
+            None,
+            false,
+        ),
+    };
+    AttemptRow {
+        number,
+        started_at: attempt.started_at,
+        outcome,
+        is_good: attempt.outcome.failure().is_none(),
+        total: span(attempt.duration),
+        first_byte: attempt.first_byte.map(span),
+        rest: attempt
+            .first_byte
+            .map(|first| span(attempt.duration.saturating_sub(first))),
+        request: headers(&attempt.request_headers),
+        response,
+        body,
+        truncated,
+    }
+}
+
+fn signed(attempt: &Attempt) -> Option<Signed> {
+    let header = |name: &str| {
+        let value = attempt.request_headers.get(name)?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    };
+    Some(Signed {
+        id: header("webhook-id")?,
+        timestamp: header("webhook-timestamp")?,
+        signature: header("webhook-signature")?,
+    })
+}
+
+/// The last attempt as a command: every word is quoted, whatever stands in it. Bytes that are no text come from a file.
+fn curl(
+    endpoint: Option<&Endpoint>,
+    event: Option<&Event>,
+    attempt: Option<&Attempt>,
+) -> Option<String> {
+    let (endpoint, event, attempt) = (endpoint?, event?, attempt?);
+    let mut command = format!(
+        "curl --request POST --url {}",
+        quoted(&shown_url(&endpoint.url))
+    );
+    for (name, value) in headers(&attempt.request_headers) {
+        if !["host", "content-length", "connection"].contains(&name.as_str()) {
+            command.push_str(&format!(
+                " \\\n  --header {}",
+                quoted(&format!("{name}: {value}"))
+            ));
+        }
+    }
+    let body = std::str::from_utf8(&event.body)
+        .ok()
+        .filter(|it| !it.contains('\0') && !it.starts_with('@'));
+    let body = body.map_or_else(|| "@body.txt".to_owned(), quoted);
+    command.push_str(&format!(" \\\n  --data-binary {body}"));
+    Some(command)
+}
+
+async fn response(
+    caller: Caller,
+    Id(id): Id,
+    params: RawPathParams,
+) -> Result<Response, PageError> {
+    let number = params.iter().find(|(name, _)| *name == "number");
+    let number = number.and_then(|(_, text)| text.parse::<usize>().ok()?.checked_sub(1));
+    let attempts = caller.deliveries().attempts(id).await?;
+    match number.and_then(|it| attempts.get(it)).map(|it| &it.outcome) {
+        Some(Outcome::Response { body, .. }) => Ok(download("response.txt", body.clone())),
+        Some(Outcome::Failed(_)) | None => Err(ManageError::NotFound("response").into()),
+    }
+}
+
+async fn replay(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {
+    let new = caller.deliveries().replay(id).await?;
+    Ok(shell.goto(&format!("deliveries/{new}")))
+}
+
+async fn cancel(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {
+    caller.deliveries().cancel(id).await?;
+    Ok(shell.goto(&format!("deliveries/{id}")))
+}

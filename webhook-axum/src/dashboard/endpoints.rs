@@ -1,0 +1,561 @@
+//! `/dashboard/endpoints`: where events go, and how.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::Router;
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+use webhook_core::{
+    BreakerState, Delivery, DeliveryFilter, Endpoint, EndpointChange, EndpointState, Health,
+    PageRequest, StatsRange, TestEvent, Timestamp,
+};
+
+use super::chart::Chart;
+use super::format::{Shown, percent, span};
+use super::overview::{Asked, figures};
+use super::session::Fields;
+use super::shell::{PageError, Shell, page, page_with};
+use crate::caller::{Audience, Caller};
+use crate::error::ApiError;
+use crate::extract::{Id, Query, parse_object};
+use crate::page::{Cursor, Limit, page_request};
+use crate::router::Api;
+use crate::routes::endpoints::{EndpointRequest, HIDDEN, shown_url};
+
+/// How long the old secret goes on signing.
+const OVERLAP: Duration = Duration::from_secs(86_400);
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/dashboard/endpoints", get(list).post(create))
+        .route("/dashboard/endpoints/new", get(ask))
+        .route("/dashboard/endpoints/{id}", get(show))
+        .route("/dashboard/endpoints/{id}/edit", get(edit).post(update))
+        .route("/dashboard/endpoints/{id}/state", post(set_state))
+        .route("/dashboard/endpoints/{id}/test", post(test))
+        .route("/dashboard/endpoints/{id}/rotate", post(rotate))
+        .route("/dashboard/endpoints/{id}/delete", post(delete))
+}
+
+#[derive(Template)]
+#[template(path = "endpoints.html")]
+struct ListPage {
+    shell: Shell,
+    rows: Vec<Row>,
+    next: Option<String>,
+}
+
+struct Row {
+    endpoint: Endpoint,
+    url: String,
+    breaker: &'static str,
+    success: String,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    cursor: Option<Cursor>,
+}
+
+async fn list(
+    shell: Shell,
+    caller: Caller,
+    Query(listed): Query<Listed>,
+) -> Result<Response, PageError> {
+    let found = caller
+        .endpoints()
+        .list(page_request(Limit::default(), listed.cursor))
+        .await?;
+    let ids: Vec<_> = found.items.iter().map(|it| it.id).collect();
+    let health = caller.endpoints().health(&ids).await?;
+    let stats = caller.stats(StatsRange::Day, None).await?;
+    let success = |id: Uuid| {
+        let of = stats.endpoints.iter().find(|it| it.id == id);
+        of.map_or("–".to_owned(), |it| {
+            percent(it.counts.delivered, it.counts.attempts())
+        })
+    };
+    let rows = found.items.into_iter().map(|endpoint| Row {
+        url: shown_url(&endpoint.url),
+        breaker: breaker(health.get(&endpoint.id)),
+        success: success(endpoint.id),
+        endpoint,
+    });
+    Ok(page(&ListPage {
+        shell,
+        rows: rows.collect(),
+        next: found.next.map(crate::page::cursor_text),
+    }))
+}
+
+fn breaker(health: Option<&Health>) -> &'static str {
+    match health.map(|it| it.breaker) {
+        None | Some(BreakerState::Closed) => "closed",
+        Some(BreakerState::Open(_)) => "open",
+        Some(BreakerState::HalfOpen(_)) => "half_open",
+    }
+}
+
+/// The form of an endpoint, with what was typed.
+#[derive(Template)]
+#[template(path = "endpoint_form.html")]
+struct FormPage {
+    shell: Shell,
+    id: Option<Uuid>,
+    error: Option<String>,
+    draft: Draft,
+}
+
+#[derive(Default)]
+struct Draft {
+    url: String,
+    tenant: String,
+    description: String,
+    event_types: String,
+    filter: String,
+    headers: String,
+    secret_headers: String,
+    rate_limit: String,
+    rate_seconds: String,
+    max_in_flight: String,
+    timeout_seconds: String,
+    retry_schedule: String,
+    ordered: bool,
+}
+
+impl Draft {
+    fn of(endpoint: &Endpoint) -> Self {
+        let settings = &endpoint.settings;
+        let lines = |secret: bool| {
+            let kept = settings
+                .headers
+                .as_map()
+                .iter()
+                .filter(|(_, it)| it.is_sensitive() == secret);
+            let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+                let value = String::from_utf8_lossy(value.as_bytes());
+                format!("{name}: {}", if secret { HIDDEN } else { &value })
+            };
+            kept.map(line).collect::<Vec<_>>().join("\n")
+        };
+        let seconds = |time: Duration| time.as_secs_f64().to_string();
+        let joined = |delays: &Vec<Duration>| {
+            delays
+                .iter()
+                .map(|it| seconds(*it))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        Self {
+            url: shown_url(&endpoint.url),
+            tenant: endpoint.tenant.to_string(),
+            description: settings.description.clone(),
+            event_types: settings
+                .event_types
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+            filter: settings
+                .filter
+                .as_ref()
+                .map_or_else(String::new, |it| it.to_json().to_string()),
+            headers: lines(false),
+            secret_headers: lines(true),
+            rate_limit: settings
+                .rate_limit
+                .map_or_else(String::new, |it| it.limit.to_string()),
+            rate_seconds: settings
+                .rate_limit
+                .map_or_else(String::new, |it| seconds(it.per)),
+            max_in_flight: settings
+                .max_in_flight
+                .map_or_else(String::new, |it| it.to_string()),
+            timeout_seconds: settings.timeout.map_or_else(String::new, seconds),
+            retry_schedule: settings
+                .retry_schedule
+                .as_ref()
+                .map_or_else(String::new, joined),
+            ordered: settings.ordered,
+        }
+    }
+
+    fn typed(fields: &Fields) -> Self {
+        let text = |name| fields.get(name).unwrap_or_default().to_owned();
+        Self {
+            url: text("url"),
+            tenant: text("tenant"),
+            description: text("description"),
+            event_types: text("event_types"),
+            filter: text("filter"),
+            headers: text("headers"),
+            secret_headers: text("secret_headers"),
+            rate_limit: text("rate_limit"),
+            rate_seconds: text("rate_seconds"),
+            max_in_flight: text("max_in_flight"),
+            timeout_seconds: text("timeout_seconds"),
+            retry_schedule: text("retry_schedule"),
+            ordered: fields.get("ordered").is_some(),
+        }
+    }
+
+    /// The request that the API takes, so that it is judged as one of the API's.
+    fn request(&self, is_new: bool) -> Result<EndpointRequest, ApiError> {
+        let mut object = Map::new();
+        let words = |text: &str| -> Vec<Value> {
+            let words = text
+                .split([',', ' ', '\n', '\r'])
+                .filter(|it| !it.is_empty());
+            words.map(Value::from).collect()
+        };
+        object.insert("url".to_owned(), json!(self.url));
+        if is_new && !self.tenant.is_empty() {
+            object.insert("tenant".to_owned(), json!(self.tenant));
+        }
+        object.insert("description".to_owned(), json!(self.description));
+        object.insert(
+            "event_types".to_owned(),
+            Value::Array(words(&self.event_types)),
+        );
+        object.insert("ordered".to_owned(), json!(self.ordered));
+        object.insert(
+            "max_in_flight".to_owned(),
+            number("max_in_flight", &self.max_in_flight)?,
+        );
+        object.insert(
+            "timeout_seconds".to_owned(),
+            number("timeout_seconds", &self.timeout_seconds)?,
+        );
+        let mut rate = Value::Null;
+        if !self.rate_limit.is_empty() {
+            let per = number(
+                "rate limit",
+                if self.rate_seconds.is_empty() {
+                    "1"
+                } else {
+                    &self.rate_seconds
+                },
+            )?;
+            rate = json!({"limit": number("rate limit", &self.rate_limit)?, "per_seconds": per});
+        }
+        object.insert("rate_limit".to_owned(), rate);
+        let delays = words(&self.retry_schedule);
+        let delays = delays
+            .iter()
+            .map(|it| number("retry_schedule", it.as_str().unwrap_or_default()));
+        let delays = delays.collect::<Result<Vec<_>, _>>()?;
+        let delays = if delays.is_empty() {
+            Value::Null
+        } else {
+            Value::Array(delays)
+        };
+        object.insert("retry_schedule".to_owned(), delays);
+        object.insert("headers".to_owned(), pairs(&self.headers)?);
+        object.insert("secret_headers".to_owned(), pairs(&self.secret_headers)?);
+        let mut text = Value::Object(object).to_string();
+        // The filter goes in as the text it is, so that a key that stands twice is found.
+        let filter = if self.filter.is_empty() {
+            "null"
+        } else {
+            &self.filter
+        };
+        serde_json::from_str::<&serde_json::value::RawValue>(filter)
+            .map_err(|error| ApiError::invalid_request(format!("filter: {error}")))?;
+        text.truncate(text.len() - 1);
+        parse_object(format!("{text},\"filter\":{filter}}}").as_bytes())
+    }
+}
+
+fn number(name: &str, text: &str) -> Result<Value, ApiError> {
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    let number = serde_json::from_str::<serde_json::Number>(text);
+    number
+        .map(Value::Number)
+        .map_err(|_| ApiError::invalid_request(format!("{name} must be a number")))
+}
+
+/// `name: value`, one a line.
+fn pairs(text: &str) -> Result<Value, ApiError> {
+    let mut pairs = Map::new();
+    for line in text.lines().filter(|it| !it.trim().is_empty()) {
+        let Some((name, value)) = line.split_once(':') else {
+            return Err(ApiError::invalid_request(
+                "headers are lines of `name: value`",
+            ));
+        };
+        pairs.insert(name.trim().to_owned(), json!(value.trim()));
+    }
+    Ok(Value::Object(pairs))
+}
+
+async fn ask(shell: Shell, _: Caller) -> Response {
+    page(&FormPage {
+        shell,
+        id: None,
+        error: None,
+        draft: Draft::default(),
+    })
+}
+
+async fn create(shell: Shell, caller: Caller, fields: Fields) -> Response {
+    let draft = Draft::typed(&fields);
+    let made = async {
+        let new = draft.request(true)?.new_endpoint(&caller)?;
+        Ok::<_, ApiError>(caller.endpoints().create(new).await?)
+    };
+    match made.await {
+        Ok(endpoint) => secret_page(shell, &endpoint, "The endpoint is there"),
+        Err(error) => refused(shell, None, &error, draft),
+    }
+}
+
+async fn edit(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {
+    let endpoint = caller.endpoints().get(id).await?;
+    Ok(page(&FormPage {
+        shell,
+        id: Some(id),
+        error: None,
+        draft: Draft::of(&endpoint),
+    }))
+}
+
+async fn update(shell: Shell, caller: Caller, Id(id): Id, fields: Fields) -> Response {
+    let draft = Draft::typed(&fields);
+    let changed = async {
+        let request = draft.request(false)?;
+        let mut refused = None;
+        let change = |wanted: &mut EndpointChange| refused = request.apply(wanted).err();
+        caller.endpoints().update(id, change).await?;
+        refused.map_or(Ok(()), Err::<(), ApiError>)
+    };
+    match changed.await {
+        Ok(()) => shell.goto(&format!("endpoints/{id}")),
+        Err(error) => refused(shell, Some(id), &error, draft),
+    }
+}
+
+fn refused(shell: Shell, id: Option<Uuid>, error: &ApiError, draft: Draft) -> Response {
+    let status = error.status();
+    let error = Some(error.sentence().to_owned());
+    page_with(
+        status,
+        &FormPage {
+            shell,
+            id,
+            error,
+            draft,
+        },
+    )
+}
+
+#[derive(Template)]
+#[template(path = "secret.html")]
+struct SecretPage<'a> {
+    shell: Shell,
+    id: Uuid,
+    title: &'static str,
+    secret: &'a str,
+}
+
+/// The only page that shows a secret, right after it was made.
+fn secret_page(shell: Shell, endpoint: &Endpoint, title: &'static str) -> Response {
+    let secret = endpoint
+        .secrets
+        .first()
+        .map_or("", |newest| newest.secret.expose());
+    page(&SecretPage {
+        shell,
+        id: endpoint.id,
+        title,
+        secret,
+    })
+}
+
+#[derive(Template)]
+#[template(path = "endpoint.html")]
+struct DetailPage {
+    shell: Shell,
+    endpoint: Endpoint,
+    url: String,
+    range: &'static str,
+    breaker: &'static str,
+    breaker_until: Option<Timestamp>,
+    failing_since: Option<Timestamp>,
+    settings: Vec<(&'static str, String)>,
+    figures: Vec<(&'static str, String)>,
+    chart: Chart,
+    recent: Vec<Delivery>,
+    audience: Audience,
+}
+
+async fn show(
+    shell: Shell,
+    caller: Caller,
+    Id(id): Id,
+    Query(asked): Query<Asked>,
+) -> Result<Response, PageError> {
+    let (range, length) = asked.range();
+    let endpoint = caller.endpoints().get(id).await?;
+    let health = caller
+        .endpoints()
+        .health(&[id])
+        .await?
+        .remove(&id)
+        .unwrap_or_default();
+    let stats = caller.stats(length, Some(id)).await?;
+    let filter = DeliveryFilter {
+        endpoint_id: Some(id),
+        ..DeliveryFilter::default()
+    };
+    let recent = caller
+        .deliveries()
+        .list(
+            &filter,
+            PageRequest {
+                before: None,
+                limit: 15,
+            },
+        )
+        .await?;
+    let until = match health.breaker {
+        BreakerState::Open(trip) => Some(trip.until),
+        BreakerState::Closed | BreakerState::HalfOpen(_) => None,
+    };
+    Ok(page(&DetailPage {
+        shell,
+        url: shown_url(&endpoint.url),
+        range,
+        breaker: breaker(Some(&health)),
+        breaker_until: until,
+        failing_since: health.failing_since,
+        settings: settings(&endpoint),
+        figures: figures(&stats)
+            .into_iter()
+            .filter(|(name, _)| *name != "Accepted")
+            .collect(),
+        chart: Chart::attempts(&stats),
+        recent: recent.items,
+        audience: caller.audience(),
+        endpoint,
+    }))
+}
+
+fn settings(endpoint: &Endpoint) -> Vec<(&'static str, String)> {
+    let (draft, set) = (Draft::of(endpoint), &endpoint.settings);
+    let or = |text: String, default: &str| {
+        if text.is_empty() {
+            default.to_owned()
+        } else {
+            text
+        }
+    };
+    let rate = set
+        .rate_limit
+        .map(|it| format!("{} in {}", it.limit, span(it.per)));
+    vec![
+        ("Event types", or(draft.event_types, "all")),
+        ("Filter", or(draft.filter, "none")),
+        ("Rate limit", or(rate.unwrap_or_default(), "none")),
+        (
+            "At once",
+            or(draft.max_in_flight, "the dispatcher's default"),
+        ),
+        ("Ordered", if set.ordered { "yes" } else { "no" }.to_owned()),
+        (
+            "Timeout, seconds",
+            or(draft.timeout_seconds, "the dispatcher's default"),
+        ),
+        (
+            "Retries after, seconds",
+            or(draft.retry_schedule, "the dispatcher's default"),
+        ),
+        ("Headers", or(draft.headers, "none")),
+        ("Secret headers", or(draft.secret_headers, "none")),
+    ]
+}
+
+async fn set_state(
+    shell: Shell,
+    caller: Caller,
+    Id(id): Id,
+    fields: Fields,
+) -> Result<Response, PageError> {
+    let state = fields
+        .get("state")
+        .unwrap_or_default()
+        .parse::<EndpointState>();
+    let state = state.map_err(|error| ApiError::invalid_request(error.to_string()))?;
+    let change = |wanted: &mut EndpointChange| {
+        wanted.state = state;
+        wanted.recover = state == EndpointState::Enabled;
+    };
+    caller.endpoints().update(id, change).await?;
+    Ok(shell.goto(&format!("endpoints/{id}")))
+}
+
+#[derive(Template)]
+#[template(path = "tested.html")]
+struct TestedPage {
+    shell: Shell,
+    id: Uuid,
+    delivery: Uuid,
+    outcome: String,
+    is_good: bool,
+    took: String,
+    body: Option<Shown>,
+}
+
+async fn test(
+    shell: Shell,
+    caller: Caller,
+    Id(id): Id,
+    fields: Fields,
+) -> Result<Response, PageError> {
+    let mut test = TestEvent::default();
+    if let Some(name) = fields.get("event_type") {
+        test.event_type = Some(name.parse()?);
+    }
+    test.data = fields.get("data").map(|it| it.to_owned().into());
+    let tested = caller.endpoints().test(id, test).await?;
+    let attempt = tested.attempt.as_ref();
+    let (outcome, body) = match attempt.map(|it| &it.outcome) {
+        Some(webhook_core::Outcome::Response { status, body, .. }) => {
+            (format!("HTTP {status}"), Some(Shown::of(body)))
+        }
+        Some(webhook_core::Outcome::Failed(kind)) => {
+            (caller.audience().error_kind(*kind).to_owned(), None)
+        }
+        None => ("no answer yet".to_owned(), None),
+    };
+    let template = TestedPage {
+        shell,
+        id,
+        delivery: tested.delivery_id,
+        outcome,
+        is_good: attempt.is_some_and(|it| it.outcome.failure().is_none()),
+        took: attempt.map_or_else(String::new, |it| span(it.duration)),
+        body,
+    };
+    Ok(page_with(StatusCode::OK, &template))
+}
+
+async fn rotate(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {
+    let endpoint = caller.endpoints().rotate_secret(id, OVERLAP).await?;
+    Ok(secret_page(
+        shell,
+        &endpoint,
+        "There is a new secret; the old one signs beside it for a day",
+    ))
+}
+
+async fn delete(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {
+    caller.endpoints().delete(id).await?;
+    Ok(shell.goto("endpoints"))
+}

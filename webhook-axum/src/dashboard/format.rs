@@ -1,0 +1,152 @@
+//! Numbers, times and texts as people read them.
+
+use std::time::Duration;
+
+use webhook_core::{Failure, HeaderLog, Timestamp};
+
+use crate::caller::Audience;
+
+/// `1 234 567`, with thin spaces.
+pub(super) fn number(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('\u{2009}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// As [`number`]: templates pass references.
+pub(super) fn count(count: &u64) -> String {
+    number(*count)
+}
+
+/// Templates cannot compare references of different depth.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    one == other
+}
+
+/// What an attempt failed with, as its reader may know it.
+pub(super) fn failure(audience: &Audience, failure: &Failure) -> String {
+    audience.failure(*failure)
+}
+
+/// `3 ms`, `1.2 s`, `4 min`, `2 h`, `3 d`.
+pub(super) fn span(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match time.as_secs() {
+        0 if time.as_millis() < 10 => format!("{:.1} ms", seconds * 1_000.0),
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{seconds:.1} s"),
+        60..3_600 => format!("{:.0} min", seconds / 60.0),
+        3_600..172_800 => format!("{:.1} h", seconds / 3_600.0),
+        _ => format!("{:.1} d", seconds / 86_400.0),
+    }
+}
+
+pub(super) fn maybe_span(time: Option<Duration>) -> String {
+    time.map_or_else(|| "–".to_owned(), span)
+}
+
+/// `99.5 %` of all; nothing of nothing.
+pub(super) fn percent(part: u64, all: u64) -> String {
+    if all == 0 {
+        return "–".to_owned();
+    }
+    format!("{:.1} %", part as f64 * 100.0 / all as f64)
+}
+
+/// A time for people without a script; with one it is shown in their own zone.
+pub(super) fn utc(time: &Timestamp) -> String {
+    let text = time.to_string();
+    let seconds = text.get(..19).unwrap_or(&text).replace('T', " ");
+    format!("{seconds} UTC")
+}
+
+/// `2024-05-01T10:00` as a form gives it, as a timestamp's text.
+pub(super) fn from_form(text: &str) -> String {
+    match text.len() {
+        16 => format!("{text}:00Z"),
+        19 => format!("{text}Z"),
+        _ => text.to_owned(),
+    }
+}
+
+/// The most bytes of a body that a page shows.
+const SHOWN: usize = 16 * 1_024;
+
+/// A body as a page shows it.
+pub(super) struct Shown {
+    pub(super) text: String,
+    pub(super) bytes: usize,
+    pub(super) is_cut: bool,
+}
+
+impl Shown {
+    pub(super) fn of(body: &[u8]) -> Self {
+        let cut = &body[..body.len().min(SHOWN)];
+        Self {
+            text: pretty(body).unwrap_or_else(|| String::from_utf8_lossy(cut).into_owned()),
+            bytes: body.len(),
+            is_cut: body.len() > SHOWN,
+        }
+    }
+}
+
+/// JSON is indented, unless that could change what it says: numbers are kept as far as serde knows them.
+fn pretty(body: &[u8]) -> Option<String> {
+    if body.len() > SHOWN / 2 {
+        return None;
+    }
+    let text = std::str::from_utf8(body).ok()?;
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    // Keys that stand twice, or numbers beyond serde's, would be lost.
+    let compact = serde_json::to_string(&value).ok()?;
+    let squeezed = |text: &str| text.chars().filter(|it| !it.is_whitespace()).count();
+    (squeezed(&compact) == squeezed(text))
+        .then(|| serde_json::to_string_pretty(&value).ok())
+        .flatten()
+}
+
+/// Headers as lines.
+pub(super) fn headers(log: &HeaderLog) -> Vec<(String, String)> {
+    log.iter()
+        .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
+        .collect()
+}
+
+/// A text that any POSIX shell reads as one word with just these characters.
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_spans_are_readable() {
+        assert_eq!(number(1_234_567), "1\u{2009}234\u{2009}567");
+        assert_eq!(number(12), "12");
+        assert_eq!(span(Duration::from_micros(1_500)), "1.5 ms");
+        assert_eq!(span(Duration::from_secs(90)), "2 min");
+        assert_eq!(percent(1, 0), "–");
+    }
+
+    #[test]
+    fn what_is_quoted_cannot_leave_its_quotes() {
+        assert_eq!(
+            quoted("a'; rm -rf $HOME #`x`"),
+            r"'a'\''; rm -rf $HOME #`x`'"
+        );
+    }
+
+    #[test]
+    fn a_body_is_not_changed_by_indenting_it() {
+        assert_eq!(Shown::of(br#"{"a":1,"a":2}"#).text, r#"{"a":1,"a":2}"#);
+        assert_eq!(Shown::of(br#"{"a":1}"#).text, "{\n  \"a\": 1\n}");
+    }
+}

@@ -1,0 +1,44 @@
+//! The dashboard: the engine for people, rendered here and usable without a script.
+//!
+//! - `session.rs`: who is let in, and what every form must prove; `shell.rs`: what all pages share.
+//! - `assets.rs`: our style and script; `format.rs`: numbers and times; `chart.rs`: charts as SVG.
+//! - One file per screen: `overview.rs`, `endpoints.rs`, `deliveries.rs`, `events.rs`, `dead_letters.rs`, `replays.rs`,
+//!   `event_types.rs`. Templates are in `templates/`, one per screen.
+//! - `live.rs`: tells open pages when something has changed.
+//!
+//! Handlers reach the engine through [`Caller`](crate::caller::Caller), as those of the API do.
+
+mod assets;
+mod chart;
+mod dead_letters;
+mod deliveries;
+mod endpoints;
+mod event_types;
+mod events;
+mod format;
+mod live;
+mod overview;
+mod replays;
+mod session;
+mod shell;
+
+use axum::Router;
+use axum::middleware::{from_fn_with_state, map_response};
+
+use crate::router::Api;
+
+/// Every page, behind the layer that lets in who may.
+pub(crate) fn routes(api: &Api) -> Router<Api> {
+    overview::routes()
+        .merge(endpoints::routes())
+        .merge(deliveries::routes())
+        .merge(events::routes())
+        .merge(dead_letters::routes())
+        .merge(replays::routes())
+        .merge(event_types::routes())
+        .merge(live::routes())
+        .route_layer(from_fn_with_state(api.clone(), session::guard))
+        .merge(session::routes())
+        .merge(assets::routes())
+        .layer(map_response(shell::secure))
+}

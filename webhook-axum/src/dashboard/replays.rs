@@ -1,0 +1,123 @@
+//! `/dashboard/replays`: a selection once more; counted first, then paced, watched and cancelled.
+
+use askama::Template;
+use axum::Router;
+use axum::response::Response;
+use axum::routing::{get, post};
+use webhook_core::{EndpointReplay, NewReplay, Replay, ReplayCount, ReplaySelection, ReplayState};
+
+use super::deliveries::{Asked, cursor, filter, query, text_of};
+use super::format::from_form;
+use super::session::Fields;
+use super::shell::{PageError, Shell, page};
+use crate::caller::Caller;
+use crate::error::ApiError;
+use crate::extract::{Id, Query};
+use crate::page::{Limit, page_request};
+use crate::router::Api;
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/dashboard/replays", get(list).post(start))
+        .route("/dashboard/replays/new", get(count))
+        .route("/dashboard/replays/{id}", get(show))
+        .route("/dashboard/replays/{id}/cancel", post(cancel))
+}
+
+#[derive(Template)]
+#[template(path = "replays.html")]
+struct ListPage {
+    shell: Shell,
+    replays: Vec<Replay>,
+    next: Option<String>,
+}
+
+async fn list(
+    shell: Shell,
+    caller: Caller,
+    Query(asked): Query<Asked>,
+) -> Result<Response, PageError> {
+    let found = caller
+        .replays()
+        .list(page_request(Limit::default(), cursor(&asked)?))
+        .await?;
+    Ok(page(&ListPage {
+        shell,
+        next: query(&asked, found.next),
+        replays: found.items,
+    }))
+}
+
+#[derive(Template)]
+#[template(path = "replay_new.html")]
+struct CountPage {
+    shell: Shell,
+    asked: Asked,
+    count: ReplayCount,
+}
+
+async fn count(
+    shell: Shell,
+    caller: Caller,
+    Query(asked): Query<Asked>,
+) -> Result<Response, PageError> {
+    let (caller, selection) = selection(caller, &asked)?;
+    let count = caller.replays().count(&selection).await?;
+    Ok(page(&CountPage {
+        shell,
+        asked,
+        count,
+    }))
+}
+
+/// What is meant: all that an endpoint should have got since a time, or the deliveries that match.
+fn selection(caller: Caller, asked: &Asked) -> Result<(Caller, ReplaySelection), ApiError> {
+    let (tenant, wanted) = filter(asked, caller.audience())?;
+    let caller = caller.narrowed(tenant)?;
+    let selection = match (text_of(asked, "of"), wanted.endpoint_id, wanted.since) {
+        ("endpoint", Some(endpoint_id), Some(since)) => ReplaySelection::Endpoint(EndpointReplay {
+            endpoint_id,
+            since,
+            until: wanted.until,
+            status: wanted.status,
+        }),
+        ("endpoint", ..) => return Err(ApiError::invalid_request("since when? Give a time")),
+        _ => ReplaySelection::Deliveries(wanted),
+    };
+    Ok((caller, selection))
+}
+
+async fn start(shell: Shell, caller: Caller, fields: Fields) -> Result<Response, PageError> {
+    let mut asked = fields.all();
+    for name in ["since", "until"] {
+        let text = from_form(text_of(&asked, name));
+        asked.insert(name.to_owned(), text);
+    }
+    let (caller, selection) = selection(caller, &asked)?;
+    let mut new = NewReplay::new(selection).created_by(caller.name());
+    if let Some(pace) = fields.get("pace") {
+        let pace = pace
+            .parse()
+            .map_err(|_| ApiError::invalid_request("pace must be a whole number"))?;
+        new = new.pace(pace);
+    }
+    let replay = caller.replays().start(new).await?;
+    Ok(shell.goto(&format!("replays/{}", replay.id)))
+}
+
+#[derive(Template)]
+#[template(path = "replay.html")]
+struct DetailPage {
+    shell: Shell,
+    replay: Replay,
+}
+
+async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {
+    let replay = caller.replays().get(id).await?;
+    Ok(page(&DetailPage { shell, replay }))
+}
+
+async fn cancel(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {
+    caller.replays().cancel(id).await?;
+    Ok(shell.goto(&format!("replays/{id}")))
+}

@@ -1,0 +1,165 @@
+//! What all pages share: where they are, who looks at them, and how they are answered.
+
+use std::convert::Infallible;
+
+use askama::Template;
+use axum::extract::FromRequestParts;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, header};
+
+use crate::error::ApiError;
+use crate::router::Api;
+
+/// What a page says of itself and of its reader.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shell {
+    /// The way from this page to `/dashboard/`, relative: so any prefix of a host or a proxy will do.
+    pub(super) root: String,
+    /// The screen, as its path names it.
+    pub(super) section: String,
+    /// What people call the reader.
+    pub(super) name: String,
+    /// The one tenant that they see, if they do not see all.
+    pub(super) tenant: Option<String>,
+    /// Whether they may change anything.
+    pub(super) can_change: bool,
+    /// Whether they came through the login page.
+    pub(super) has_session: bool,
+    /// What each form must send back.
+    pub(super) csrf: String,
+    pub(super) style: &'static str,
+    pub(super) script: &'static str,
+}
+
+impl Shell {
+    pub(super) fn at(path: &str) -> Self {
+        let inner = path.strip_prefix("/dashboard/").unwrap_or_default();
+        let depth = inner.matches('/').count();
+        Self {
+            root: if depth == 0 {
+                "./".to_owned()
+            } else {
+                "../".repeat(depth)
+            },
+            section: inner.split('/').next().unwrap_or_default().to_owned(),
+            style: super::assets::style_tag(),
+            script: super::assets::script_tag(),
+            ..Self::default()
+        }
+    }
+
+    /// On to another page, given below `/dashboard/`, with `GET`.
+    pub(super) fn goto(&self, page: &str) -> Response {
+        Redirect::to(&format!("{}{page}", self.root)).into_response()
+    }
+}
+
+impl FromRequestParts<Api> for Shell {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
+        let given = parts.extensions.get::<Self>().cloned();
+        Ok(given.unwrap_or_else(|| Self::at(parts.uri.path())))
+    }
+}
+
+/// A page that is answered with 200.
+pub(super) fn page(template: &impl Template) -> Response {
+    page_with(StatusCode::OK, template)
+}
+
+pub(super) fn page_with(status: StatusCode, template: &impl Template) -> Response {
+    match template.render() {
+        Ok(text) => (status, Html(text)).into_response(),
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "page not rendered"
+            );
+            ApiError::unavailable(&error).into_response()
+        }
+    }
+}
+
+/// Bytes that somebody else chose, to be saved and never to be shown.
+pub(super) fn download(name: &str, bytes: bytes::Bytes) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
+        (
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{name}\""),
+        ),
+    ];
+    (headers, bytes).into_response()
+}
+
+/// Why there is no page. The layer before the pages makes one of it.
+pub(super) struct PageError(ApiError);
+
+impl<E: Into<ApiError>> From<E> for PageError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        let mut response = self.0.status().into_response();
+        response.extensions_mut().insert(Refusal::of(&self.0));
+        response
+    }
+}
+
+/// A refusal on its way to the layer that knows the page's surroundings.
+#[derive(Clone)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    sentence: String,
+}
+
+impl Refusal {
+    pub(super) fn of(error: &ApiError) -> Self {
+        Self {
+            status: error.status(),
+            sentence: error.sentence().to_owned(),
+        }
+    }
+
+    pub(super) fn page(&self, shell: Shell) -> Response {
+        let template = ErrorPage {
+            shell,
+            status: self.status,
+            sentence: &self.sentence,
+        };
+        page_with(self.status, &template)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    shell: Shell,
+    status: StatusCode,
+    sentence: &'a str,
+}
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                      connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// What browsers are told of every answer. The referrer stays on this origin: without any, browsers would send forms
+/// with `Origin: null`, and nobody could tell where these come from.
+pub(super) async fn secure(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
