@@ -95,7 +95,10 @@ fn freeze(folder: &Path, statements: &BTreeMap<String, String>) {
 fn what_a_newer_version_follows_is_never_edited() {
     for version in 1..newest() {
         let next = format!("migrations/{:04}_*.sql", version + 1);
-        let Some(since) = git(&["log", "-1", "--diff-filter=A", "--format=%H", "--", &next]) else {
+        // Where it was merged, if it was made on a branch: another may have come first.
+        let mut added = vec!["log", "-1", "--first-parent", "-m", "--diff-filter=A"];
+        added.extend(["--format=%H", "--", &next]);
+        let Some(since) = git(&added) else {
             return;
         };
         // The next version is not committed yet.

@@ -1,0 +1,106 @@
+-- Writes outcomes, each only if its claim is current: what has ended moves to the history, what is tried
+-- again waits, and either way the attempt is logged.
+-- $1 now or null, then arrays of one element an outcome: $2 delivery, $3 fence, $4 status, $5 end reason,
+-- $6 µs until the retry, $7 last error, $8 reason to disable the endpoint; of the attempt, if there was
+-- one: $9 started_at, $10 duration, $11 first_byte, $12 request_headers, $13 status, $14 error_kind,
+-- $15 response_headers, $16 response_body, $17 truncated; $18 how long the lane is held, in µs, or null.
+WITH clock AS MATERIALIZED (
+    SELECT coalesce($1::timestamptz, now()) AS now
+),
+input AS MATERIALIZED (
+    SELECT *
+    FROM unnest(
+        $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+        $9::timestamptz[], $10::bigint[], $11::bigint[], $12::bytea[], $13::smallint[],
+        $14::text[], $15::bytea[], $16::bytea[], $17::boolean[], $18::bigint[]
+    ) AS input (
+        id, fence, status, end_reason, retry_after, last_error, disable, started_at, duration,
+        first_byte, request_headers, response_status, error_kind, response_headers, response_body,
+        truncated, hold
+    )
+),
+retried AS (
+    UPDATE "webhook".deliveries AS delivery
+    SET status = 'pending', ready = false,
+        due_at = clock.now + input.retry_after * interval '1 microsecond',
+        attempts = delivery.attempts + (input.started_at IS NOT NULL)::integer,
+        excused = delivery.excused + (input.error_kind IS NOT DISTINCT FROM 'internal')::integer,
+        last_error = CASE WHEN input.started_at IS NULL THEN delivery.last_error ELSE input.last_error END,
+        updated_at = clock.now
+    FROM input, clock
+    WHERE delivery.id = input.id AND delivery.fence = input.fence
+        AND delivery.status || '' = 'in_progress' AND input.retry_after IS NOT NULL
+    RETURNING delivery.id, delivery.fence, delivery.endpoint_id, delivery.attempts
+),
+ended AS (
+    DELETE FROM "webhook".deliveries AS delivery
+    USING input
+    WHERE delivery.id = input.id AND delivery.fence = input.fence
+        AND delivery.status || '' = 'in_progress' AND input.retry_after IS NULL
+    RETURNING delivery.id, delivery.fence, delivery.event_id, delivery.endpoint_id, delivery.replay_no,
+        delivery.tenant, delivery.event_type, input.status, input.end_reason,
+        delivery.attempts + (input.started_at IS NOT NULL)::integer AS attempts,
+        CASE WHEN input.started_at IS NULL THEN delivery.last_error ELSE input.last_error END
+            AS last_error,
+        delivery.created_at
+),
+kept AS (
+    INSERT INTO "webhook".deliveries_history (
+        id, event_id, endpoint_id, replay_no, tenant, event_type, status, end_reason, attempts,
+        last_error, created_at, updated_at
+    )
+    SELECT id, event_id, endpoint_id, replay_no, tenant, event_type, status, end_reason, attempts,
+        last_error, created_at, clock.now
+    FROM ended, clock
+),
+written AS MATERIALIZED (
+    SELECT id, fence, endpoint_id, attempts FROM retried
+    UNION ALL
+    SELECT id, fence, endpoint_id, attempts FROM ended
+),
+logged AS (
+    INSERT INTO "webhook".attempts (
+        delivery_id, number, started_at, duration, first_byte, request_headers, status, error_kind,
+        response_headers, response_body, truncated
+    )
+    SELECT written.id, written.attempts, input.started_at, input.duration, input.first_byte,
+        input.request_headers, input.response_status, input.error_kind, input.response_headers,
+        input.response_body, input.truncated
+    FROM written
+    JOIN input ON input.id = written.id AND input.fence = written.fence
+    WHERE input.started_at IS NOT NULL
+),
+held AS (
+    INSERT INTO "webhook".lane_state AS state (endpoint_id, held_until)
+    SELECT written.endpoint_id, max(clock.now + input.hold * interval '1 microsecond')
+    FROM written
+    JOIN input ON input.id = written.id AND input.fence = written.fence
+    CROSS JOIN clock
+    WHERE input.hold IS NOT NULL
+    GROUP BY written.endpoint_id
+    ORDER BY written.endpoint_id
+    ON CONFLICT (endpoint_id) DO UPDATE SET
+        held_until = greatest(state.held_until, excluded.held_until), version = state.version + 1
+),
+disabled AS (
+    UPDATE "webhook".endpoints AS endpoint
+    SET state = 'disabled', state_reason = input.disable, version = endpoint.version + 1,
+        updated_at = clock.now
+    FROM written
+    JOIN input ON input.id = written.id AND input.fence = written.fence
+    CROSS JOIN clock
+    WHERE endpoint.id = written.endpoint_id AND input.disable IS NOT NULL
+        AND endpoint.state <> 'disabled'
+        -- One that has recovered meanwhile stays as it is.
+        AND (
+            input.disable <> 'failing'
+            OR EXISTS (
+                SELECT FROM "webhook".endpoint_health AS health
+                WHERE health.endpoint_id = endpoint.id AND health.failing_since IS NOT NULL
+            )
+        )
+    RETURNING endpoint.id
+)
+SELECT written.id, written.fence,
+    EXISTS (SELECT FROM disabled WHERE disabled.id = written.endpoint_id) AS is_disabled
+FROM written
