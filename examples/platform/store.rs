@@ -127,6 +127,7 @@ fn finish<S: Store + 'static>(builder: Builder<S>, settings: &Settings) -> Resul
         .request_timeout(settings.request_timeout)
         .max_in_flight(settings.max_in_flight)
         .retention(settings.retention)
+        .role(settings.role.as_str())
         .observer(logging::notice)
         .build()?;
     Ok(dispatcher.erase())

@@ -103,7 +103,7 @@ fn route(request: &str) -> (String, String) {
     let (path, rest) = request.split_once('"').unwrap();
     let path = path.split('?').next().unwrap();
     let segments = path.split('/').map(|segment| match segment {
-        "$ENDPOINT" | "$EVENT" | "$DELIVERY" | "$REPLAY" => "{id}",
+        "$ENDPOINT" | "$EVENT" | "$DELIVERY" | "$REPLAY" | "default" => "{id}",
         other => other,
     });
     let method = match rest.split_once("-X ") {
