@@ -35,7 +35,8 @@ struct DeadLetters {
 struct Group {
     endpoint_id: Uuid,
     url: Option<String>,
-    error: String,
+    /// None if it was given up without an attempt that failed. No filter selects these alone.
+    error: Option<String>,
     cause: &'static str,
     count: usize,
     newest: Timestamp,
@@ -76,9 +77,7 @@ async fn show(shell: Shell, caller: Caller) -> Result<Response, PageError> {
 fn grouped(dead: &[Delivery], audience: Audience) -> Vec<Group> {
     let mut groups = BTreeMap::new();
     for one in dead {
-        let error = one
-            .last_error
-            .map_or_else(String::new, |it| audience.failure(it));
+        let error = one.last_error.map(|it| audience.failure(it));
         let group = groups
             .entry((one.endpoint_id, error.clone()))
             .or_insert_with(|| Group {
