@@ -32,6 +32,7 @@ Usage: cargo xtask <command>
   mutants [NAME…]      Plants each bug of tests/mutants/ in a copy of the tree and proves that the
                        tests named for it fail; without names, all of them
   openapi              Asks a running platform whatever its OpenAPI document allows and forbids
+  promtool             Judges deploy/prometheus/ and what the tests of the API left of GET /metrics
   receivers            Sends webhooks to examples/receivers/, with their libraries installed below target/
   deploy               Judges the files in deploy/ by their schemas
   lint                 The house rules that no compiler checks
@@ -66,6 +67,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["test"] => return steps::run(&root()?),
         ["services", command @ ..] => services::run(command)?,
         ["openapi"] => openapi::run(&root()?)?,
+        ["promtool"] => promtool::run(&root()?)?,
         ["receivers"] => receivers::run(&root()?)?,
         ["deploy"] => deploy::run(&root()?)?,
         ["lint"] => lint::run(&root()?)?,

@@ -96,19 +96,61 @@ impl Shown {
     }
 }
 
-/// JSON is indented, unless that could change what it says: numbers are kept as far as serde knows them.
+/// JSON is indented. Nothing else of it changes: order, numbers and fields that stand twice are as they are sent.
 fn pretty(body: &[u8]) -> Option<String> {
     if body.len() > SHOWN / 2 {
         return None;
     }
     let text = std::str::from_utf8(body).ok()?;
-    let value: serde_json::Value = serde_json::from_str(text).ok()?;
-    // Keys that stand twice, or numbers beyond serde's, would be lost.
-    let compact = serde_json::to_string(&value).ok()?;
-    let squeezed = |text: &str| text.chars().filter(|it| !it.is_whitespace()).count();
-    (squeezed(&compact) == squeezed(text))
-        .then(|| serde_json::to_string_pretty(&value).ok())
-        .flatten()
+    serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
+    Some(indented(text))
+}
+
+/// Indents what is known to be JSON: only white space between its tokens is other than before.
+fn indented(json: &str) -> String {
+    let (mut lines, mut depth) = (String::with_capacity(2 * json.len()), 0);
+    let (mut is_text, mut is_escaped) = (false, false);
+    for one in json.chars() {
+        if is_text {
+            lines.push(one);
+            is_text = is_escaped || one != '"';
+            is_escaped = one == '\\' && !is_escaped;
+            continue;
+        }
+        match one {
+            '{' | '[' => {
+                depth += 1;
+                lines.push(one);
+                begin_line(&mut lines, depth);
+            }
+            '}' | ']' => {
+                depth -= 1;
+                // What is empty stays on its line.
+                let before = lines.trim_end().len();
+                lines.truncate(before);
+                if !lines.ends_with(['{', '[']) {
+                    begin_line(&mut lines, depth);
+                }
+                lines.push(one);
+            }
+            ',' => {
+                lines.push(one);
+                begin_line(&mut lines, depth);
+            }
+            ':' => lines.push_str(": "),
+            _ if one.is_ascii_whitespace() => {}
+            _ => {
+                is_text = one == '"';
+                lines.push(one);
+            }
+        }
+    }
+    lines
+}
+
+fn begin_line(lines: &mut String, depth: usize) {
+    lines.push('\n');
+    lines.extend(std::iter::repeat_n("  ", depth));
 }
 
 /// Headers as lines.
@@ -146,7 +188,12 @@ mod tests {
 
     #[test]
     fn a_body_is_not_changed_by_indenting_it() {
-        assert_eq!(Shown::of(br#"{"a":1,"a":2}"#).text, r#"{"a":1,"a":2}"#);
-        assert_eq!(Shown::of(br#"{"a":1}"#).text, "{\n  \"a\": 1\n}");
+        let shown = |body: &str| Shown::of(body.as_bytes()).text;
+        assert_eq!(
+            shown(r#"{"b":1e400,"a":[1,{}], "a":"\\\": {,"}"#),
+            "{\n  \"b\": 1e400,\n  \"a\": [\n    1,\n    {}\n  ],\n  \"a\": \"\\\\\\\": {,\"\n}"
+        );
+        assert_eq!(shown("[ ]"), "[]");
+        assert_eq!(shown("{\"a\": no}"), "{\"a\": no}");
     }
 }
