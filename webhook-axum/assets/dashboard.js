@@ -44,7 +44,7 @@ function prepare(root) {
 }
 
 // g, then the screen's first letter; / for the search.
-const screens = { o: "", e: "endpoints", d: "deliveries", v: "events", l: "dead-letters", r: "replays", t: "event-types" };
+const screens = { o: "", e: "endpoints", d: "deliveries", v: "events", l: "dead-letters", r: "replays", t: "event-types", a: "audit" };
 let wasG = false;
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;

@@ -7,7 +7,9 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::get;
 use uuid::Uuid;
-use webhook_core::{Delivery, DeliveryFilter, DeliveryStatus, PageRequest, Timestamp};
+use webhook_core::{
+    Delivery, DeliveryFilter, DeliveryStatus, EndReason, FailureCause, PageRequest, Timestamp,
+};
 
 use super::shell::{PageError, Shell, page};
 use crate::caller::{Audience, Caller};
@@ -35,9 +37,11 @@ struct DeadLetters {
 struct Group {
     endpoint_id: Uuid,
     url: Option<String>,
-    /// None if it was given up without an attempt that failed. No filter selects these alone.
-    error: Option<String>,
+    /// What the last attempt failed with, or else why there is no more.
+    error: String,
     cause: &'static str,
+    /// A link's query for just these. Without a failed attempt they have no error by which a filter could tell them.
+    query: Option<String>,
     count: usize,
     newest: Timestamp,
 }
@@ -78,13 +82,21 @@ fn grouped(dead: &[Delivery], audience: Audience) -> Vec<Group> {
     let mut groups = BTreeMap::new();
     for one in dead {
         let error = one.last_error.map(|it| audience.failure(it));
+        let end = one.end_reason.map_or("", EndReason::as_str);
+        let cause = one.cause().map_or("", FailureCause::as_str);
+        let id = one.endpoint_id;
+        let query = error.as_ref().map(|error| {
+            format!("status=failed&endpoint_id={id}&error_kind={error}&cause={cause}")
+        });
+        let error = error.unwrap_or_else(|| end.to_owned());
         let group = groups
-            .entry((one.endpoint_id, error.clone()))
+            .entry((id, error.clone(), query.clone(), cause))
             .or_insert_with(|| Group {
-                endpoint_id: one.endpoint_id,
+                endpoint_id: id,
                 url: None,
                 error,
-                cause: one.cause().map_or("", webhook_core::FailureCause::as_str),
+                cause,
+                query,
                 count: 0,
                 newest: one.updated_at,
             });

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::RawPathParams;
 use axum::response::Response;
 use axum::routing::{get, post};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use webhook_core::{
@@ -60,19 +61,23 @@ pub(super) fn filter(
     asked: &Asked,
     audience: Audience,
 ) -> Result<(Option<Tenant>, DeliveryFilter), ApiError> {
+    let conditions: Conditions = read(asked, &FIELDS)?;
+    conditions.filter(audience).map_err(invalid_query)
+}
+
+/// Those of `fields` that say something, as the API reads its own query.
+pub(super) fn read<T: DeserializeOwned>(asked: &Asked, fields: &[&str]) -> Result<T, ApiError> {
     let mut object = Map::new();
-    for name in FIELDS {
-        match (name, text_of(asked, name)) {
+    for name in fields {
+        match (*name, text_of(asked, name)) {
             (_, "") => {}
             ("since" | "until", text) => {
-                drop(object.insert(name.to_owned(), json!(from_form(text))));
+                drop(object.insert((*name).to_owned(), json!(from_form(text))));
             }
-            (_, text) => drop(object.insert(name.to_owned(), json!(text))),
+            (_, text) => drop(object.insert((*name).to_owned(), json!(text))),
         }
     }
-    let conditions: Conditions = serde_json::from_value(Value::Object(object))
-        .map_err(|it| invalid_query(it.to_string()))?;
-    conditions.filter(audience).map_err(invalid_query)
+    serde_json::from_value(Value::Object(object)).map_err(|it| invalid_query(it.to_string()))
 }
 
 pub(super) fn cursor(asked: &Asked) -> Result<Option<Cursor>, ApiError> {

@@ -3,12 +3,13 @@
 //! - `session.rs`: who is let in, and what every form must prove; `shell.rs`: what all pages share.
 //! - `assets.rs`: our style and script; `format.rs`: numbers and times; `chart.rs`: charts as SVG.
 //! - One file per screen: `overview.rs`, `endpoints.rs`, `deliveries.rs`, `events.rs`, `dead_letters.rs`, `replays.rs`,
-//!   `event_types.rs`. Templates are in `templates/`, one per screen.
+//!   `event_types.rs`, `audit.rs`. Templates are in `templates/`, one per screen.
 //! - `live.rs`: tells open pages when something has changed.
 //!
 //! Handlers reach the engine through [`Caller`](crate::caller::Caller), as those of the API do.
 
 mod assets;
+mod audit;
 mod chart;
 mod dead_letters;
 mod deliveries;
@@ -36,6 +37,7 @@ pub(crate) fn routes(api: &Api) -> Router<Api> {
         .merge(dead_letters::routes())
         .merge(replays::routes())
         .merge(event_types::routes())
+        .merge(audit::routes())
         .merge(live::routes())
         .route_layer(from_fn_with_state(api.clone(), session::guard))
         .merge(session::routes())

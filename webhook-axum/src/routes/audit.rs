@@ -4,7 +4,7 @@ use axum::Router;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use webhook_core::{AuditAction, AuditEntry, AuditFilter, Tenant, Timestamp};
+use webhook_core::{AuditAction, AuditEntry, AuditFilter, Page, Tenant, Timestamp};
 
 use crate::caller::Caller;
 use crate::error::ApiError;
@@ -28,6 +28,12 @@ pub(super) struct Document;
     responses((status = 200, body = List<AuditView>)),
 ))]
 async fn list(caller: Caller, Query(query): Query<ListAudit>) -> Result<List<AuditView>, ApiError> {
+    let page = find(caller, query).await?;
+    Ok(List::of(&page, AuditView::of))
+}
+
+/// The entries that the query asks for, as far as the caller may see them.
+pub(crate) async fn find(caller: Caller, query: ListAudit) -> Result<Page<AuditEntry>, ApiError> {
     let caller = caller.narrowed(query.tenant)?;
     let filter = AuditFilter {
         actor: query.actor,
@@ -37,15 +43,14 @@ async fn list(caller: Caller, Query(query): Query<ListAudit>) -> Result<List<Aud
         until: query.until,
     };
     let page = page_request(query.limit, query.cursor);
-    let page = caller.audit().list(&filter, page).await?;
-    Ok(List::of(&page, AuditView::of))
+    Ok(caller.audit().list(&filter, page).await?)
 }
 
 /// The query of `GET /audit`.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
-struct ListAudit {
+pub(crate) struct ListAudit {
     tenant: Option<Tenant>,
     actor: Option<String>,
     action: Option<GivenAction>,

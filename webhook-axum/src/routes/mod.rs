@@ -1,6 +1,6 @@
 //! The routes, one file per resource.
 
-mod audit;
+pub(crate) mod audit;
 pub(crate) mod deliveries;
 mod endpoint_test;
 pub(crate) mod endpoints;

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+mod audit;
+mod dead_letters;
+
 use axum::Router;
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
@@ -12,7 +15,7 @@ use webhook_core::testing::ScriptedTransport;
 use webhook_core::{Dispatcher, MemoryStore, NewEndpoint, NewEvent, Tenant};
 
 const CSRF: &str = "0123456789abcdef0123456789abcdef";
-const SCREENS: [&str; 8] = [
+const SCREENS: [&str; 9] = [
     "/dashboard/",
     "/dashboard/endpoints",
     "/dashboard/endpoints/new",
@@ -21,6 +24,7 @@ const SCREENS: [&str; 8] = [
     "/dashboard/dead-letters",
     "/dashboard/replays",
     "/dashboard/event-types",
+    "/dashboard/audit",
 ];
 
 /// A viewer of the tenant `acme`.

@@ -1,0 +1,138 @@
+//! The audit log: each form that changes something is written down, and who may read of it.
+
+use axum::Router;
+use webhook_axum::{Auth, AuthRejection, Authorizer, Identity, router};
+use webhook_core::testing::{ManualClock, ScriptedTransport};
+use webhook_core::{Dispatcher, MemoryStore, PageRequest, Tenant};
+
+use super::{CSRF, form, get, send};
+
+/// Whoever the header says, an operator of everything, or of one tenant.
+struct Named;
+
+#[async_trait::async_trait]
+impl Authorizer for Named {
+    async fn authorize(&self, parts: &http::request::Parts) -> Result<Identity, AuthRejection> {
+        let tenant = parts.headers.get("x-tenant");
+        let tenant = tenant.map(|it| Tenant::new(it.to_str().unwrap()).unwrap());
+        let ann = Identity::operator("ann");
+        Ok(match tenant {
+            Some(tenant) => ann.within(tenant),
+            None => ann,
+        })
+    }
+}
+
+/// The engine, and its dashboard as `ann` uses it.
+struct Desk {
+    dispatcher: Dispatcher,
+    app: Router,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let dispatcher = Dispatcher::builder(MemoryStore::new())
+            .transport(ScriptedTransport::default())
+            .clock(ManualClock::default())
+            .build()
+            .unwrap()
+            .erase();
+        Self {
+            app: router(dispatcher.clone(), Auth::custom(Named)),
+            dispatcher,
+        }
+    }
+
+    /// Sends a form, which must work.
+    async fn submit(&self, page: &str, fields: &str) {
+        let body = format!("csrf={CSRF}&{fields}");
+        let answer = send(&self.app, form(&format!("/dashboard/{page}")), &body).await;
+        assert!(answer.status.as_u16() < 400, "{page}: {}", answer.text);
+    }
+
+    async fn endpoint(&self, tenant: &str) -> uuid::Uuid {
+        let fields = format!("url=https%3A%2F%2Fexample.com&tenant={tenant}");
+        self.submit("endpoints", &fields).await;
+        let list = self.dispatcher.endpoints().list(one()).await.unwrap();
+        list.items[0].id
+    }
+}
+
+fn one() -> PageRequest {
+    PageRequest {
+        before: None,
+        limit: 1,
+    }
+}
+
+#[tokio::test]
+async fn entries_are_found_by_each_field_of_the_form() {
+    let desk = Desk::new();
+    let endpoint = desk.endpoint("acme").await;
+    desk.endpoint("other").await;
+    desk.submit("event-types", "name=a").await;
+    for (query, expected) in [
+        ("", 3),
+        ("actor=ann&action=&target=&tenant=&since=&until=", 3),
+        ("actor=bob", 0),
+        ("action=endpoint.create", 2),
+        ("tenant=acme", 1),
+        ("since=2023-11-14T22:13", 3),
+        ("since=2999-01-01T00:00", 0),
+        ("until=2999-01-01T00:00", 3),
+    ] {
+        let page = get(&desk.app, &format!("/dashboard/audit?{query}")).await;
+        assert_eq!(
+            page.text.matches("<td>ann</td>").count(),
+            expected,
+            "{query}: {}",
+            page.text
+        );
+    }
+    let path = format!("/dashboard/audit?target={endpoint}");
+    let page = get(&desk.app, &path).await.text;
+    assert!(page.contains(&format!("href=\"./endpoints/{endpoint}\"")));
+    assert_eq!(page.matches("<td>ann</td>").count(), 1);
+    let refused = get(&desk.app, "/dashboard/audit?action=x").await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.text.contains("action must be one of"));
+}
+
+#[tokio::test]
+async fn a_long_log_is_read_page_by_page_under_the_same_filter() {
+    let desk = Desk::new();
+    for _ in 0..51 {
+        desk.submit("event-types", "name=a").await;
+    }
+    desk.endpoint("acme").await;
+    let first = get(&desk.app, "/dashboard/audit?action=event_type.put").await;
+    assert_eq!(first.text.matches("<td>ann</td>").count(), 50);
+    let next = first.text.split("rel=\"next\" href=\"").nth(1).unwrap();
+    let next = next.split('"').next().unwrap().replace("&#38;", "&");
+    let second = get(&desk.app, &format!("/dashboard/audit{next}")).await;
+    assert_eq!(second.text.matches("<td>ann</td>").count(), 1);
+    assert!(
+        second.text.contains("<td>event_type.put</td>") && !second.text.contains("rel=\"next\"")
+    );
+}
+
+#[tokio::test]
+async fn a_tenants_readers_see_what_was_done_to_theirs_alone() {
+    let desk = Desk::new();
+    desk.endpoint("acme").await;
+    desk.endpoint("other").await;
+    desk.submit("event-types", "name=a").await;
+    let read = async |query: &str| {
+        let request = http::Request::builder().uri(format!("/dashboard/audit{query}"));
+        send(&desk.app, request.header("x-tenant", "acme"), "").await
+    };
+    let page = read("").await;
+    assert_eq!(
+        page.text.matches("<td>ann</td>").count(),
+        1,
+        "{}",
+        page.text
+    );
+    assert!(!page.text.contains("other") && !page.text.contains("name=\"tenant\""));
+    assert_eq!(read("?tenant=other").await.status, 403);
+}

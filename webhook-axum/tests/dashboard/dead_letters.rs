@@ -1,0 +1,74 @@
+//! Dead letters: what a row counts is what its links select.
+
+use std::time::Duration;
+
+use axum::Router;
+use webhook_axum::{Auth, router};
+use webhook_core::testing::{ManualClock, ScriptedTransport, fast_forward};
+use webhook_core::{Dispatcher, MemoryStore, NewEndpoint, NewEvent};
+
+use super::get;
+
+const AGE: Duration = Duration::from_secs(3_600);
+
+/// One that was refused for good, and one that nobody attempted in time, of the same endpoint.
+async fn two_dead_letters() -> Router {
+    let clock = ManualClock::default();
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(ScriptedTransport::new([400]))
+        .clock(clock.clone())
+        .max_age(AGE)
+        .build()
+        .unwrap()
+        .erase();
+    let new = NewEndpoint::new("https://example.com".parse().unwrap());
+    dispatcher.endpoints().create(new).await.unwrap();
+    let event = || NewEvent::json("a", &1).unwrap();
+    dispatcher.enqueue(event()).await.unwrap();
+    fast_forward(&dispatcher, &clock, Duration::ZERO)
+        .await
+        .unwrap();
+    dispatcher.enqueue(event()).await.unwrap();
+    clock.advance(AGE * 2);
+    dispatcher.step().await.unwrap();
+    router(dispatcher, Auth::none())
+}
+
+/// The queries of the page's links to `page`.
+fn links<'a>(text: &'a str, page: &str) -> Vec<&'a str> {
+    let start = format!("href=\"./{page}?");
+    let ends = text.split(&*start).skip(1);
+    ends.map(|rest| rest.split('"').next().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_replay_is_offered_only_of_what_a_filter_can_select() {
+    let app = two_dead_letters().await;
+    let text = get(&app, "/dashboard/dead-letters").await.text;
+    assert!(
+        text.contains("<td>http_400</td>") && text.contains("<td>expired</td>"),
+        "{text}"
+    );
+    assert_eq!(links(&text, "deliveries").len(), 1, "{text}");
+    let replays = links(&text, "replays/new");
+    assert_eq!(replays.len(), 2, "of one row, and of all: {text}");
+    assert_eq!(replays[1], "status=failed");
+}
+
+#[tokio::test]
+async fn a_rows_links_select_what_it_counts() {
+    let app = two_dead_letters().await;
+    let text = get(&app, "/dashboard/dead-letters").await.text;
+    let query = links(&text, "replays/new")[0].replace("&#38;", "&");
+    assert_eq!(links(&text, "deliveries")[0].replace("&#38;", "&"), query);
+    let count = get(&app, &format!("/dashboard/replays/new?{query}")).await;
+    assert!(
+        count
+            .text
+            .contains("<strong>1</strong> deliveries would be made"),
+        "{}",
+        count.text
+    );
+    let list = get(&app, &format!("/dashboard/deliveries?{query}")).await;
+    assert_eq!(list.text.matches("href=\"./deliveries/").count(), 1);
+}
