@@ -2,8 +2,11 @@
 
 use axum::Router;
 use webhook_axum::{Auth, AuthRejection, Authorizer, Identity, router};
-use webhook_core::testing::{ManualClock, ScriptedTransport};
-use webhook_core::{Dispatcher, MemoryStore, PageRequest, Tenant};
+use webhook_core::testing::{ManualClock, ScriptedTransport, fast_forward};
+use webhook_core::{
+    AuditAction, AuditFilter, DeliveryFilter, DeliveryStatus, Dispatcher, MemoryStore, PageRequest,
+    Tenant,
+};
 
 use super::{CSRF, form, get, send};
 
@@ -26,20 +29,23 @@ impl Authorizer for Named {
 /// The engine, and its dashboard as `ann` uses it.
 struct Desk {
     dispatcher: Dispatcher,
+    clock: ManualClock,
     app: Router,
 }
 
 impl Desk {
     fn new() -> Self {
+        let clock = ManualClock::default();
         let dispatcher = Dispatcher::builder(MemoryStore::new())
             .transport(ScriptedTransport::default())
-            .clock(ManualClock::default())
+            .clock(clock.clone())
             .build()
             .unwrap()
             .erase();
         Self {
             app: router(dispatcher.clone(), Auth::custom(Named)),
             dispatcher,
+            clock,
         }
     }
 
@@ -50,11 +56,41 @@ impl Desk {
         assert!(answer.status.as_u16() < 400, "{page}: {}", answer.text);
     }
 
+    async fn submit_to(&self, endpoint: uuid::Uuid, action: &str) {
+        self.submit(&format!("endpoints/{endpoint}/{action}"), "")
+            .await;
+    }
+
+    async fn go_on(&self) {
+        loop {
+            self.dispatcher.step().await.unwrap();
+            self.clock.advance(std::time::Duration::from_millis(1));
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn settle(&self) {
+        let nothing = std::time::Duration::ZERO;
+        fast_forward(&self.dispatcher, &self.clock, nothing)
+            .await
+            .unwrap();
+    }
+
     async fn endpoint(&self, tenant: &str) -> uuid::Uuid {
         let fields = format!("url=https%3A%2F%2Fexample.com&tenant={tenant}");
         self.submit("endpoints", &fields).await;
         let list = self.dispatcher.endpoints().list(one()).await.unwrap();
         list.items[0].id
+    }
+
+    /// The newest delivery in this state.
+    async fn delivery(&self, status: DeliveryStatus) -> webhook_core::Delivery {
+        let filter = DeliveryFilter {
+            status: Some(status),
+            ..DeliveryFilter::default()
+        };
+        let list = self.dispatcher.deliveries().list(&filter, one()).await;
+        list.unwrap().items.remove(0)
     }
 }
 
@@ -63,6 +99,71 @@ fn one() -> PageRequest {
         before: None,
         limit: 1,
     }
+}
+
+#[tokio::test]
+async fn every_form_that_changes_something_is_written_down_with_the_name_of_who_sent_it() {
+    let desk = Desk::new();
+    desk.submit("event-types", "name=a").await;
+    let endpoint = desk.endpoint("acme").await;
+    let edit = "url=https%3A%2F%2Fexample.com&description=x";
+    desk.submit(&format!("endpoints/{endpoint}/edit"), edit)
+        .await;
+    // The answer waits for the attempt.
+    tokio::select! {
+        () = desk.submit_to(endpoint, "test") => {}
+        () = desk.go_on() => unreachable!("it goes on until dropped"),
+    }
+    desk.submit_to(endpoint, "rotate").await;
+    desk.submit("event-types/send", "event_type=a&tenant=acme")
+        .await;
+    desk.settle().await;
+    let sent = desk.delivery(DeliveryStatus::Succeeded).await;
+    desk.submit(&format!("events/{}/replay", sent.event_id), "")
+        .await;
+    desk.settle().await;
+    desk.submit(&format!("deliveries/{}/replay", sent.id), "")
+        .await;
+    let again = desk.delivery(DeliveryStatus::Pending).await;
+    desk.submit(&format!("deliveries/{}/cancel", again.id), "")
+        .await;
+    let selection = format!("endpoint_id={endpoint}&status=succeeded");
+    desk.submit("replays", &selection).await;
+    let replays = desk.dispatcher.replays().list(one()).await.unwrap();
+    desk.submit(&format!("replays/{}/cancel", replays.items[0].id), "")
+        .await;
+    desk.submit(&format!("endpoints/{endpoint}/state"), "state=paused")
+        .await;
+    desk.submit_to(endpoint, "delete").await;
+
+    let by_ann = AuditFilter {
+        actor: Some("ann".to_owned()),
+        ..AuditFilter::default()
+    };
+    let all = PageRequest {
+        before: None,
+        limit: 50,
+    };
+    let log = desk.dispatcher.audit().list(&by_ann, all).await.unwrap();
+    let mut actions: Vec<_> = log.items.iter().map(|it| it.action).collect();
+    actions.reverse();
+    assert_eq!(
+        actions,
+        [
+            AuditAction::EventTypePut,
+            AuditAction::EndpointCreate,
+            AuditAction::EndpointUpdate,
+            AuditAction::EndpointTest,
+            AuditAction::EndpointRotateSecret,
+            AuditAction::EventReplay,
+            AuditAction::DeliveryReplay,
+            AuditAction::DeliveryCancel,
+            AuditAction::ReplayStart,
+            AuditAction::ReplayCancel,
+            AuditAction::EndpointUpdate,
+            AuditAction::EndpointDelete,
+        ]
+    );
 }
 
 #[tokio::test]
