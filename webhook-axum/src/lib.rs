@@ -40,6 +40,7 @@ mod caller;
 mod dashboard;
 mod error;
 mod extract;
+mod finish;
 mod json;
 #[cfg(feature = "prometheus")]
 mod metrics;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRef;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use webhook_core::Dispatcher;
 
 use crate::auth::{Auth, authenticate};
 use crate::error::ApiError;
+use crate::finish::finish;
 use crate::routes;
 
 /// What every route works with.
@@ -96,6 +97,8 @@ impl FromRef<Api> for Dispatcher {
 /// that does not fit the schema of its type is refused with 400 and the code `schema_violation`; the sentence names the
 /// place as a JSON Pointer into `data`. See [`EventTypes::put`](webhook_core::EventTypes::put).
 ///
+/// What a request asks for is carried through, and written down, although its client hangs up meanwhile.
+///
 /// The router brings its own state and nests into a router with any other. It limits bodies by itself,
 /// whatever axum's `DefaultBodyLimit` says.
 pub fn router<T>(dispatcher: impl Into<Dispatcher>, auth: Auth) -> Router<T>
@@ -110,6 +113,7 @@ where
     #[cfg(feature = "dashboard")]
     let routes = routes.merge(crate::dashboard::routes(&api));
     routes
+        .route_layer(from_fn(finish))
         .fallback(|| async { ApiError::unknown_path() })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .with_state(api)

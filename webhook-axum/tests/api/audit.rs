@@ -1,7 +1,13 @@
 //! Who did what.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use http::Method;
+use http::request::Parts;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+use webhook_axum::{Auth, AuthRejection, Authorizer, Identity};
 
 use crate::support::{Answer, App};
 
@@ -84,4 +90,40 @@ async fn entries_are_found_by_each_filter_and_seen_in_their_scope() {
     )
     .await;
     assert_eq!(refused.error(), (403, "forbidden".into()));
+}
+
+/// Answers when it is told to.
+struct Slow(Arc<Notify>);
+
+#[async_trait]
+impl Authorizer for Slow {
+    async fn authorize(&self, parts: &Parts) -> Result<Identity, AuthRejection> {
+        if parts.method == Method::POST {
+            self.0.notified().await;
+        }
+        Ok(Identity::operator("o"))
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_is_done_and_written_down_although_the_client_hangs_up() {
+    let go = Arc::new(Notify::new());
+    let app = App::with(Auth::custom(Slow(Arc::clone(&go))));
+    let body = json!({"url": "https://hooks.example.com/"});
+    tokio::select! {
+        biased;
+        answer = call(&app, Method::POST, "/endpoints", body, "o") => panic!("{answer:?}"),
+        () = tokio::task::yield_now() => {}
+    }
+    go.notify_one();
+    let mut entries = Vec::new();
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+        entries = log(&app, "", "o").await;
+        if !entries.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0]["action"], "endpoint.create");
 }
