@@ -26,7 +26,7 @@ use crate::store::{
 use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::time::{Now, Timestamp};
 
-/// Implements [`Store`] for a type that derefs to one. Each call but `queue` goes through
+/// Implements [`Store`] for a type that derefs to one. Each call but `queue` and `inserts_at_once` goes through
 /// `$through(self, operation, call)`, where `call` is the future of the store behind.
 macro_rules! forward_store {
     ([$($generics:tt)*] $type:ty => $inner:ty, $through:path) => {
@@ -34,6 +34,10 @@ macro_rules! forward_store {
         impl<$($generics)*> Store for $type {
             fn queue(&self) -> Option<Arc<dyn Queue>> {
                 <$inner as Store>::queue(self)
+            }
+
+            fn inserts_at_once(&self) -> usize {
+                <$inner as Store>::inserts_at_once(self)
             }
 
             async fn insert_events(&self, events: &[Event], options: &InsertOptions, now: Now) -> Result<Insertion> {

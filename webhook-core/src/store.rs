@@ -438,6 +438,9 @@ pub trait Store: Send + Sync {
     /// The queue that these deliveries already are; `None` where the host must bring one.
     fn queue(&self) -> Option<Arc<dyn Queue>>;
 
+    /// How many [inserts](Self::insert_events) to have under way at once: one where one writer is all there is.
+    fn inserts_at_once(&self) -> usize;
+
     /// Whether the backend answers.
     ///
     /// # Errors

@@ -111,8 +111,16 @@ impl Shared {
     }
 }
 
+/// While one insert waits for its commit to reach the disk, the next is worked on. More of them would be smaller, and
+/// cost more than they gain.
+const INSERTS: usize = 2;
+
 #[async_trait]
 impl Store for PgStore {
+    fn inserts_at_once(&self) -> usize {
+        INSERTS
+    }
+
     async fn insert_events(
         &self,
         events: &[Event],

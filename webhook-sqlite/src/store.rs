@@ -134,6 +134,10 @@ impl std::fmt::Debug for SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn inserts_at_once(&self) -> usize {
+        1
+    }
+
     async fn insert_events(
         &self,
         events: &[Event],

@@ -30,6 +30,10 @@ fn failure<T>(kind: ErrorKind) -> Result<T> {
 
 #[async_trait]
 impl Store for Broken {
+    fn inserts_at_once(&self) -> usize {
+        1
+    }
+
     async fn insert_events(&self, _: &[Event], _: &InsertOptions, _: Now) -> Result<Insertion> {
         failure(self.0)
     }

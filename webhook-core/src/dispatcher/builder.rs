@@ -360,7 +360,7 @@ impl<S: Store + 'static> Builder<S> {
             config: self.config,
             ids: IdGenerator::new(),
             rng: Mutex::new(self.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64)),
-            intake: Intake::new(),
+            intake: Intake::new(store.inserts_at_once()),
             lanes: Arc::new(lanes),
             running: Mutex::default(),
             sweeper: Arc::default(),

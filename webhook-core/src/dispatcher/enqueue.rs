@@ -1,7 +1,8 @@
 //! The way in: events are checked, stamped and inserted, concurrent ones together.
 //!
 //! The first caller inserts its own event at once. Those who come while it does so wait, and go together in
-//! the next insert. So nothing waits when the store is idle, and the batches grow as it gets busy.
+//! the next insert. So nothing waits when the store is idle, and the batches grow as it gets busy. Where the store does
+//! better with several inserts at once, another begins beside those under way when enough wait.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,9 @@ pub const MAX_BATCH: usize = 1_000;
 
 /// The most events of one shared insert.
 const MAX_SHARED: usize = 500;
+/// How many must wait for another insert to begin beside one that is under way: what a statement costs by itself is
+/// small then beside its rows.
+const WORTH_ANOTHER: usize = 16;
 /// The most events that wait for their insert; more callers wait for a place.
 const MAX_WAITING: usize = 10_000;
 /// How long a caller waits for a place before it hears [`EnqueueError::Overloaded`].
@@ -140,12 +144,11 @@ impl Engine {
 
     /// Inserts at once, or together with others if an insert is under way.
     async fn share_insert(self: &Arc<Self>, event: Event) -> Result<Inserted, EnqueueError> {
-        let line = self.intake.line(&event);
-        let turn = line.join(event, self).await?;
+        let keyed = event.idempotency.is_some();
+        let turn = self.intake.of(keyed).join(event, self).await?;
         match turn {
             Turn::Now(event) => {
-                let mut turn = HandOver::new(self, event.idempotency.is_some());
-                turn.begun = true;
+                let _turn = HandOver::begun(self, keyed);
                 let inserted = self
                     .insert_for_caller(vec![event], OnConflict::Skip)
                     .await?;
@@ -155,10 +158,15 @@ impl Engine {
                     .ok_or_else(short_answer)
                     .map_err(Into::into)
             }
-            Turn::Later(answer) => match answer.await {
-                Ok(inserted) => Ok(inserted?),
-                Err(_) => Err(Error::new(ErrorKind::Internal, "insert_events").into()),
-            },
+            Turn::Later { answer, another } => {
+                if another {
+                    drop(HandOver::begun(self, keyed));
+                }
+                match answer.await {
+                    Ok(inserted) => Ok(inserted?),
+                    Err(_) => Err(Error::new(ErrorKind::Internal, "insert_events").into()),
+                }
+            }
         }
     }
 
@@ -249,10 +257,11 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new() -> Self {
+    /// For a store that makes so many inserts at once.
+    pub(super) fn new(inserts: usize) -> Self {
         Self {
-            plain: Line::new(),
-            keyed: Line::new(),
+            plain: Line::new(inserts),
+            keyed: Line::new(inserts),
         }
     }
 
@@ -262,10 +271,6 @@ impl Intake {
             .map(|line| line.state().waiting.len())
             .iter()
             .sum()
-    }
-
-    fn line(&self, event: &Event) -> &Line {
-        self.of(event.idempotency.is_some())
     }
 
     fn of(&self, keyed: bool) -> &Line {
@@ -278,10 +283,11 @@ struct Line {
     places: Arc<Semaphore>,
 }
 
-#[derive(Default)]
 struct LineState {
     waiting: Vec<Waiting>,
-    inserting: bool,
+    /// How many inserts are under way, and how many may be.
+    inserting: usize,
+    most: usize,
 }
 
 struct Waiting {
@@ -296,13 +302,22 @@ struct Waiting {
 )]
 enum Turn {
     Now(Event),
-    Later(oneshot::Receiver<Result<Inserted, Error>>),
+    Later {
+        answer: oneshot::Receiver<Result<Inserted, Error>>,
+        /// Whether a turn was taken for those who wait, beside those under way.
+        another: bool,
+    },
 }
 
 impl Line {
-    fn new() -> Self {
+    fn new(inserts: usize) -> Self {
+        let state = LineState {
+            waiting: Vec::new(),
+            inserting: 0,
+            most: inserts.max(1),
+        };
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             places: Arc::new(Semaphore::new(MAX_WAITING)),
         }
     }
@@ -313,7 +328,7 @@ impl Line {
 
     /// Takes the turn if nobody inserts, otherwise a place among the waiting.
     async fn join(&self, event: Event, engine: &Engine) -> Result<Turn, EnqueueError> {
-        if self.take_turn() {
+        if self.state().take_idle_turn() {
             return Ok(Turn::Now(event));
         }
         let place = Arc::clone(&self.places).acquire_owned();
@@ -321,32 +336,48 @@ impl Line {
             return Err(EnqueueError::Overloaded);
         };
         let mut state = self.state();
-        if !state.inserting {
-            state.inserting = true;
+        if state.take_idle_turn() {
             return Ok(Turn::Now(event));
         }
-        let (answer, later) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
         state.waiting.push(Waiting {
             event,
-            answer,
+            answer: sender,
             _place: place,
         });
-        Ok(Turn::Later(later))
+        let another = state.take_another_turn();
+        Ok(Turn::Later { answer, another })
     }
 
-    fn take_turn(&self) -> bool {
-        !std::mem::replace(&mut self.state().inserting, true)
+    fn next_batch(&self) -> Option<Vec<Waiting>> {
+        self.state().next_batch()
+    }
+}
+
+impl LineState {
+    /// Takes the turn if nobody inserts.
+    fn take_idle_turn(&mut self) -> bool {
+        let is_idle = self.inserting == 0;
+        self.inserting += usize::from(is_idle);
+        is_idle
+    }
+
+    /// Takes one beside those under way, if enough wait.
+    fn take_another_turn(&mut self) -> bool {
+        let is_worth_it = self.inserting < self.most && self.waiting.len() >= WORTH_ANOTHER;
+        self.inserting += usize::from(is_worth_it);
+        is_worth_it
     }
 
     /// What is inserted next; `None` gives the turn back.
-    fn next_batch(&self) -> Option<Vec<Waiting>> {
-        let mut state = self.state();
-        let count = state.waiting.len().min(MAX_SHARED);
-        if count == 0 {
-            state.inserting = false;
+    fn next_batch(&mut self) -> Option<Vec<Waiting>> {
+        let count = self.waiting.len().min(MAX_SHARED);
+        let is_worth_it = self.inserting == 1 || count >= WORTH_ANOTHER / 2;
+        if count == 0 || !is_worth_it {
+            self.inserting -= 1;
             return None;
         }
-        let mut batch: Vec<_> = state.waiting.drain(..count).collect();
+        let mut batch: Vec<_> = self.waiting.drain(..count).collect();
         batch.sort_by(|a, b| key_of(&a.event).cmp(&key_of(&b.event)));
         Some(batch)
     }
@@ -379,6 +410,13 @@ impl HandOver {
             begun: false,
         }
     }
+
+    /// In a task that runs.
+    fn begun(engine: &Arc<Engine>, keyed: bool) -> Self {
+        let mut turn = Self::new(engine, keyed);
+        turn.begun = true;
+        turn
+    }
 }
 
 impl Drop for HandOver {
@@ -396,8 +434,58 @@ impl Drop for HandOver {
             // Nobody waits, or nobody can serve them: they hear an error.
             _ => {
                 state.waiting.clear();
-                state.inserting = false;
+                state.inserting -= 1;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Timestamp;
+
+    impl LineState {
+        /// So many more wait; answers for how many of them another insert begins.
+        fn join(&mut self, count: usize, places: &Arc<Semaphore>) -> usize {
+            let mut begun = 0;
+            for _ in 0..count {
+                let event = NewEvent::data("order.paid", "1").unwrap();
+                self.waiting.push(Waiting {
+                    event: event.stamp(Uuid::nil(), Timestamp::EPOCH),
+                    answer: oneshot::channel().0,
+                    _place: Arc::clone(places).try_acquire_owned().unwrap(),
+                });
+                begun += usize::from(self.take_another_turn());
+            }
+            begun
+        }
+    }
+
+    #[test]
+    fn another_insert_begins_when_enough_wait_and_ends_when_few_do() {
+        let line = Line::new(2);
+        let mut state = line.state();
+        assert!(state.take_idle_turn());
+        assert!(!state.take_idle_turn());
+        assert_eq!(state.join(WORTH_ANOTHER - 1, &line.places), 0);
+        assert_eq!(state.join(WORTH_ANOTHER, &line.places), 1, "no third one");
+        let batch = state.next_batch().expect("all that wait go together");
+        assert_eq!(batch.len(), 2 * WORTH_ANOTHER - 1);
+
+        state.join(WORTH_ANOTHER / 2 - 1, &line.places);
+        assert!(state.next_batch().is_none(), "few are left to the other");
+        assert_eq!(state.inserting, 1);
+        assert!(state.next_batch().is_some());
+        assert!(state.next_batch().is_none());
+        assert!(state.take_idle_turn());
+    }
+
+    #[test]
+    fn a_store_with_one_writer_gets_one_insert_at_a_time() {
+        let line = Line::new(1);
+        let mut state = line.state();
+        assert!(state.take_idle_turn());
+        assert_eq!(state.join(10 * WORTH_ANOTHER, &line.places), 0);
     }
 }

@@ -116,6 +116,10 @@ impl MemoryTx {
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn inserts_at_once(&self) -> usize {
+        1
+    }
+
     async fn insert_events(
         &self,
         events: &[Event],

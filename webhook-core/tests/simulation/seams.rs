@@ -117,6 +117,10 @@ impl SimStore {
 
 #[async_trait]
 impl Store for SimStore {
+    fn inserts_at_once(&self) -> usize {
+        2
+    }
+
     fn queue(&self) -> Option<Arc<dyn Queue>> {
         let queue = self.inner().queue()?;
         Some(Arc::new(SimQueue::new(self.0.clone(), queue)))
