@@ -136,7 +136,7 @@ metrics! {
     BREAKER_TRANSITIONS = Counter "webhook_breaker_transitions_total" { "state": &["open", "closed"] }
         "Circuit breakers that opened, again or for the first time, and that closed.";
     QUEUE_REPAIRS = Counter "webhook_queue_repairs_total" { "cause": &["lost", "overdue", "failed_push"] }
-        "Jobs that were pushed again to an index queue: it had lost what it held, they were overdue, or a push had failed.";
+        "Jobs pushed again to an index queue: it had lost what it held; they had been due for 10 s, as what a paused endpoint or a limit keeps is, too; or a push had failed, and the sweep repeats it.";
     STORE_ERRORS = Counter "webhook_store_errors_total" { "operation": STORE_OPERATIONS }
         "Calls to the store that failed.";
     STORE_SECONDS = SHORT "webhook_store_call_seconds" { "operation": TIMED_STORE_OPERATIONS }
@@ -158,7 +158,7 @@ metrics! {
     LEASED = Gauge "webhook_leased"
         "Deliveries of all that a process owns; 10000 and more means at least so many. NaN while the queue is away.";
     DUE_LAG = Gauge "webhook_due_lag_seconds"
-        "For how long the oldest delivery of all has been due that could be taken up: held endpoints, as those of an open breaker, have none. NaN while the queue is away.";
+        "For how long the lane that has waited longest could have been claimed from: what a hold, as of an open breaker, a rate, a cap or an ordered head keeps waiting is not late. NaN while the queue is away.";
     BREAKERS = Gauge "webhook_breakers" { "state": &["open", "half_open"] }
         "Endpoints of all that are left alone, or probed. NaN while the store is away.";
     ENDPOINTS_FAILING = Gauge "webhook_endpoints_failing"

@@ -162,8 +162,9 @@ pub struct Depth {
     pub parked: u64,
     /// Jobs under a lease.
     pub leased: u64,
-    /// The earliest due time of an unclaimed job whose lane is not held: what a breaker, a pause or a `Retry-After`
-    /// keeps waiting is not late.
+    /// Since when the first lane waits to be claimed from, or when it will: when its next job is due, its hold has ended
+    /// and its rate allows it. A lane at its cap has none, and no follower of an ordered lane's head has: what a breaker, a
+    /// pause, a `Retry-After` or a limit keeps waiting is not late.
     pub oldest_due: Option<Timestamp>,
 }
 

@@ -194,8 +194,9 @@ impl Engine {
             return Ok(());
         }
         let overdue = self.store.overdue(now - OVERDUE, OVERDUE_PAGE).await?;
+        self.queue.push(&overdue, self.clock.pinned()).await?;
         self.meter.repaired("overdue", overdue.len());
-        self.queue.push(&overdue, self.clock.pinned()).await
+        Ok(())
     }
 
     pub(super) async fn push_expected(&self) -> Result<()> {

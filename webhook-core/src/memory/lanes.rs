@@ -256,16 +256,9 @@ impl Lanes {
                 Entry { due, .. } if *due <= now => depth.ready += 1,
                 Entry { .. } => depth.parked += 1,
             }
-            let lane = self.lanes.get(&entry.lane);
-            let is_held = lane.is_some_and(|lane| lane.held_until > now);
-            if entry.leased_until.is_none() && !is_held {
-                depth.oldest_due = Some(
-                    depth
-                        .oldest_due
-                        .map_or(entry.due, |oldest| oldest.min(entry.due)),
-                );
-            }
         }
+        let lanes = self.lanes.keys();
+        depth.oldest_due = lanes.filter_map(|lane| self.eligible_at(*lane)).min();
         depth
     }
 

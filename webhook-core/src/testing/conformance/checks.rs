@@ -114,6 +114,11 @@ impl<H: Harness> Scene<H> {
         claimed.expect("jobs are claimed").leases
     }
 
+    pub(super) async fn oldest_due(&self, now: Now) -> Now {
+        let depth = self.queue.depth(now).await;
+        depth.expect("what waits is counted").oldest_due
+    }
+
     pub(super) async fn load(&self, lease: Lease, now: Now) -> Option<Loaded> {
         self.store()
             .load(&[lease], now)

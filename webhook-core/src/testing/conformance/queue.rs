@@ -35,7 +35,10 @@ macro_rules! __queue_checks {
             hold_is_not_shortened_by_a_shorter_one,
             release_ends_a_hold,
             depth_counts_what_waits,
-            oldest_due_is_of_lanes_that_are_not_held,
+            oldest_due_is_when_a_lane_became_eligible,
+            oldest_due_waits_for_a_rate,
+            oldest_due_waits_for_the_head_of_an_ordered_lane,
+            oldest_due_waits_for_room_below_a_cap,
             stale_outcome_changes_nothing,
             stale_owner_that_records_first_is_fenced,
             record_needs_the_exact_fence,
@@ -564,23 +567,74 @@ mod checks {
         assert_eq!(depth.oldest_due, at(0));
     }
 
-    pub(super) async fn oldest_due_is_of_lanes_that_are_not_held<H: Harness>(harness: H) {
+    pub(super) async fn oldest_due_is_when_a_lane_became_eligible<H: Harness>(harness: H) {
         let scene = Scene::new(harness);
-        let first = scene.lane(EndpointSettings::default()).await;
+        let lane = scene.lane(EndpointSettings::default()).await;
         scene.enqueue("default", 1).await;
-        let depth = async |second| {
-            let depth = scene.queue.depth(at(second)).await.expect("counts");
-            (depth.ready, depth.oldest_due)
+        assert_eq!(scene.oldest_due(at(30)).await, at(0));
+        let hold = async |now| {
+            let held = scene.queue.hold(lane, Hold::new(seconds(60)), now).await;
+            held.expect("holds");
         };
-        let hold = Hold::new(seconds(60));
-        let held = scene.queue.hold(first, hold, at(0)).await;
-        held.expect("holds");
-        assert_eq!(depth(59).await, (1, None));
-        assert_eq!(depth(60).await, (1, at(0)));
-        let held = scene.queue.hold(first, hold, at(60)).await;
-        held.expect("holds");
-        scene.queue.release(first).await.expect("releases");
-        assert_eq!(depth(61).await, (1, at(0)));
+        hold(at(0)).await;
+        assert_eq!(scene.oldest_due(at(59)).await, at(60));
+        assert_eq!(scene.oldest_due(at(90)).await, at(60));
+        hold(at(60)).await;
+        scene.queue.release(lane).await.expect("releases");
+        assert_eq!(scene.oldest_due(at(61)).await, at(0));
+        scene.claim(1, at(61)).await;
+        assert_eq!(scene.oldest_due(at(61)).await, None);
+    }
+
+    pub(super) async fn oldest_due_waits_for_a_rate<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let rate = Some(RateLimit {
+            limit: 1,
+            per: seconds(60),
+        });
+        scene
+            .lane(EndpointSettings {
+                rate_limit: rate,
+                ..EndpointSettings::default()
+            })
+            .await;
+        scene.enqueue("default", 3).await;
+        scene.attempt(200, Next::Succeeded, at(10)).await;
+        assert_eq!(scene.oldest_due(at(20)).await, at(70));
+        assert_eq!(scene.oldest_due(at(100)).await, at(70));
+    }
+
+    pub(super) async fn oldest_due_waits_for_the_head_of_an_ordered_lane<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene
+            .lane(EndpointSettings {
+                ordered: true,
+                ..EndpointSettings::default()
+            })
+            .await;
+        scene.enqueue("default", 3).await;
+        let retried = Next::RetryAfter(seconds(100));
+        scene.attempt(500, retried, at(10)).await;
+        assert_eq!(scene.oldest_due(at(20)).await, at(110));
+        scene.claim(1, at(110)).await;
+        assert_eq!(scene.oldest_due(at(120)).await, None);
+    }
+
+    pub(super) async fn oldest_due_waits_for_room_below_a_cap<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene
+            .lane(EndpointSettings {
+                max_in_flight: Some(1),
+                ..EndpointSettings::default()
+            })
+            .await;
+        scene.enqueue("default", 2).await;
+        let lease = scene.take(at(0)).await;
+        assert_eq!(scene.oldest_due(at(10)).await, None);
+        scene.record(lease, 200, Next::Succeeded, at(10)).await;
+        let done = [(lease, Settle::Done)];
+        scene.queue.settle(&done, at(10)).await.expect("settles");
+        assert_eq!(scene.oldest_due(at(10)).await, at(0));
     }
 
     pub(super) async fn stale_outcome_changes_nothing<H: Harness>(harness: H) {
