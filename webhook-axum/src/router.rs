@@ -16,6 +16,8 @@ use crate::routes;
 pub(crate) struct Api {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) auth: Arc<Auth>,
+    #[cfg(feature = "dashboard")]
+    pub(crate) limits: Arc<crate::dashboard::Limits>,
 }
 
 impl Api {
@@ -23,6 +25,8 @@ impl Api {
         Self {
             dispatcher: dispatcher.into(),
             auth: Arc::new(auth),
+            #[cfg(feature = "dashboard")]
+            limits: Arc::default(),
         }
     }
 }

@@ -11,13 +11,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use webhook_core::{
-    BreakerState, Delivery, DeliveryFilter, Endpoint, EndpointChange, EndpointState, Health,
-    PageRequest, StatsRange, TestEvent, Timestamp,
+    Backlog, BreakerState, Delivery, DeliveryFilter, Endpoint, EndpointChange, EndpointState,
+    Health, PageRequest, StatsRange, TestEvent, Timestamp,
 };
 
 use super::chart::Chart;
 use super::format::{Shown, percent, span};
-use super::overview::{Asked, figures};
+use super::overview::{Asked, figures, lateness, up_to};
 use super::session::Fields;
 use super::shell::{PageError, Shell, page, page_with};
 use crate::caller::{Audience, Caller};
@@ -389,6 +389,7 @@ struct DetailPage {
     breaker_until: Option<Timestamp>,
     failing_since: Option<Timestamp>,
     settings: Vec<(&'static str, String)>,
+    waiting: [(&'static str, String); 3],
     figures: Vec<(&'static str, String)>,
     chart: Chart,
     recent: Vec<Delivery>,
@@ -436,6 +437,7 @@ async fn show(
         breaker_until: until,
         failing_since: health.failing_since,
         settings: settings(&endpoint),
+        waiting: waiting(&caller.endpoints().backlog(id).await?, stats.now),
         figures: figures(&stats)
             .into_iter()
             .filter(|(name, _)| *name != "Accepted")
@@ -445,6 +447,14 @@ async fn show(
         audience: caller.audience(),
         endpoint,
     }))
+}
+
+fn waiting(backlog: &Backlog, now: Timestamp) -> [(&'static str, String); 3] {
+    [
+        ("Due", up_to(backlog.due)),
+        ("Oldest due", lateness(backlog.oldest_due, now)),
+        ("For later", up_to(backlog.parked)),
+    ]
 }
 
 fn settings(endpoint: &Endpoint) -> Vec<(&'static str, String)> {

@@ -8,7 +8,9 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::Deserialize;
 use uuid::Uuid;
-use webhook_core::{BreakerState, EndpointStats, PageRequest, Stats, StatsRange};
+use webhook_core::{
+    BreakerState, Depth, EndpointStats, PageRequest, Process, Stats, StatsRange, Timestamp,
+};
 
 use super::chart::Chart;
 use super::format::{maybe_span, number, percent, span};
@@ -55,6 +57,8 @@ struct Overview {
     disabled: Vec<(Uuid, String)>,
     store: bool,
     queue: bool,
+    /// For those who run the engine, if the store says so.
+    processes: Option<Vec<Process>>,
 }
 
 struct Row {
@@ -111,6 +115,7 @@ async fn show(
         disabled: disabled.map(|it| (it.id, url_of(&it.id))).collect(),
         store: caller.dispatcher().ping().await.is_ok(),
         queue: caller.dispatcher().ping_queue().await.is_ok(),
+        processes: caller.processes().await,
     }))
 }
 
@@ -141,18 +146,25 @@ pub(super) fn figures(stats: &Stats) -> Vec<(&'static str, String)> {
 
 fn waiting(stats: &Stats) -> Option<Vec<(&'static str, String)>> {
     let depth = stats.depth?;
-    let late = depth.oldest_due.filter(|due| *due < stats.now);
     Some(vec![
-        ("Due", number(depth.ready)),
-        (
-            "Oldest due",
-            late.map_or("on time".to_owned(), |due| {
-                format!("{} late", span(stats.now.since(due)))
-            }),
-        ),
-        ("For later", number(depth.parked)),
-        ("In flight", number(depth.leased)),
+        ("Due", up_to(depth.ready)),
+        ("Oldest due", lateness(depth.oldest_due, stats.now)),
+        ("For later", up_to(depth.parked)),
+        ("In flight", up_to(depth.leased)),
     ])
+}
+
+/// A count that is broken off at [`Depth::MOST`].
+pub(super) fn up_to(count: u64) -> String {
+    let more = if count >= Depth::MOST { "+" } else { "" };
+    format!("{}{more}", number(count))
+}
+
+pub(super) fn lateness(oldest_due: Option<Timestamp>, now: Timestamp) -> String {
+    let late = oldest_due.filter(|due| *due < now);
+    late.map_or("on time".to_owned(), |due| {
+        format!("{} late", span(now.since(due)))
+    })
 }
 
 fn row(stats: &EndpointStats, url: String) -> Row {

@@ -2,7 +2,8 @@
 //!
 //! The host's [`Auth`](crate::Auth) decides. A browser cannot send a bearer token by itself, so the login page takes it once and
 //! sets a cookie: an end and a MAC over it, keyed by the token. So any process knows it, and another token ends all
-//! sessions. Nothing but the dashboard honours it.
+//! sessions. Nothing but the dashboard honours it. How often somebody may try a token is not limited here: the API takes
+//! the same token as often as it is asked, so a limit of this page would only let anybody lock its readers out.
 //!
 //! A form must come from our own pages: the browser says so (`Sec-Fetch-Site` or `Origin`), and the form repeats what is
 //! in a cookie of ours.

@@ -4,6 +4,8 @@
 
 mod audit;
 mod dead_letters;
+mod live;
+mod overview;
 
 use axum::Router;
 use axum::body::Body;

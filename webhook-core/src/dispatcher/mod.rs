@@ -293,6 +293,19 @@ impl<S: ?Sized> Dispatcher<S> {
         self.engine.clock.now()
     }
 
+    /// What this dispatcher goes by: for what is to sleep as it does, also in tests.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.engine.clock
+    }
+
+    /// Whether this process delivers: [`run`](Self::run) was called, and has not been told to end.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let pool = self.engine.running().upgrade();
+        pool.is_some_and(|pool| !pool.is_stopping())
+    }
+
     /// The most bytes of a body that is sent: larger events are refused.
     #[must_use]
     pub fn max_payload(&self) -> usize {
