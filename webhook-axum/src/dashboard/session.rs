@@ -168,7 +168,9 @@ async fn take_form(api: &Api, request: Request) -> Result<(Parts, Fields), ApiEr
     Ok((parts, Fields(Arc::new(fields))))
 }
 
-/// Whether the browser says that the request comes from a page of this origin.
+/// Whether the browser says that the request comes from a page of this origin: by `Sec-Fetch-Site`, which no page can set,
+/// or, where it is left out, by an `Origin` of the host that is asked. `null`, or neither, is somebody else. A form must
+/// pass this and repeat the cookie: either alone would do, and neither depends on the other.
 fn is_ours(headers: &HeaderMap) -> bool {
     let text = |name| {
         headers
