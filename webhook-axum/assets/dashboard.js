@@ -1,10 +1,59 @@
 "use strict";
 
-// Times in the reader's zone; UTC when the pointer is over them.
+// Times: as they are in the reader's zone and how long ago that was; UTC when the pointer is over them.
+
+const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+const relative = new Intl.RelativeTimeFormat("en", { style: "short" });
+
+function fromNow(date, now) {
+  const seconds = (date - now) / 1000;
+  const unit = UNITS.find(([, length]) => Math.abs(seconds) >= length);
+  return unit ? relative.format(Math.trunc(seconds / unit[1]), unit[0]) : "now";
+}
+
 function showTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
+    const date = new Date(time.dateTime);
     time.title = time.dateTime;
-    time.textContent = new Date(time.dateTime).toLocaleString();
+    if (time.closest(".axis")) {
+      time.textContent = date.toLocaleString([], { dateStyle: "short", timeStyle: "short" });
+      continue;
+    }
+    const ago = document.createElement("span");
+    ago.className = "ago";
+    time.replaceChildren(date.toLocaleString(), " ", ago);
+  }
+  for (const bar of root.querySelectorAll("[data-at] > title")) {
+    const date = new Date(bar.parentElement.dataset.at);
+    bar.textContent = bar.textContent.replace(/^.*? UTC/, date.toLocaleString());
+  }
+  showAges(root);
+}
+
+function showAges(root) {
+  const now = Date.now();
+  for (const ago of root.querySelectorAll("time[datetime] > .ago")) {
+    ago.textContent = fromNow(new Date(ago.parentElement.dateTime), now);
+  }
+}
+
+// Copying. Browsers lend the clipboard to pages of https only; elsewhere the text is selected, and copied the old way.
+
+function select(source) {
+  const range = document.createRange();
+  range.selectNodeContents(source);
+  const selection = getSelection();
+  selection.removeAllRanges();
+  selection.addRange(range);
+}
+
+async function copy(source) {
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    return true;
+  } catch {
+    select(source);
+    return document.execCommand("copy");
   }
 }
 
@@ -14,28 +63,113 @@ function addCopyButtons(root) {
     button.type = "button";
     button.textContent = "Copy";
     button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(source.textContent);
-      button.textContent = "Copied";
+      const isCopied = await copy(source);
+      button.textContent = isCopied ? "Copied" : "Selected: now press Ctrl+C";
+      say(button.textContent);
     });
     source.after(" ", button);
   }
 }
 
-// A page that is being read closely, or typed into, is left as it is.
+// Live pages: when the server says that something has changed, the page is asked for again, and its main part replaced.
+
+const FIELDS = "input:not([type=hidden]), select, textarea";
+const live = document.querySelector("#live");
+let isStale = false;
+let isBusy = false;
+
+function say(text) {
+  document.querySelector("#said").textContent = text;
+}
+
+function isChanged(field) {
+  if (field.tagName === "SELECT") {
+    const first = [...field.options].findIndex((it) => it.defaultSelected);
+    return field.selectedIndex !== Math.max(first, 0);
+  }
+  return field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue;
+}
+
+// What is being typed, pressed or marked would be lost.
 function isInUse(main) {
+  const selection = getSelection();
+  const isMarked = !selection.isCollapsed && selection.containsNode(main, true);
+  const isTyping = document.activeElement?.matches(FIELDS) && main.contains(document.activeElement);
+  return isTyping || isMarked || main.querySelector(":active") || [...main.querySelectorAll(FIELDS)].some(isChanged);
+}
+
+// What stands for an element on the next version of the page: what it is, and the how manieth.
+function nameOf(element) {
+  const form = element.form?.getAttribute("action");
+  const what = element.id || element.getAttribute("href") || element.getAttribute("aria-label") || form || element.type;
+  return [element.tagName, element.name, what || element.textContent].join("\n");
+}
+
+function placeOf(main, element) {
+  const name = nameOf(element);
+  const alike = [...main.querySelectorAll(element.tagName)].filter((it) => nameOf(it) === name);
+  const index = alike.indexOf(element);
+  return (fresh) => [...fresh.querySelectorAll(element.tagName)].filter((it) => nameOf(it) === name)[index];
+}
+
+function replace(main, fresh) {
+  const scrolled = [...main.querySelectorAll(".scroll, pre")].map((it) => [it.scrollLeft, it.scrollTop]);
+  const open = [...main.querySelectorAll("details[open] > summary")].map((it) => placeOf(main, it));
   const active = document.activeElement;
-  return (active && main.contains(active)) || main.querySelector("details[open], #secret, form.stack");
+  const focused = main.contains(active) ? placeOf(main, active) : undefined;
+  const [left, top] = [scrollX, scrollY];
+  main.replaceWith(fresh);
+  for (const find of open) find(fresh)?.parentElement.setAttribute("open", "");
+  [...fresh.querySelectorAll(".scroll, pre")].forEach((it, index) => {
+    [it.scrollLeft, it.scrollTop] = scrolled[index] ?? [0, 0];
+  });
+  focused?.(fresh)?.focus({ preventScroll: true });
+  scrollTo(left, top);
 }
 
 async function refresh() {
   const main = document.querySelector("main");
-  if (isInUse(main)) return;
-  const answer = await fetch(location.href);
-  if (!answer.ok || answer.redirected || isInUse(main)) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const fresh = page.querySelector("main");
-  prepare(fresh);
-  main.replaceWith(fresh);
+  isStale = true;
+  if (isBusy || document.hidden) return;
+  if (isInUse(main)) return showLive("Paused while you work here");
+  isBusy = true;
+  try {
+    const answer = await fetch(location.href);
+    if (!answer.ok || answer.redirected) return showLive("Not up to date: reload this page");
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (isInUse(main)) return;
+    const fresh = document.adoptNode(page.querySelector("main"));
+    prepare(fresh);
+    replace(main, fresh);
+    isStale = false;
+    showLive("Live");
+  } catch {
+    showLive("Not connected");
+  } finally {
+    isBusy = false;
+  }
+}
+
+function showLive(text) {
+  if (live.textContent !== text) live.textContent = text;
+}
+
+function follow() {
+  const source = new EventSource(document.body.dataset.root + "live");
+  let closing;
+  source.addEventListener("changed", refresh);
+  source.addEventListener("open", () => {
+    clearTimeout(closing);
+    if (!isStale) showLive("Live");
+  });
+  // A stream ends after some seconds, and is opened again: only one that stays away is worth a word.
+  source.addEventListener("error", () => {
+    clearTimeout(closing);
+    const isOver = source.readyState === EventSource.CLOSED;
+    closing = setTimeout(() => showLive(isOver ? "Not live: reload to see what is new" : "Not connected"), 8000);
+  });
+  setInterval(() => isStale && refresh(), 2000);
+  document.addEventListener("visibilitychange", () => isStale && refresh());
 }
 
 function prepare(root) {
@@ -43,24 +177,34 @@ function prepare(root) {
   addCopyButtons(root);
 }
 
-// g, then the screen's first letter; / for the search.
-const screens = { o: "", e: "endpoints", d: "deliveries", v: "events", l: "dead-letters", r: "replays", t: "event-types", a: "audit" };
+// Keys: g, then the screen's letter; / for the search.
+
+const SCREENS = {
+  o: "",
+  e: "endpoints",
+  d: "deliveries",
+  v: "events",
+  l: "dead-letters",
+  r: "replays",
+  t: "event-types",
+  a: "audit",
+};
 let wasG = false;
+
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches(FIELDS)) return;
   if (event.key === "/") {
     const field = document.querySelector(".filters input");
     if (field) {
       event.preventDefault();
       field.focus();
     }
-  } else if (wasG && event.key in screens) {
-    location.href = document.body.dataset.root + screens[event.key];
+  } else if (wasG && event.key in SCREENS) {
+    location.href = document.body.dataset.root + SCREENS[event.key];
   }
   wasG = event.key === "g";
 });
 
 prepare(document);
-if (!document.querySelector("input[type=password]")) {
-  new EventSource(document.body.dataset.root + "live").addEventListener("changed", refresh);
-}
+setInterval(() => showAges(document), 15000);
+if (document.querySelector("main[data-live]")) follow();

@@ -47,6 +47,15 @@ impl Caller {
         deliveries.within(self.scope.clone())
     }
 
+    /// Sends an event by hand. Whose it may be is for [`tenant`](Self::tenant) to say.
+    #[cfg(feature = "dashboard")]
+    pub(crate) async fn send(
+        &self,
+        event: webhook_core::NewEvent,
+    ) -> Result<Uuid, webhook_core::EnqueueError> {
+        self.dispatcher.send(&self.name, event).await
+    }
+
     pub(crate) fn replays(&self) -> Replays<'_> {
         let replays = self.dispatcher.replays().by(&self.name);
         replays.within(self.scope.clone())
@@ -76,6 +85,15 @@ impl Caller {
         endpoint: Option<Uuid>,
     ) -> Result<Stats, Error> {
         self.dispatcher.stats(&self.scope, range, endpoint).await
+    }
+
+    /// How the attempts at these endpoints went.
+    #[cfg(feature = "dashboard")]
+    pub(crate) async fn trends(
+        &self,
+        endpoints: &[Uuid],
+    ) -> Result<std::collections::HashMap<Uuid, webhook_core::Trend>, Error> {
+        self.dispatcher.trends(&self.scope, endpoints).await
     }
 
     /// For reading: the catalogue is the same for all tenants. Who changes it is [`host_wide`](Self::host_wide).

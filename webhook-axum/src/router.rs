@@ -17,6 +17,8 @@ use crate::routes;
 pub(crate) struct Api {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) auth: Arc<Auth>,
+    #[cfg(feature = "dashboard")]
+    pub(crate) limits: Arc<crate::dashboard::Limits>,
 }
 
 impl Api {
@@ -24,6 +26,8 @@ impl Api {
         Self {
             dispatcher: dispatcher.into(),
             auth: Arc::new(auth),
+            #[cfg(feature = "dashboard")]
+            limits: Arc::default(),
         }
     }
 }

@@ -61,6 +61,8 @@ pub enum AuditAction {
     EndpointRotateSecret,
     /// Sent an endpoint a test event.
     EndpointTest,
+    /// Sent an event by hand.
+    EventSend,
     /// Sent an event again.
     EventReplay,
     /// Sent a delivery again.
@@ -79,12 +81,13 @@ pub enum AuditAction {
 
 impl AuditAction {
     /// All there are.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::EndpointCreate,
         Self::EndpointUpdate,
         Self::EndpointDelete,
         Self::EndpointRotateSecret,
         Self::EndpointTest,
+        Self::EventSend,
         Self::EventReplay,
         Self::DeliveryReplay,
         Self::DeliveryCancel,
@@ -103,6 +106,7 @@ impl AuditAction {
             Self::EndpointDelete => "endpoint.delete",
             Self::EndpointRotateSecret => "endpoint.rotate_secret",
             Self::EndpointTest => "endpoint.test",
+            Self::EventSend => "event.send",
             Self::EventReplay => "event.replay",
             Self::DeliveryReplay => "delivery.replay",
             Self::DeliveryCancel => "delivery.cancel",

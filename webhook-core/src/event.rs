@@ -115,8 +115,8 @@ impl<'de> Deserialize<'de> for EventType {
 /// ```
 #[derive(Clone, Debug)]
 pub struct NewEvent {
-    tenant: Tenant,
-    event_type: EventType,
+    pub(crate) tenant: Tenant,
+    pub(crate) event_type: EventType,
     content: Content,
     idempotency_key: Option<String>,
     deliver_at: Option<Timestamp>,

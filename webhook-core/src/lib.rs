@@ -93,7 +93,7 @@ pub use signing::{
 };
 pub use stats::{
     EndpointStats, Histogram, Rollup, STATS_TIERS, Stats, StatsCounts, StatsQuery, StatsRange,
-    StatsRow, StatsTier,
+    StatsRow, StatsTier, Tally, Trend,
 };
 pub use store::{
     Backlog, Changed, ClaimNew, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted,

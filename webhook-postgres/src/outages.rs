@@ -225,6 +225,7 @@ fn stats() -> StatsQuery {
         until: Timestamp::from_seconds(4_000_000_000),
         step: Duration::from_secs(60),
         endpoint: None,
+        trends: false,
     }
 }
 

@@ -1,13 +1,12 @@
 //! Our style and script: part of the binary, and named by their content, so that browsers keep them.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, StatusCode, header};
+use sha2::{Digest, Sha256};
 
 use crate::router::Api;
 
@@ -62,8 +61,11 @@ fn asset(asked: &HeaderMap, kind: &'static str, text: &'static str, tag: &str) -
     }
 }
 
-fn tag(text: &str) -> String {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+/// Another one for another text, and always the same for the same: also in other processes, and other versions.
+pub(super) fn tag(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

@@ -1,6 +1,7 @@
 //! `/dashboard/deliveries`: what became of events, try by try.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use askama::Template;
 use axum::Router;
@@ -11,10 +12,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use webhook_core::{
-    Attempt, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, Event, ManageError, Outcome,
-    Tenant, Timestamp, Wait,
+    Attempt, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, EndpointState, Event, ManageError,
+    Outcome, Tenant, Timestamp, Wait,
 };
 
+use super::endpoints::Names;
 use super::format::{Shown, from_form, headers, quoted, span};
 use super::shell::{PageError, Shell, download, page};
 use crate::caller::{Audience, Caller};
@@ -116,6 +118,13 @@ fn url_query<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> Strin
     query
 }
 
+/// What of a search for deliveries is also one for events.
+fn of_events(asked: &Asked) -> impl Iterator<Item = (&String, &String)> {
+    let shared = ["tenant", "event_type", "since", "until"];
+    let asked = asked.iter().filter(|(_, text)| !text.is_empty());
+    asked.filter(move |(name, _)| shared.contains(&name.as_str()))
+}
+
 #[derive(Template)]
 #[template(path = "deliveries.html")]
 struct ListPage {
@@ -123,8 +132,11 @@ struct ListPage {
     asked: Asked,
     statuses: [DeliveryStatus; 5],
     deliveries: Vec<Delivery>,
+    names: Names,
     audience: Audience,
     next: Option<String>,
+    /// The query of the same search among events, where payloads are searched.
+    payloads: String,
 }
 
 async fn list(
@@ -139,9 +151,11 @@ async fn list(
     Ok(page(&ListPage {
         shell,
         next: query(&asked, found.next),
+        payloads: url_query(of_events(&asked)),
         asked,
         statuses: DeliveryStatus::ALL,
         deliveries: found.items,
+        names: Names::newest(&caller).await?,
         audience: caller.audience(),
     }))
 }
@@ -153,6 +167,7 @@ struct DetailPage {
     delivery: Delivery,
     url: Option<String>,
     explanation: String,
+    advice: &'static str,
     wait: Option<String>,
     attempts: Vec<AttemptRow>,
     body: Option<Shown>,
@@ -169,6 +184,9 @@ struct AttemptRow {
     total: String,
     first_byte: Option<String>,
     rest: Option<String>,
+    /// How much of its time, in percent, went by until the first byte, and after it.
+    first_share: u32,
+    rest_share: u32,
     request: Vec<(String, String)>,
     response: Vec<(String, String)>,
     body: Option<Shown>,
@@ -180,6 +198,8 @@ struct Signed {
     id: String,
     timestamp: String,
     signature: String,
+    /// A shell's command that computes it.
+    command: String,
 }
 
 async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {
@@ -193,6 +213,7 @@ async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
         shell,
         url: endpoint.as_ref().map(|it| shown_url(&it.url)),
         explanation: explanation(&caller, &delivery, endpoint.as_ref()).await?,
+        advice: advice(&delivery, state),
         wait: Wait::of(&delivery, state, caller.now()).map(|it| it.to_string()),
         curl: curl(endpoint.as_ref(), event.as_ref(), attempts.last()),
         signed: attempts.last().and_then(signed),
@@ -205,6 +226,29 @@ async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
         error: delivery.last_error.map(|it| audience.failure(it)),
         delivery,
     }))
+}
+
+/// What happens by itself, and what a person can do.
+fn advice(delivery: &Delivery, endpoint: Option<EndpointState>) -> &'static str {
+    let is_there = endpoint.is_some();
+    match delivery.status {
+        DeliveryStatus::Pending if endpoint == Some(EndpointState::Paused) => {
+            "Resume the endpoint, and it is attempted"
+        }
+        DeliveryStatus::Pending if endpoint == Some(EndpointState::Disabled) => {
+            "Resume the endpoint once it is well, and it is attempted"
+        }
+        DeliveryStatus::Pending => "It is attempted by itself; cancel it if nobody needs it",
+        DeliveryStatus::InProgress => "The answer, or the timeout, decides",
+        DeliveryStatus::Succeeded => "Nothing; a replay sends it once more, as a new delivery",
+        DeliveryStatus::Failed | DeliveryStatus::Cancelled if !is_there => {
+            "Nothing: its endpoint is deleted"
+        }
+        DeliveryStatus::Failed => {
+            "Nothing by itself: it is a dead letter. Replay it once the endpoint is well"
+        }
+        DeliveryStatus::Cancelled => "Nothing by itself; a replay sends it, as a new delivery",
+    }
 }
 
 /// What is gone is no reason to show nothing.
@@ -236,7 +280,11 @@ fn row(number: usize, attempt: &Attempt, audience: Audience) -> AttemptRow {
             false,
         ),
     };
+    let first = attempt.first_byte.unwrap_or(attempt.duration);
+    let first_share = share(first, attempt.duration);
     AttemptRow {
+        first_share,
+        rest_share: 100 - first_share,
         number,
         started_at: attempt.started_at,
         outcome,
@@ -253,16 +301,34 @@ fn row(number: usize, attempt: &Attempt, audience: Audience) -> AttemptRow {
     }
 }
 
+/// In percent; all of nothing.
+fn share(part: Duration, all: Duration) -> u32 {
+    let all = all.as_micros().max(1);
+    u32::try_from(part.as_micros() * 100 / all).map_or(100, |it| it.min(100))
+}
+
 fn signed(attempt: &Attempt) -> Option<Signed> {
     let header = |name: &str| {
         let value = attempt.request_headers.get(name)?;
         Some(String::from_utf8_lossy(value).into_owned())
     };
+    let (id, timestamp) = (header("webhook-id")?, header("webhook-timestamp")?);
     Some(Signed {
-        id: header("webhook-id")?,
-        timestamp: header("webhook-timestamp")?,
+        command: signing(&id, &timestamp),
         signature: header("webhook-signature")?,
+        id,
+        timestamp,
     })
+}
+
+/// Prints what must follow `v1,`, of the secret in `SECRET` and the bytes of `body.txt`.
+fn signing(id: &str, timestamp: &str) -> String {
+    let signed = quoted(&format!("{id}.{timestamp}."));
+    format!(
+        "key=$(printf %s \"${{SECRET#whsec_}}\" | base64 -d | od -An -v -tx1 | tr -d ' \\n')\n\
+         {{ printf %s {signed}; cat body.txt; }} |\n  \
+         openssl dgst -sha256 -mac HMAC -macopt hexkey:\"$key\" -binary | base64"
+    )
 }
 
 /// The last attempt as a command: every word is quoted, whatever stands in it. Bytes that are no text come from a file.

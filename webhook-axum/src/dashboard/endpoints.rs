@@ -1,5 +1,6 @@
 //! `/dashboard/endpoints`: where events go, and how.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use askama::Template;
@@ -11,19 +12,19 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use webhook_core::{
-    BreakerState, Delivery, DeliveryFilter, Endpoint, EndpointChange, EndpointState, Health,
-    PageRequest, StatsRange, TestEvent, Timestamp,
+    Backlog, BreakerState, Delivery, DeliveryFilter, Endpoint, EndpointChange, EndpointState,
+    Health, ManageError, PageRequest, Stats, TestEvent, Timestamp,
 };
 
 use super::chart::Chart;
-use super::format::{Shown, percent, span};
-use super::overview::{Asked, figures};
+use super::format::{Shown, count, percent, span};
+use super::overview::{Asked, figures, lateness, up_to};
 use super::session::Fields;
 use super::shell::{PageError, Shell, page, page_with};
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
 use crate::extract::{Id, Query, parse_object};
-use crate::page::{Cursor, Limit, page_request};
+use crate::page::{Cursor, Limit, MAX_LIMIT, page_request};
 use crate::router::Api;
 use crate::routes::endpoints::{EndpointRequest, HIDDEN, shown_url};
 
@@ -55,6 +56,33 @@ struct Row {
     url: String,
     breaker: &'static str,
     success: String,
+    chart: Chart,
+}
+
+/// What endpoints are called: their URLs.
+#[derive(Default)]
+pub(super) struct Names(BTreeMap<Uuid, String>);
+
+impl Names {
+    /// Of the newest, with one look at the store.
+    pub(super) async fn newest(caller: &Caller) -> Result<Self, ManageError> {
+        let newest = PageRequest {
+            before: None,
+            limit: MAX_LIMIT,
+        };
+        let found = caller.endpoints().list(newest).await?.items;
+        let named = found.iter().map(|it| (it.id, shown_url(&it.url)));
+        Ok(Self(named.collect()))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// An endpoint's URL, or the id of one that is older or gone.
+    pub(super) fn of(&self, id: &Uuid) -> String {
+        self.0.get(id).cloned().unwrap_or_else(|| id.to_string())
+    }
 }
 
 #[derive(Deserialize)]
@@ -73,18 +101,18 @@ async fn list(
         .await?;
     let ids: Vec<_> = found.items.iter().map(|it| it.id).collect();
     let health = caller.endpoints().health(&ids).await?;
-    let stats = caller.stats(StatsRange::Day, None).await?;
-    let success = |id: Uuid| {
-        let of = stats.endpoints.iter().find(|it| it.id == id);
-        of.map_or("–".to_owned(), |it| {
-            percent(it.counts.delivered, it.counts.attempts())
+    let mut trends = caller.trends(&ids).await?;
+    let now = caller.now();
+    let rows = found.items.into_iter().filter_map(|endpoint| {
+        let trend = trends.remove(&endpoint.id)?;
+        let total = trend.total();
+        Some(Row {
+            url: shown_url(&endpoint.url),
+            breaker: breaker(health.get(&endpoint.id)),
+            success: percent(total.succeeded, total.attempts()),
+            chart: Chart::trend(&trend, now),
+            endpoint,
         })
-    };
-    let rows = found.items.into_iter().map(|endpoint| Row {
-        url: shown_url(&endpoint.url),
-        breaker: breaker(health.get(&endpoint.id)),
-        success: success(endpoint.id),
-        endpoint,
     });
     Ok(page(&ListPage {
         shell,
@@ -93,7 +121,7 @@ async fn list(
     }))
 }
 
-fn breaker(health: Option<&Health>) -> &'static str {
+pub(super) fn breaker(health: Option<&Health>) -> &'static str {
     match health.map(|it| it.breaker) {
         None | Some(BreakerState::Closed) => "closed",
         Some(BreakerState::Open(_)) => "open",
@@ -389,9 +417,12 @@ struct DetailPage {
     breaker_until: Option<Timestamp>,
     failing_since: Option<Timestamp>,
     settings: Vec<(&'static str, String)>,
+    waiting: [(&'static str, String); 3],
     figures: Vec<(&'static str, String)>,
     chart: Chart,
     recent: Vec<Delivery>,
+    /// None: all of them go to this endpoint.
+    names: Names,
     audience: Audience,
 }
 
@@ -436,15 +467,32 @@ async fn show(
         breaker_until: until,
         failing_since: health.failing_since,
         settings: settings(&endpoint),
-        figures: figures(&stats)
-            .into_iter()
-            .filter(|(name, _)| *name != "Accepted")
-            .collect(),
+        waiting: waiting(&caller.endpoints().backlog(id).await?, stats.now),
+        figures: attempted(&stats),
         chart: Chart::attempts(&stats),
         recent: recent.items,
+        names: Names::default(),
         audience: caller.audience(),
         endpoint,
     }))
+}
+
+/// Nothing is accepted for one endpoint: its attempts stand there instead.
+fn attempted(stats: &Stats) -> Vec<(&'static str, String)> {
+    let mut figures = figures(stats);
+    let attempts = ("Attempts", count(&stats.total.attempts()));
+    if let Some(first) = figures.first_mut() {
+        *first = attempts;
+    }
+    figures
+}
+
+fn waiting(backlog: &Backlog, now: Timestamp) -> [(&'static str, String); 3] {
+    [
+        ("Due", up_to(backlog.due)),
+        ("Oldest due", lateness(backlog.oldest_due, now)),
+        ("For later", up_to(backlog.parked)),
+    ]
 }
 
 fn settings(endpoint: &Endpoint) -> Vec<(&'static str, String)> {

@@ -72,6 +72,6 @@ async fn send(shell: Shell, caller: Caller, fields: Fields) -> Result<Response, 
     let data = fields.get("data").unwrap_or("{}").to_owned();
     let event = NewEvent::data(fields.get("event_type").unwrap_or_default(), data)?;
     let event = event.tenant(caller.tenant(tenant)?);
-    let id = caller.dispatcher().enqueue(event).await?;
+    let id = caller.send(event).await?;
     Ok(shell.goto(&format!("events/{id}")))
 }

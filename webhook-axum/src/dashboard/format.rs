@@ -66,6 +66,13 @@ pub(super) fn utc(time: &Timestamp) -> String {
     format!("{seconds} UTC")
 }
 
+/// A time on an axis: no seconds.
+pub(super) fn utc_minute(time: &Timestamp) -> String {
+    let text = time.to_string();
+    let minutes = text.get(5..16).unwrap_or(&text).replace('T', " ");
+    format!("{minutes} UTC")
+}
+
 /// `2024-05-01T10:00` as a form gives it, as a timestamp's text.
 pub(super) fn from_form(text: &str) -> String {
     match text.len() {

@@ -1,29 +1,39 @@
 //! `/dashboard/live`: tells an open page that something has changed, so that it asks for itself again.
 
 use std::convert::Infallible;
-use std::sync::LazyLock;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::State;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use webhook_core::{DeliveryFilter, PageRequest, StatsRange};
 
+use super::assets::tag;
 use crate::caller::Caller;
 use crate::router::Api;
 
-/// How often one page may hear something.
+/// How often one page may hear something, and when it asks again after a stream has ended.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How many times a stream looks before it ends, and its page asks anew: so none holds up a shutdown for long.
-const LOOKS: u32 = 8;
+/// How many times a stream looks before it ends, and its page asks anew. A stream ends with the engine beside it; where
+/// none runs, this is what keeps a shutdown short.
+const LOOKS: u32 = 5;
 /// How many pages are told at once; the others go without.
 const MOST: usize = 64;
 
-static ROOM: LazyLock<std::sync::Arc<Semaphore>> = LazyLock::new(|| Semaphore::new(MOST).into());
+/// The places of those that are told.
+pub(super) struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MOST)))
+    }
+}
 
 pub(super) fn routes() -> Router<Api> {
     Router::new().route("/dashboard/live", get(watch))
@@ -32,18 +42,24 @@ pub(super) fn routes() -> Router<Api> {
 /// A page's place among those that are told, and what it was told last.
 struct Watch {
     caller: Caller,
-    last: Option<String>,
+    /// The state that the page knows of, as the event's id: it comes back with the next request, so that nothing is
+    /// missed between two streams.
+    known: Option<String>,
     looks: u32,
+    /// Whether the engine ran beside it when it began.
+    was_running: bool,
     _room: OwnedSemaphorePermit,
 }
 
-async fn watch(caller: Caller) -> Response {
-    let Ok(room) = ROOM.clone().try_acquire_owned() else {
+async fn watch(State(api): State<Api>, caller: Caller, headers: HeaderMap) -> Response {
+    let Ok(room) = Arc::clone(&api.limits.live.0).try_acquire_owned() else {
         return StatusCode::NO_CONTENT.into_response();
     };
+    let known = headers.get("last-event-id");
     let watch = Watch {
+        was_running: caller.dispatcher().is_running(),
         caller,
-        last: None,
+        known: known.and_then(|it| Some(it.to_str().ok()?.to_owned())),
         looks: 0,
         _room: room,
     };
@@ -55,16 +71,23 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
         return None;
     }
     if watch.looks > 0 {
-        tokio::time::sleep(PAUSE).await;
+        watch.caller.dispatcher().clock().sleep(PAUSE).await;
+    }
+    if watch.was_running && !watch.caller.dispatcher().is_running() {
+        return None;
     }
     watch.looks += 1;
-    let now = state(&watch.caller).await;
-    let is_new = watch.last.is_some() && watch.last != now;
-    watch.last = now;
+    // What cannot be read now is no change.
+    let state = state(&watch.caller).await.or(watch.known.clone());
+    let is_new = watch.known.is_some() && watch.known != state;
+    watch.known = state;
+    let event = Event::default()
+        .retry(PAUSE)
+        .id(watch.known.as_deref().unwrap_or_default());
     let event = if is_new {
-        Event::default().event("changed").data("")
+        event.event("changed").data("-")
     } else {
-        Event::default().comment("")
+        event
     };
     Some((Ok(event), watch))
 }
@@ -86,5 +109,6 @@ async fn state(caller: &Caller) -> Option<String> {
         .iter()
         .map(|it| (it.id, it.status, it.updated_at))
         .collect();
-    Some(format!("{:?} {:?} {newest:?}", stats.total, stats.depth))
+    let state = format!("{:?} {:?} {newest:?}", stats.total, stats.depth);
+    Some(tag(&state))
 }

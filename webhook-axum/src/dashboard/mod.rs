@@ -28,6 +28,12 @@ use axum::middleware::{from_fn_with_state, map_response};
 
 use crate::router::Api;
 
+/// What one router's dashboard spends on its readers, all together.
+#[derive(Default)]
+pub(crate) struct Limits {
+    live: live::Room,
+}
+
 /// Every page, behind the layer that lets in who may.
 pub(crate) fn routes(api: &Api) -> Router<Api> {
     overview::routes()

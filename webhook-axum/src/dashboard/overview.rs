@@ -1,6 +1,6 @@
 //! `/dashboard/`: how it goes, and what needs a look.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use askama::Template;
 use axum::Router;
@@ -8,7 +8,10 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::Deserialize;
 use uuid::Uuid;
-use webhook_core::{BreakerState, EndpointStats, PageRequest, Stats, StatsRange};
+use webhook_core::{
+    BreakerState, Depth, Endpoint, EndpointState, EndpointStats, ManageError, PageRequest, Process,
+    Stats, StatsRange, Timestamp,
+};
 
 use super::chart::Chart;
 use super::format::{maybe_span, number, percent, span};
@@ -17,10 +20,13 @@ use crate::caller::Caller;
 use crate::extract::Query;
 use crate::router::Api;
 use crate::routes::endpoints::shown_url;
+use crate::routes::probes::Readiness;
 
 /// How many endpoints are looked at to find open breakers and names.
 const LOOKED_AT: usize = 200;
 const WORST: usize = 8;
+/// From when on a delivery that is due is late enough to say so.
+const LATE: Duration = Duration::from_secs(60);
 
 pub(super) fn routes() -> Router<Api> {
     Router::new().route("/dashboard/", get(show))
@@ -47,14 +53,28 @@ impl Asked {
 struct Overview {
     shell: Shell,
     range: &'static str,
+    /// Sentences on what needs a look now.
+    trouble: Vec<String>,
     figures: Vec<(&'static str, String)>,
     waiting: Option<Vec<(&'static str, String)>>,
     chart: Chart,
     worst: Vec<Row>,
-    open: Vec<(Uuid, String)>,
+    open: Vec<Open>,
     disabled: Vec<(Uuid, String)>,
+    /// Whether these are all there are.
+    is_complete: bool,
     store: bool,
     queue: bool,
+    /// For those who run the engine, if the store says so.
+    processes: Option<Vec<Process>>,
+}
+
+/// An endpoint that its breaker leaves alone.
+struct Open {
+    id: Uuid,
+    url: String,
+    breaker: &'static str,
+    until: Option<Timestamp>,
 }
 
 struct Row {
@@ -76,42 +96,100 @@ async fn show(
         before: None,
         limit: LOOKED_AT,
     };
-    let endpoints = caller.endpoints().list(looked_at).await?.items;
-    let ids: Vec<_> = endpoints.iter().map(|it| it.id).collect();
-    let health = caller.endpoints().health(&ids).await?;
-    let urls: BTreeMap<_, _> = endpoints
-        .iter()
-        .map(|it| (it.id, shown_url(&it.url)))
-        .collect();
-    let url_of = |id: &Uuid| urls.get(id).cloned().unwrap_or_else(|| id.to_string());
-    let is_open = |id: &&Uuid| {
-        health
-            .get(id)
-            .is_some_and(|it| it.breaker != BreakerState::Closed)
-    };
-    let open = ids.iter().filter(is_open).map(|id| (*id, url_of(id)));
-    let disabled = endpoints
-        .iter()
-        .filter(|it| it.state == webhook_core::EndpointState::Disabled);
-    let failing = stats
-        .endpoints
-        .iter()
-        .filter(|it| it.counts.failed_attempts() > 0);
+    let newest = caller.endpoints().list(looked_at).await?;
+    let (open, disabled) = resting(&caller, &newest.items, &stats).await?;
+    let mut failing: Vec<_> = stats.endpoints.iter().collect();
+    failing.retain(|it| it.counts.failed_attempts() > 0);
+    failing.truncate(WORST);
+    let mut worst = Vec::new();
+    for it in failing {
+        worst.push(row(it, name_of(&caller, &newest.items, it.id).await));
+    }
+    let there = Readiness::of(caller.dispatcher()).await;
+    let processes = caller.processes().await;
     Ok(page(&Overview {
         shell,
         range,
+        trouble: trouble(&there, &stats, processes.as_deref()),
         figures: figures(&stats),
         waiting: waiting(&stats),
         chart: Chart::attempts(&stats),
-        worst: failing
-            .take(WORST)
-            .map(|it| row(it, url_of(&it.id)))
-            .collect(),
-        open: open.collect(),
-        disabled: disabled.map(|it| (it.id, url_of(&it.id))).collect(),
-        store: caller.dispatcher().ping().await.is_ok(),
-        queue: caller.dispatcher().ping_queue().await.is_ok(),
+        worst,
+        open,
+        disabled,
+        is_complete: newest.next.is_none(),
+        store: there.store,
+        queue: there.queue,
+        processes,
     }))
+}
+
+/// The endpoints that get nothing because of their breakers, and those that are disabled: of the newest, and of those
+/// that fail most, which are the ones to look for.
+async fn resting(
+    caller: &Caller,
+    newest: &[Endpoint],
+    stats: &Stats,
+) -> Result<(Vec<Open>, Vec<(Uuid, String)>), ManageError> {
+    let mut ids: Vec<_> = newest.iter().map(|it| it.id).collect();
+    let others = stats.endpoints.iter().map(|it| it.id);
+    let others: Vec<_> = others.filter(|it| !ids.contains(it)).collect();
+    ids.extend(others);
+    let health = caller.endpoints().health(&ids).await?;
+    let mut open = Vec::new();
+    for id in ids {
+        let breaker = health.get(&id).map(|it| it.breaker);
+        let until = match breaker {
+            None | Some(BreakerState::Closed) => continue,
+            Some(BreakerState::Open(trip)) => Some(trip.until),
+            Some(BreakerState::HalfOpen(_)) => None,
+        };
+        open.push(Open {
+            id,
+            url: name_of(caller, newest, id).await,
+            breaker: super::endpoints::breaker(health.get(&id)),
+            until,
+        });
+    }
+    let disabled = newest
+        .iter()
+        .filter(|it| it.state == EndpointState::Disabled);
+    let disabled = disabled.map(|it| (it.id, shown_url(&it.url))).collect();
+    Ok((open, disabled))
+}
+
+/// An endpoint's URL, or what is left of it.
+async fn name_of(caller: &Caller, known: &[Endpoint], id: Uuid) -> String {
+    if let Some(known) = known.iter().find(|it| it.id == id) {
+        return shown_url(&known.url);
+    }
+    let found = caller.endpoints().get(id).await;
+    found.map_or_else(|_| id.to_string(), |it| shown_url(&it.url))
+}
+
+/// What is wrong with the engine itself, and what that means.
+fn trouble(there: &Readiness, stats: &Stats, processes: Option<&[Process]>) -> Vec<String> {
+    let mut trouble = Vec::new();
+    if !there.store {
+        trouble.push("The store does not answer: no event is accepted, and none delivered.".into());
+    }
+    if !there.queue {
+        trouble.push(
+            "The queue does not answer: events are accepted, and delivered when it is back.".into(),
+        );
+    }
+    if processes.is_some_and(<[_]>::is_empty) {
+        trouble.push("No process delivers: events are accepted, and wait.".into());
+    }
+    let oldest = stats.depth.and_then(|depth| depth.oldest_due);
+    let late = oldest.map_or(Duration::ZERO, |due| stats.now.since(due));
+    if late >= LATE {
+        let late = span(late);
+        trouble.push(format!(
+            "The oldest delivery that is due is {late} late: there are too few workers, or none."
+        ));
+    }
+    trouble
 }
 
 pub(super) fn figures(stats: &Stats) -> Vec<(&'static str, String)> {
@@ -141,18 +219,25 @@ pub(super) fn figures(stats: &Stats) -> Vec<(&'static str, String)> {
 
 fn waiting(stats: &Stats) -> Option<Vec<(&'static str, String)>> {
     let depth = stats.depth?;
-    let late = depth.oldest_due.filter(|due| *due < stats.now);
     Some(vec![
-        ("Due", number(depth.ready)),
-        (
-            "Oldest due",
-            late.map_or("on time".to_owned(), |due| {
-                format!("{} late", span(stats.now.since(due)))
-            }),
-        ),
-        ("For later", number(depth.parked)),
-        ("In flight", number(depth.leased)),
+        ("Due", up_to(depth.ready)),
+        ("Oldest due", lateness(depth.oldest_due, stats.now)),
+        ("For later", up_to(depth.parked)),
+        ("In flight", up_to(depth.leased)),
     ])
+}
+
+/// A count that is broken off at [`Depth::MOST`].
+pub(super) fn up_to(count: u64) -> String {
+    let more = if count >= Depth::MOST { "+" } else { "" };
+    format!("{}{more}", number(count))
+}
+
+pub(super) fn lateness(oldest_due: Option<Timestamp>, now: Timestamp) -> String {
+    let late = oldest_due.filter(|due| *due < now);
+    late.map_or("on time".to_owned(), |due| {
+        format!("{} late", span(now.since(due)))
+    })
 }
 
 fn row(stats: &EndpointStats, url: String) -> Row {

@@ -2,7 +2,8 @@
 //!
 //! The host's [`Auth`](crate::Auth) decides. A browser cannot send a bearer token by itself, so the login page takes it once and
 //! sets a cookie: an end and a MAC over it, keyed by the token. So any process knows it, and another token ends all
-//! sessions. Nothing but the dashboard honours it.
+//! sessions. Nothing but the dashboard honours it. How often somebody may try a token is not limited here: the API takes
+//! the same token as often as it is asked, so a limit of this page would only let anybody lock its readers out.
 //!
 //! A form must come from our own pages: the browser says so (`Sec-Fetch-Site` or `Origin`), and the form repeats what is
 //! in a cookie of ours.
@@ -167,7 +168,9 @@ async fn take_form(api: &Api, request: Request) -> Result<(Parts, Fields), ApiEr
     Ok((parts, Fields(Arc::new(fields))))
 }
 
-/// Whether the browser says that the request comes from a page of this origin.
+/// Whether the browser says that the request comes from a page of this origin: by `Sec-Fetch-Site`, which no page can set,
+/// or, where it is left out, by an `Origin` of the host that is asked. `null`, or neither, is somebody else. A form must
+/// pass this and repeat the cookie: either alone would do, and neither depends on the other.
 fn is_ours(headers: &HeaderMap) -> bool {
     let text = |name| {
         headers

@@ -11,6 +11,18 @@ use http::{HeaderValue, StatusCode, header};
 use crate::error::ApiError;
 use crate::router::Api;
 
+/// The screens, by their paths below `/dashboard/`, as the navigation lists them.
+pub(super) const SCREENS: [(&str, &str); 8] = [
+    ("", "Overview"),
+    ("endpoints", "Endpoints"),
+    ("deliveries", "Deliveries"),
+    ("events", "Events"),
+    ("dead-letters", "Dead letters"),
+    ("replays", "Replays"),
+    ("event-types", "Event types"),
+    ("audit", "Audit log"),
+];
+
 /// What a page says of itself and of its reader.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shell {
@@ -147,8 +159,11 @@ struct ErrorPage<'a> {
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-/// What browsers are told of every answer. The referrer stays on this origin: without any, browsers would send forms
-/// with `Origin: null`, and nobody could tell where these come from.
+/// What browsers are told of every answer.
+///
+/// The referrer stays on this origin, so no other site learns of ids in addresses. `no-referrer` would hide no more, and
+/// take something away: under it browsers send forms with `Origin: null`, and that is all there is on plain http, where
+/// they leave `Sec-Fetch-Site` out. `session::is_ours` would then refuse our own forms, or have to let in everybody's.
 pub(super) async fn secure(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [

@@ -40,7 +40,8 @@ struct Health {
 
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-struct Readiness {
+#[cfg_attr(feature = "openapi", schema(as = Readiness))]
+struct Ready {
     status: &'static str,
     queue: QueueState,
 }
@@ -68,22 +69,43 @@ async fn health() -> Json<Health> {
 #[cfg_attr(feature = "openapi", utoipa::path(
     get, path = "/ready",
     responses(
-        (status = 200, body = Readiness),
+        (status = 200, body = Ready),
         (status = 503, description = "The store does not answer."),
     ),
 ))]
-async fn ready(State(dispatcher): State<Dispatcher>) -> Result<Json<Readiness>, ApiError> {
+async fn ready(State(dispatcher): State<Dispatcher>) -> Result<Json<Ready>, ApiError> {
     match timeout(STORE_PATIENCE, dispatcher.ping()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(ApiError::unavailable(&error)),
         Err(elapsed) => return Err(ApiError::unavailable(&elapsed)),
     }
-    let queue = match timeout(QUEUE_PATIENCE, dispatcher.ping_queue()).await {
+    Ok(Json(Ready {
+        status: "ready",
+        queue: queue(&dispatcher).await,
+    }))
+}
+
+async fn queue(dispatcher: &Dispatcher) -> QueueState {
+    match timeout(QUEUE_PATIENCE, dispatcher.ping_queue()).await {
         Ok(Ok(())) => QueueState::Ok,
         Ok(Err(_)) | Err(_) => QueueState::Degraded,
-    };
-    Ok(Json(Readiness {
-        status: "ready",
-        queue,
-    }))
+    }
+}
+
+/// What answers, for people.
+#[cfg(feature = "dashboard")]
+pub(crate) struct Readiness {
+    pub(crate) store: bool,
+    pub(crate) queue: bool,
+}
+
+#[cfg(feature = "dashboard")]
+impl Readiness {
+    pub(crate) async fn of(dispatcher: &Dispatcher) -> Self {
+        let store = timeout(STORE_PATIENCE, dispatcher.ping()).await;
+        Self {
+            store: matches!(store, Ok(Ok(()))),
+            queue: matches!(queue(dispatcher).await, QueueState::Ok),
+        }
+    }
 }

@@ -155,6 +155,7 @@ async fn every_form_that_changes_something_is_written_down_with_the_name_of_who_
             AuditAction::EndpointUpdate,
             AuditAction::EndpointTest,
             AuditAction::EndpointRotateSecret,
+            AuditAction::EventSend,
             AuditAction::EventReplay,
             AuditAction::DeliveryReplay,
             AuditAction::DeliveryCancel,

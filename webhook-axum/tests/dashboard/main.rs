@@ -3,7 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 mod audit;
+mod charts;
 mod dead_letters;
+mod deliveries;
+mod live;
+mod markup;
+mod origins;
+mod overview;
+mod style;
 
 use axum::Router;
 use axum::body::Body;

@@ -63,6 +63,8 @@ pub use tenants::Tenants;
 pub use test::{TestEvent, Tested};
 pub use worker::Step;
 
+use self::audit::{Actor, Deed};
+use crate::audit::AuditAction;
 use crate::error::Result;
 use crate::event::NewEvent;
 use crate::id::IdGenerator;
@@ -71,7 +73,7 @@ use crate::observer::Observer;
 use crate::process::Process;
 use crate::queue::{Depth, Queue};
 use crate::signing::Signer;
-use crate::stats::{Stats, StatsRange};
+use crate::stats::{Stats, StatsRange, Trend};
 use crate::store::{Store, TxStore};
 use crate::tenant::Scope;
 use crate::time::{Clock, Timestamp};
@@ -203,6 +205,20 @@ impl<S: ?Sized> Dispatcher<S> {
         Arc::clone(&self.engine).enqueue(event).await
     }
 
+    /// Accepts an event that a person sends, and writes it to the [audit log](Self::audit), as done by who is called `name`.
+    /// What programs [enqueue](Self::enqueue) is not written down.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn send(&self, name: &str, event: NewEvent) -> Result<Uuid, EnqueueError> {
+        let (tenant, event_type) = (event.tenant.clone(), event.event_type.clone());
+        let id = self.enqueue(event).await?;
+        let deed = Deed::new(AuditAction::EventSend, &id).of(Some(tenant));
+        let deed = deed.detail(event_type.as_str());
+        self.engine.write_down(&Actor::named(name), deed).await;
+        Ok(id)
+    }
+
     /// Accepts up to [`MAX_BATCH`] events, all or nothing, and returns their ids in order.
     ///
     /// # Errors
@@ -293,6 +309,19 @@ impl<S: ?Sized> Dispatcher<S> {
         self.engine.clock.now()
     }
 
+    /// What this dispatcher goes by: for what is to sleep as it does, also in tests.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.engine.clock
+    }
+
+    /// Whether this process delivers: [`run`](Self::run) was called, and has not been told to end.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let pool = self.engine.running().upgrade();
+        pool.is_some_and(|pool| !pool.is_stopping())
+    }
+
     /// The most bytes of a body that is sent: larger events are refused.
     #[must_use]
     pub fn max_payload(&self) -> usize {
@@ -340,6 +369,19 @@ impl<S: ?Sized> Dispatcher<S> {
         endpoint: Option<Uuid>,
     ) -> Result<Stats> {
         self.engine.stats(scope, range, endpoint).await
+    }
+
+    /// How the attempts at these endpoints of `scope` went in the last 24 hours, by the hour. One look at the store, whatever
+    /// the number of endpoints. Else as [`stats`](Self::stats).
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn trends(
+        &self,
+        scope: &Scope,
+        endpoints: &[Uuid],
+    ) -> Result<std::collections::HashMap<Uuid, Trend>> {
+        self.engine.trends(scope, endpoints).await
     }
 
     /// Sets the gauges among the [metrics](crate::metrics) to how things are: for whoever exposes them, each time before

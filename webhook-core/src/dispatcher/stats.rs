@@ -15,7 +15,7 @@ use super::worker::surviving;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::retry::Next;
-use crate::stats::{Rollup, Stats, StatsCounts, StatsQuery, StatsRange, StatsRow, floor};
+use crate::stats::{Rollup, Stats, StatsCounts, StatsQuery, StatsRange, StatsRow, Trend, floor};
 use crate::store::{Inserted, Record, Recorded, Store, Work};
 use crate::tenant::{Scope, Tenant};
 use crate::time::Timestamp;
@@ -121,6 +121,22 @@ impl Engine {
             };
         }
         Ok(stats)
+    }
+
+    pub(super) async fn trends(
+        &self,
+        scope: &Scope,
+        endpoints: &[Uuid],
+    ) -> Result<std::collections::HashMap<Uuid, Trend>> {
+        let query = Trend::query(self.clock.now());
+        let mut rollup = self.store.stats(scope, &query).await?;
+        self.gathered.lock().add_to(&mut rollup, scope, &query);
+        let none = Default::default();
+        let trend = |id: &Uuid| {
+            let tallies = rollup.trends.get(id).unwrap_or(&none);
+            (*id, Trend::new(&query, tallies))
+        };
+        Ok(endpoints.iter().map(trend).collect())
     }
 }
 

@@ -659,7 +659,7 @@ impl Pool {
             .filter(|_| count > 0)
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
 

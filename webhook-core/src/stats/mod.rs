@@ -107,10 +107,12 @@ pub struct StatsQuery {
     pub step: Duration,
     /// Only what concerns this endpoint.
     pub endpoint: Option<Uuid>,
+    /// Whether the attempts at each endpoint are added up by step, too.
+    pub trends: bool,
 }
 
-/// The rows of a time, added up twice: by step, and by endpoint. As large as these are many, whatever the
-/// number of rows.
+/// The rows of a time, added up twice: by step, and by endpoint; or thrice, by both. As large as these are many, whatever
+/// the number of rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rollup {
@@ -118,6 +120,25 @@ pub struct Rollup {
     pub steps: BTreeMap<Timestamp, StatsCounts>,
     /// By endpoint.
     pub endpoints: BTreeMap<Uuid, (Tenant, StatsCounts)>,
+    /// By endpoint and step, if the query [asks](StatsQuery::trends) for it.
+    pub trends: BTreeMap<Uuid, BTreeMap<Timestamp, Tally>>,
+}
+
+/// How many attempts there were, by whether they succeeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Those that did.
+    pub succeeded: u64,
+    /// Those that did not.
+    pub failed: u64,
+}
+
+/// How attempts at an endpoint went, step by step. From [`Dispatcher::trends`](crate::Dispatcher::trends).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Trend {
+    /// Every step with its beginning, oldest first. The last is not over.
+    pub steps: Vec<(Timestamp, Tally)>,
 }
 
 impl Rollup {
@@ -127,13 +148,72 @@ impl Rollup {
         if !in_time || query.endpoint.is_some() && query.endpoint != row.endpoint {
             return;
         }
-        let step = self.steps.entry(floor(row.at, query.step)).or_default();
-        step.merge(&row.counts);
+        let at = floor(row.at, query.step);
+        self.steps.entry(at).or_default().merge(&row.counts);
         if let Some(endpoint) = row.endpoint {
+            if query.trends {
+                let tally = self.trends.entry(endpoint).or_default();
+                tally.entry(at).or_default().add((&row.counts).into());
+            }
             let known = self.endpoints.entry(endpoint);
             let (_, counts) = known.or_insert_with(|| (row.tenant.clone(), Default::default()));
             counts.merge(&row.counts);
         }
+    }
+}
+
+impl Tally {
+    /// All of them.
+    #[must_use]
+    pub fn attempts(&self) -> u64 {
+        self.succeeded + self.failed
+    }
+
+    fn add(&mut self, more: Self) {
+        self.succeeded += more.succeeded;
+        self.failed += more.failed;
+    }
+}
+
+impl From<&StatsCounts> for Tally {
+    fn from(counts: &StatsCounts) -> Self {
+        Self {
+            succeeded: counts.delivered,
+            failed: counts.failed_attempts(),
+        }
+    }
+}
+
+impl Trend {
+    /// The last 24 hours, by the hour.
+    pub(crate) fn query(now: Timestamp) -> StatsQuery {
+        let until = floor(now, HOUR) + HOUR;
+        StatsQuery {
+            since: until - 24 * HOUR,
+            until,
+            step: HOUR,
+            endpoint: None,
+            trends: true,
+        }
+    }
+
+    /// With a step for each in which nothing happened.
+    pub(crate) fn new(query: &StatsQuery, tallies: &BTreeMap<Timestamp, Tally>) -> Self {
+        let mut steps = Vec::new();
+        let mut at = query.since;
+        while at < query.until {
+            steps.push((at, tallies.get(&at).copied().unwrap_or_default()));
+            at = at + query.step;
+        }
+        Self { steps }
+    }
+
+    /// The sum of all steps.
+    #[must_use]
+    pub fn total(&self) -> Tally {
+        let mut sum = Tally::default();
+        self.steps.iter().for_each(|(_, step)| sum.add(*step));
+        sum
     }
 }
 
@@ -182,6 +262,7 @@ impl StatsRange {
             until,
             step: self.step(),
             endpoint,
+            trends: false,
         }
     }
 }
@@ -322,6 +403,30 @@ mod tests {
         let ids = stats.endpoints.iter().map(|it| it.id.as_u128());
         assert_eq!(ids.collect::<Vec<_>>(), [3, 2, 1]);
         assert_eq!(stats.endpoint_count, 3);
+    }
+
+    #[test]
+    fn a_trend_has_a_step_for_each_hour_and_is_of_its_endpoint_alone() {
+        let query = Trend::query(NOW);
+        let mut rollup = Rollup::default();
+        let mut failed = row(NOW, Some(1), 2);
+        failed.counts.timeouts = 1;
+        for row in [row(query.since, Some(1), 5), failed, row(NOW, Some(2), 9)] {
+            rollup.add(&query, &row);
+        }
+        let trend = Trend::new(&query, &rollup.trends[&Uuid::from_u128(1)]);
+        assert_eq!(trend.steps.len(), 24);
+        assert_eq!(trend.steps[0].1.succeeded, 5);
+        let last = Tally {
+            succeeded: 2,
+            failed: 1,
+        };
+        assert_eq!(trend.steps[23].1, last);
+        assert_eq!(trend.total().attempts(), 8);
+        let without = StatsRange::Day.query(NOW, None);
+        rollup = Rollup::default();
+        rollup.add(&without, &row(NOW, Some(1), 1));
+        assert!(rollup.trends.is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport, fast_fo
 use webhook_core::{
     AuditEntry, AuditFilter, DeliveryFilter, DeliveryStatus, Dispatcher, EndpointChange,
     EndpointSettings, EndpointState, Error, ErrorKind, MemoryStore, NewCatalogueEntry, NewEndpoint,
-    NewReplay, PageRequest, ReplaySelection, Scope, Tenant, TestEvent,
+    NewEvent, NewReplay, PageRequest, ReplaySelection, Scope, Tenant, TestEvent,
 };
 
 use crate::World;
@@ -81,10 +81,13 @@ async fn what_is_done_to_events_and_deliveries_is_written_down() {
     deliveries.cancel(second).await.unwrap();
     let events = dispatcher.events().by("ann");
     events.replay(event).await.unwrap();
+    let sent = NewEvent::json("order.paid", &1).unwrap();
+    let sent = dispatcher.send("ann", sent).await.unwrap();
     let expected = [
         format!("default delivery.replay {first} delivery: {second}"),
         format!("default delivery.cancel {second} "),
         format!("default event.replay {event} deliveries: 1"),
+        format!("default event.send {sent} order.paid"),
     ];
     assert_eq!(told(dispatcher).await, expected);
 }

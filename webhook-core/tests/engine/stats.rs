@@ -28,6 +28,7 @@ async fn stored(store: &MemoryStore, clock: &ManualClock) -> Rollup {
         until: clock.now() + StatsRange::Day.length(),
         step: StatsRow::MINUTE,
         endpoint: None,
+        trends: false,
     };
     store.stats(&Scope::All, &query).await.unwrap()
 }

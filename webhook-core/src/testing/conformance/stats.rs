@@ -56,6 +56,7 @@ fn query(since: Timestamp, until: Timestamp, step: Duration) -> StatsQuery {
         until,
         step,
         endpoint: None,
+        trends: false,
     }
 }
 
@@ -116,6 +117,15 @@ pub(super) async fn stats_are_found_by_time_and_endpoint<H: Harness>(harness: H)
     let by_ten = stats(store, &ALL, query(begin, minute(20), MINUTE * 10)).await;
     assert_eq!(by_ten.steps[&begin], sum(&rows[..10]));
     assert_eq!(by_ten.steps[&minute(10)], sum(&rows[10..]));
+
+    let mut with_trends = query(begin, minute(20), MINUTE * 10);
+    assert!(stats(store, &ALL, with_trends).await.trends.is_empty());
+    with_trends.trends = true;
+    let trends = stats(store, &ALL, with_trends).await.trends;
+    assert_eq!(trends.len(), 2);
+    let odd_late = sum(rows[10..].iter().skip(1).step_by(2));
+    let of_odd = &trends[&Uuid::from_u128(1)];
+    assert_eq!(of_odd[&minute(10)], (&odd_late).into());
 
     let mut of_one = query(begin, minute(20), MINUTE * 20);
     of_one.endpoint = Some(Uuid::from_u128(1));

@@ -1,0 +1,212 @@
+//! Deliveries: how one is found, and what its page says of it.
+
+use std::time::Duration;
+
+use axum::Router;
+use uuid::Uuid;
+use webhook_axum::{Auth, router};
+use webhook_core::testing::{ManualClock, ScriptedTransport, fast_forward};
+use webhook_core::{
+    Clock as _, Delivery, DeliveryFilter, Dispatcher, EndpointState, MemoryStore, NewEndpoint,
+    NewEvent, PageRequest, Tenant,
+};
+
+use super::get;
+
+struct World {
+    dispatcher: Dispatcher,
+    clock: ManualClock,
+    app: Router,
+    endpoint: Uuid,
+}
+
+impl World {
+    async fn new(statuses: &[u16]) -> Self {
+        let clock = ManualClock::default();
+        let dispatcher = Dispatcher::builder(MemoryStore::new())
+            .transport(ScriptedTransport::new(statuses.iter().copied()))
+            .clock(clock.clone())
+            .build()
+            .unwrap()
+            .erase();
+        let new = NewEndpoint::new("https://example.com".parse().unwrap());
+        let endpoint = dispatcher.endpoints().create(new).await.unwrap().id;
+        Self {
+            app: router(dispatcher.clone(), Auth::none()),
+            dispatcher,
+            clock,
+            endpoint,
+        }
+    }
+
+    /// A second after the one before, so that it is the newest.
+    async fn enqueue(&self, event_type: &str) -> Uuid {
+        self.clock.advance(Duration::from_secs(1));
+        let event = NewEvent::json(event_type, &1).unwrap();
+        self.dispatcher.enqueue(event).await.unwrap()
+    }
+
+    async fn settle(&self) {
+        fast_forward(&self.dispatcher, &self.clock, Duration::ZERO)
+            .await
+            .unwrap();
+    }
+
+    async fn newest(&self) -> Delivery {
+        let one = PageRequest {
+            before: None,
+            limit: 1,
+        };
+        let all = DeliveryFilter::default();
+        let found = self.dispatcher.deliveries().list(&all, one).await;
+        found.unwrap().items.remove(0)
+    }
+
+    async fn page(&self) -> String {
+        let path = format!("/dashboard/deliveries/{}", self.newest().await.id);
+        get(&self.app, &path).await.text
+    }
+}
+
+#[tokio::test]
+async fn deliveries_are_found_by_each_field_of_the_form() {
+    let world = World::new(&[200, 503]).await;
+    let event = world.enqueue("order.paid").await;
+    world.settle().await;
+    world.enqueue("order.lost").await;
+    world.settle().await;
+    let endpoint = world.endpoint;
+    for (query, expected) in [
+        (String::new(), 2),
+        (
+            "status=&event_type=&endpoint_id=&event_id=&error_kind=&cause=&tenant=&since=&until="
+                .into(),
+            2,
+        ),
+        ("status=succeeded".into(), 1),
+        ("event_type=order.lost".into(), 1),
+        (format!("endpoint_id={endpoint}"), 2),
+        (format!("event_id={event}"), 1),
+        ("error_kind=http_503".into(), 1),
+        ("error_kind=timeout".into(), 0),
+        ("cause=endpoint".into(), 1),
+        ("tenant=default".into(), 2),
+        ("tenant=other".into(), 0),
+        ("since=2023-11-14T22:13".into(), 2),
+        ("until=2023-11-14T22:13".into(), 0),
+        (
+            "status=pending&error_kind=http_503&since=2023-11-14T22:13".into(),
+            1,
+        ),
+    ] {
+        let page = get(&world.app, &format!("/dashboard/deliveries?{query}")).await;
+        let found = page.text.matches("href=\"./deliveries/").count();
+        assert_eq!(found, expected, "{query}: {}", page.text);
+    }
+    let page = get(&world.app, "/dashboard/deliveries").await.text;
+    let to_endpoint = format!("href=\"./endpoints/{endpoint}\">https://example.com/</a>");
+    assert_eq!(page.matches(&*to_endpoint).count(), 2, "{page}");
+    let wrong = get(&world.app, "/dashboard/deliveries?event_id=x").await;
+    assert!(wrong.status == 400 && wrong.text.contains("role=\"alert\""));
+}
+
+#[tokio::test]
+async fn a_search_is_in_the_address_and_goes_on_among_the_events() {
+    let world = World::new(&[]).await;
+    let query = "event_type=a.b&status=failed&tenant=acme%20co&since=2023-11-14T22%3A13";
+    let page = get(&world.app, &format!("/dashboard/deliveries?{query}"))
+        .await
+        .text;
+    // A tenant's name holds no space: told, and not guessed.
+    assert!(page.contains("role=\"alert\""), "{page}");
+    let query = query.replace("%20co", "");
+    let page = get(&world.app, &format!("/dashboard/deliveries?{query}"))
+        .await
+        .text;
+    for field in [
+        "value=\"a.b\"",
+        "<option selected>failed</option>",
+        "value=\"acme\"",
+    ] {
+        assert!(page.contains(field), "{field}: {page}");
+    }
+    let link = "href=\"./events?event_type=a.b&#38;since=2023-11-14T22%3A13&#38;tenant=acme&#38;\"";
+    assert!(page.contains(link), "{page}");
+    let events = get(
+        &world.app,
+        "/dashboard/events?event_type=a.b&since=2023-11-14T22%3A13&tenant=acme&",
+    )
+    .await;
+    assert_eq!(events.status, 200);
+}
+
+#[tokio::test]
+async fn a_delivery_says_what_a_person_can_do_about_it() {
+    let world = World::new(&[200, 400, 503]).await;
+    let endpoints = world.dispatcher.endpoints();
+    world.enqueue("a").await;
+    assert!(world.page().await.contains("It is attempted by itself"));
+    world.settle().await;
+    assert!(
+        world
+            .page()
+            .await
+            .contains("Nothing; a replay sends it once more")
+    );
+    world.enqueue("a").await;
+    world.settle().await;
+    assert!(
+        world
+            .page()
+            .await
+            .contains("it is a dead letter. Replay it")
+    );
+    world.enqueue("a").await;
+    world.settle().await;
+    let pause = |it: &mut webhook_core::EndpointChange| it.state = EndpointState::Paused;
+    endpoints.update(world.endpoint, pause).await.unwrap();
+    assert!(
+        world
+            .page()
+            .await
+            .contains("Resume the endpoint, and it is attempted")
+    );
+    world
+        .dispatcher
+        .deliveries()
+        .cancel(world.newest().await.id)
+        .await
+        .unwrap();
+    assert!(
+        world
+            .page()
+            .await
+            .contains("Nothing by itself; a replay sends it")
+    );
+    endpoints.delete(world.endpoint).await.unwrap();
+    assert!(
+        world
+            .page()
+            .await
+            .contains("Nothing: its endpoint is deleted")
+    );
+}
+
+#[tokio::test]
+async fn a_signature_can_be_computed_from_what_the_page_shows() {
+    let world = World::new(&[200]).await;
+    let event = world.enqueue("a").await;
+    world.settle().await;
+    let page = world.page().await;
+    let seconds = world.clock.now().as_micros() / 1_000_000;
+    let signed = format!("{event}.{seconds}.");
+    assert!(
+        page.contains(&format!("{signed}&#60;body&#62;"))
+            || page.contains(&format!("{signed}&lt;body&gt;")),
+        "{page}"
+    );
+    let command = format!("printf %s &#39;{signed}&#39;; cat body.txt");
+    assert!(page.contains(&command), "{page}");
+    let tenant = Tenant::default();
+    assert!(page.contains(&format!("<dd>{tenant}</dd>")));
+}

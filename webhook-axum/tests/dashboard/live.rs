@@ -1,0 +1,141 @@
+//! What an open page is told, how many are told, and for how long.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use tower::ServiceExt as _;
+use webhook_axum::{Auth, router};
+use webhook_core::testing::{ManualClock, ScriptedTransport};
+use webhook_core::{Dispatcher, MemoryStore, NewEndpoint, NewEvent};
+
+const PAUSE: Duration = Duration::from_secs(2);
+/// As many pages as are told at once.
+const MOST: usize = 64;
+
+fn engine(clock: &ManualClock) -> Dispatcher {
+    let builder = Dispatcher::builder(MemoryStore::new()).transport(ScriptedTransport::default());
+    builder.clock(clock.clone()).build().unwrap().erase()
+}
+
+async fn open(app: &Router, known: Option<&str>) -> (StatusCode, Body) {
+    let mut request = Request::builder().uri("/dashboard/live");
+    if let Some(known) = known {
+        request = request.header("last-event-id", known);
+    }
+    let request = request.body(Body::empty()).unwrap();
+    let response = app.clone().oneshot(request).await.unwrap();
+    (response.status(), response.into_body())
+}
+
+/// What the stream says next; nothing if it has ended.
+async fn heard(stream: &mut Body) -> Option<String> {
+    let frame = stream.frame().await?.unwrap();
+    let bytes = frame.into_data().unwrap();
+    Some(String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+/// What it says when it has paused once more.
+async fn heard_next(stream: &mut Body, clock: &ManualClock) -> Option<String> {
+    let time_passes = async {
+        // The stream pauses first.
+        tokio::task::yield_now().await;
+        clock.advance(PAUSE);
+    };
+    tokio::join!(heard(stream), time_passes).0
+}
+
+fn id(heard: &str) -> &str {
+    let lines = heard.lines().find_map(|line| line.strip_prefix("id: "));
+    lines.expect("each event has an id")
+}
+
+#[tokio::test]
+async fn a_page_hears_of_a_change_and_of_nothing_else() {
+    let clock = ManualClock::default();
+    let dispatcher = engine(&clock);
+    let new = NewEndpoint::new("https://example.com".parse().unwrap());
+    dispatcher.endpoints().create(new).await.unwrap();
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    let (_, mut stream) = open(&app, None).await;
+    let first = heard(&mut stream).await.unwrap();
+    assert!(!first.contains("event:"), "{first}");
+
+    let quiet = heard_next(&mut stream, &clock).await.unwrap();
+    assert!(!quiet.contains("event:"), "{quiet}");
+
+    let event = NewEvent::json("a", &1).unwrap();
+    dispatcher.enqueue(event).await.unwrap();
+    let changed = heard_next(&mut stream, &clock).await.unwrap();
+    assert!(changed.contains("event: changed"), "{changed}");
+}
+
+#[tokio::test]
+async fn nothing_is_missed_between_two_streams() {
+    let clock = ManualClock::default();
+    let dispatcher = engine(&clock);
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    let (_, mut stream) = open(&app, None).await;
+    let first = heard(&mut stream).await.unwrap();
+    drop(stream);
+    let event = NewEvent::json("a", &1).unwrap();
+    dispatcher.enqueue(event).await.unwrap();
+    let (_, mut stream) = open(&app, Some(id(&first))).await;
+    let second = heard(&mut stream).await.unwrap();
+    assert!(second.contains("event: changed"), "{second}");
+    let (_, mut stream) = open(&app, Some(id(&second))).await;
+    let third = heard(&mut stream).await.unwrap();
+    assert!(!third.contains("event:"), "{third}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_so_that_a_server_can() {
+    let clock = ManualClock::default();
+    let app: Router = router(engine(&clock), Auth::none());
+    let (_, mut stream) = open(&app, None).await;
+    let mut looks = 0;
+    while heard_next(&mut stream, &clock).await.is_some() {
+        looks += 1;
+    }
+    assert!((1..10).contains(&looks), "{looks}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_engine_beside_it() {
+    let clock = ManualClock::default();
+    let dispatcher = engine(&clock);
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let run = {
+        let dispatcher = dispatcher.clone();
+        tokio::spawn(async move { dispatcher.run(async { drop(stopped.await) }).await })
+    };
+    while !dispatcher.is_running() {
+        tokio::task::yield_now().await;
+    }
+    let (_, mut stream) = open(&app, None).await;
+    assert!(heard(&mut stream).await.is_some());
+    stop.send(()).unwrap();
+    run.await.unwrap();
+    assert_eq!(heard_next(&mut stream, &clock).await, None);
+}
+
+#[tokio::test]
+async fn places_are_each_routers_own_and_come_back() {
+    let clock = ManualClock::default();
+    let app: Router = router(engine(&clock), Auth::none());
+    let mut streams = Vec::new();
+    for _ in 0..MOST {
+        let (status, stream) = open(&app, None).await;
+        assert_eq!(status, 200);
+        streams.push(stream);
+    }
+    // Which tells the browser not to ask again.
+    assert_eq!(open(&app, None).await.0, StatusCode::NO_CONTENT);
+    let other: Router = router(engine(&clock), Auth::none());
+    assert_eq!(open(&other, None).await.0, 200);
+    streams.pop();
+    assert_eq!(open(&app, None).await.0, 200);
+}

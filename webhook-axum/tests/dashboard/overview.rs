@@ -1,0 +1,126 @@
+//! What the first screen says of the engine, and to whom; and what waits for an endpoint.
+
+use std::time::Duration;
+
+use axum::Router;
+use webhook_axum::{Auth, router};
+use webhook_core::testing::{ManualClock, ScriptedTransport, fast_forward};
+use webhook_core::{
+    Clock as _, Dispatcher, MemoryStore, NewEndpoint, NewEvent, Process, Store as _,
+};
+
+use super::{Viewer, get};
+
+fn engine(store: &MemoryStore, clock: &ManualClock) -> Dispatcher {
+    let builder = Dispatcher::builder(store.clone()).transport(ScriptedTransport::default());
+    builder.clock(clock.clone()).build().unwrap().erase()
+}
+
+#[tokio::test]
+async fn processes_that_deliver_are_shown_to_those_who_run_them() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::default());
+    let dispatcher = engine(&store, &clock);
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    let none = get(&app, "/dashboard/").await.text;
+    assert!(none.contains("None: nothing is delivered now."), "{none}");
+    let process = Process {
+        id: uuid::Uuid::from_u128(7),
+        role: "worker-of-eu".to_owned(),
+        version: "1.2.3".to_owned(),
+        started_at: clock.now(),
+        seen_at: clock.now(),
+        in_flight: 3,
+        slots: 256,
+    };
+    store.put_process(&process, None).await.unwrap();
+    let shown = get(&app, "/dashboard/").await.text;
+    for text in ["worker-of-eu", "1.2.3", "3 of 256"] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+    let tenant: Router = router(dispatcher, Auth::custom(Viewer));
+    let theirs = get(&tenant, "/dashboard/").await.text;
+    assert!(!theirs.contains("worker-of-eu") && !theirs.contains("Processes"));
+}
+
+#[tokio::test]
+async fn an_endpoint_says_what_waits_for_it_and_how_late_that_is() {
+    let clock = ManualClock::default();
+    let dispatcher = engine(&MemoryStore::new(), &clock);
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    let new = NewEndpoint::new("https://example.com".parse().unwrap());
+    let endpoint = dispatcher.endpoints().create(new).await.unwrap();
+    let path = format!("/dashboard/endpoints/{}", endpoint.id);
+    let before = get(&app, &path).await.text;
+    assert!(before.contains("<dd>on time</dd>"), "{before}");
+    let event = NewEvent::json("a", &1).unwrap();
+    dispatcher.enqueue(event).await.unwrap();
+    clock.advance(Duration::from_secs(7_200));
+    let after = get(&app, &path).await.text;
+    assert!(after.contains("<dd>2.0 h late</dd>"), "{after}");
+}
+
+#[tokio::test]
+async fn what_needs_a_look_is_said_first_and_nothing_when_all_is_well() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::default());
+    let dispatcher = engine(&store, &clock);
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    let new = NewEndpoint::new("https://example.com".parse().unwrap());
+    dispatcher.endpoints().create(new).await.unwrap();
+    dispatcher
+        .enqueue(NewEvent::json("a", &1).unwrap())
+        .await
+        .unwrap();
+    clock.advance(Duration::from_secs(7_200));
+    let page = get(&app, "/dashboard/").await.text;
+    for text in [
+        "No process delivers: events are accepted, and wait.",
+        "The oldest delivery that is due is 2.0 h late",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    assert!(page.find("What needs a look") < page.find("<h2>"));
+    fast_forward(&dispatcher, &clock, Duration::ZERO)
+        .await
+        .unwrap();
+    let process = Process {
+        id: uuid::Uuid::from_u128(7),
+        role: "all".to_owned(),
+        version: "1".to_owned(),
+        started_at: clock.now(),
+        seen_at: clock.now(),
+        in_flight: 0,
+        slots: 1,
+    };
+    store.put_process(&process, clock.pinned()).await.unwrap();
+    let page = get(&app, "/dashboard/").await.text;
+    assert!(!page.contains("What needs a look"), "{page}");
+}
+
+#[tokio::test]
+async fn endpoints_that_breakers_leave_alone_are_listed_until_when() {
+    let clock = ManualClock::default();
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(ScriptedTransport::new([503; 40]))
+        .clock(clock.clone())
+        .build()
+        .unwrap()
+        .erase();
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    let new = NewEndpoint::new("https://broken.example.com".parse().unwrap());
+    dispatcher.endpoints().create(new).await.unwrap();
+    let closed = get(&app, "/dashboard/").await.text;
+    assert!(!closed.contains("Left alone"));
+    for _ in 0..40 {
+        let event = NewEvent::json("a", &1).unwrap();
+        dispatcher.enqueue(event).await.unwrap();
+    }
+    fast_forward(&dispatcher, &clock, Duration::ZERO)
+        .await
+        .unwrap();
+    let page = get(&app, "/dashboard/").await.text;
+    let open = page.split("Left alone by their breakers").nth(1);
+    let open = open.unwrap().split("</ul>").next().unwrap();
+    for text in ["https://broken.example.com", "badge open", "until <time "] {
+        assert!(open.contains(text), "{text}: {open}");
+    }
+}
