@@ -62,7 +62,8 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
     let is_new = watch.last.is_some() && watch.last != now;
     watch.last = now;
     let event = if is_new {
-        Event::default().event("changed").data("")
+        // Browsers drop an event without data.
+        Event::default().event("changed").data("-")
     } else {
         Event::default().comment("")
     };
