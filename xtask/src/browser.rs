@@ -10,10 +10,10 @@ use crate::services::Driver;
 /// Where the pictures are.
 const PICTURES: &str = "docs/screenshots";
 
-/// Lets the tests drive it.
-pub(crate) fn run(root: &Path) -> Result {
+/// Lets the tests drive it: all of them, or those that these words name.
+pub(crate) fn run(root: &Path, words: &[&str]) -> Result {
     let driver = Driver::start()?;
-    show(tests(root).envs(driver.environment()))
+    show(tests(root).args(words).envs(driver.environment()))
 }
 
 /// Takes the pictures anew.

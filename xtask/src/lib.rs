@@ -35,7 +35,7 @@ Usage: cargo xtask <command>
   openapi              Asks a running platform whatever its OpenAPI document allows and forbids
   promtool             Judges deploy/prometheus/ and what the tests of the API left of GET /metrics
   receivers            Sends webhooks to examples/receivers/, with their libraries installed below target/
-  browser              Uses the dashboard in Chromium, as people do
+  browser [FILTER]     Uses the dashboard in Chromium, as people do
   screenshots          Takes the pictures in docs/screenshots/ anew
   deploy               Judges the files in deploy/ by their schemas
   lint                 The house rules that no compiler checks
@@ -72,7 +72,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["openapi"] => openapi::run(&root()?)?,
         ["promtool"] => promtool::run(&root()?)?,
         ["receivers"] => receivers::run(&root()?)?,
-        ["browser"] => browser::run(&root()?)?,
+        ["browser", words @ ..] => browser::run(&root()?, words)?,
         ["screenshots"] => browser::take_screenshots(&root()?)?,
         ["deploy"] => deploy::run(&root()?)?,
         ["lint"] => lint::run(&root()?)?,

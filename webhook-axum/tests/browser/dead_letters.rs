@@ -1,6 +1,10 @@
 //! Dead letters: counted, replayed, watched until they are through; and a replay that is cancelled.
 
-use webhook_core::{DeliveryFilter, DeliveryStatus, PageRequest};
+use webhook_axum::Auth;
+use webhook_core::testing::ScriptedTransport;
+use webhook_core::{
+    DeliveryFilter, DeliveryStatus, Dispatcher, MemoryStore, NewEndpoint, PageRequest,
+};
 
 use crate::app::App;
 use crate::page::browse;
@@ -49,10 +53,17 @@ async fn dead_letters_are_counted_and_then_replayed_until_done() {
 
 #[tokio::test]
 async fn a_replay_that_goes_on_is_cancelled() {
-    let app = with_dead_letters().await;
+    let refusal = ScriptedTransport::new([400]);
+    let builder = Dispatcher::builder(MemoryStore::new()).transport(refusal);
+    let dispatcher = builder.build().unwrap().erase();
+    // Nobody runs it: what is started goes on until it is cancelled.
+    let app = App::of(dispatcher, Auth::none()).await;
+    let new = NewEndpoint::new("https://example.com".parse().unwrap());
+    app.dispatcher.endpoints().create(new).await.unwrap();
+    app.send("order.paid").await;
+    app.dispatcher.step().await.unwrap();
     browse(async |page| {
         page.goto(&app.screen("replays/new?status=failed")).await;
-        page.fill("pace", "1").await;
         page.press("Start").await;
         page.see("running").await;
         page.press("Cancel").await;

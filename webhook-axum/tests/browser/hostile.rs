@@ -61,7 +61,7 @@ const HARM: &str = r"
             .map(it => it.outerHTML),
         handlers: of('*').filter(it => [...it.attributes].some(one => /^on/i.test(one.name))).map(it => it.outerHTML),
         links: of('a[href]').map(it => it.href).filter(it => !ours(it)),
-        forms: of('form').map(it => it.action).filter(it => !ours(it)),
+        forms: of('form').map(it => new URL(it.getAttribute('action') ?? '', location).href).filter(it => !ours(it)),
     };
 ";
 

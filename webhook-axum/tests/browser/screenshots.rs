@@ -12,9 +12,9 @@ use uuid::Uuid;
 use webhook_axum::{Auth, AuthRejection, Authorizer, Identity};
 use webhook_core::testing::{ManualClock, fast_forward};
 use webhook_core::{
-    Clock as _, DeliveryFilter, DeliveryStatus, Dispatcher, Endpoint, EndpointState, MemoryStore,
-    NewCatalogueEntry, NewEndpoint, NewEvent, NewReplay, PageRequest, ReplaySelection,
-    ResponseDetails, Timestamp, Transport, TransportError, TransportErrorKind,
+    Clock as _, DeliveryFilter, DeliveryStatus, Dispatcher, Endpoint, EndpointReplay,
+    EndpointState, MemoryStore, NewCatalogueEntry, NewEndpoint, NewEvent, NewReplay, PageRequest,
+    ReplaySelection, ResponseDetails, Timestamp, Transport, TransportError, TransportErrorKind,
 };
 
 use crate::app::App;
@@ -269,19 +269,18 @@ impl Shop {
             .unwrap()
     }
 
-    /// One of the dead letters, half-way.
+    /// Of all that dispatch got this day, on its way.
     async fn replay(&self) -> String {
-        let dead = DeliveryFilter {
-            status: Some(DeliveryStatus::Failed),
-            ..DeliveryFilter::default()
-        };
-        let new = NewReplay::new(ReplaySelection::Deliveries(dead));
+        let selection = ReplaySelection::Endpoint(EndpointReplay {
+            endpoint_id: self.endpoint("Dispatch").await.id,
+            since: begin(),
+            until: None,
+            status: None,
+        });
         let replays = self.dispatcher.replays().by("ann");
-        let replay = replays.start(new.created_by("ann").pace(1)).await.unwrap();
-        let half = Duration::from_secs(replay.total / 2);
-        fast_forward(&self.dispatcher, &self.clock, half)
-            .await
-            .unwrap();
+        let new = NewReplay::new(selection).created_by("ann");
+        let replay = replays.start(new).await.unwrap();
+        self.dispatcher.step().await.unwrap();
         replay.id.to_string()
     }
 }

@@ -14,7 +14,11 @@ async fn endpoints_deliveries_and_replays_are_managed_without_a_script() {
         page.fill("url", "ftp://example.com").await;
         page.fill("description", "Shipping").await;
         page.press("Create").await;
-        page.see("the URL must start with https://").await;
+        let notice = page.find("//*[@role='alert']").await;
+        assert_eq!(
+            notice.text().await.unwrap(),
+            "the URL must start with https:// (or http://)"
+        );
         assert_eq!(page.value("description").await, "Shipping");
         page.fill("url", &url).await;
         page.press("Create").await;
