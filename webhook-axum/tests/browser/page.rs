@@ -213,11 +213,17 @@ impl Page {
         self.command("goog/cdp/execute", body).await;
     }
 
-    /// The page is as wide as on a phone.
-    pub(crate) async fn be_a_phone(&self) {
-        let size = json!({"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": false});
+    /// The page has so many pixels, whatever the window takes for itself.
+    pub(crate) async fn be_sized(&self, width: u32, height: u32) {
+        let size =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", size)
             .await;
+    }
+
+    /// The page is as wide as on a phone.
+    pub(crate) async fn be_a_phone(&self) {
+        self.be_sized(390, 844).await;
     }
 
     /// The reader likes it dark, or light.

@@ -309,6 +309,7 @@ async fn a_shops_day_is_on_the_screens() {
     let delivery = shop.failing(warehouse).await;
     browse(async |page| {
         page.believe(shop.dispatcher.now()).await;
+        page.be_sized(1_280, 800).await;
         page.goto(&app.screen("")).await;
         page.see("https://warehouse.example.com/in").await;
         take(page, "overview").await;
