@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod browser;
 mod deploy;
 mod lint;
 mod mutants;
@@ -34,11 +35,13 @@ Usage: cargo xtask <command>
   openapi              Asks a running platform whatever its OpenAPI document allows and forbids
   promtool             Judges deploy/prometheus/ and what the tests of the API left of GET /metrics
   receivers            Sends webhooks to examples/receivers/, with their libraries installed below target/
+  browser [FILTER]     Uses the dashboard in Chromium, as people do
+  screenshots          Takes the pictures in docs/screenshots/ anew
   deploy               Judges the files in deploy/ by their schemas
   lint                 The house rules that no compiler checks
 
-Tests find servers in DATABASE_URL, REDIS_URL, REDIS_CLUSTER_URL and REDIS_SENTINEL_URL: what is set is
-used, and what is not is started. tests/mutants/README.md says how a planted bug is written down.
+Tests find servers in DATABASE_URL, REDIS_URL, REDIS_CLUSTER_URL and REDIS_SENTINEL_URL, and chromedriver in
+WEBDRIVER_URL: what is set is used, and what is not is started. tests/mutants/README.md says how a planted bug is written down.
 ";
 
 /// What went wrong, for people to read.
@@ -69,6 +72,8 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["openapi"] => openapi::run(&root()?)?,
         ["promtool"] => promtool::run(&root()?)?,
         ["receivers"] => receivers::run(&root()?)?,
+        ["browser", words @ ..] => browser::run(&root()?, words)?,
+        ["screenshots"] => browser::take_screenshots(&root()?)?,
         ["deploy"] => deploy::run(&root()?)?,
         ["lint"] => lint::run(&root()?)?,
         ["mutants", names @ ..] => mutants::run_alone(&root()?, names)?,

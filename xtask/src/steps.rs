@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 
 use crate::packages::{Package, packages};
 use crate::process::{Stopwatch, cargo, git, line, succeed, works};
-use crate::services::Services;
+use crate::services::{Driver, Environment, Services};
 use crate::{Result, deploy, lint, mutants, openapi, promtool, receivers};
 
 struct Step {
@@ -24,8 +24,19 @@ struct Run {
     services: Services,
     /// Where the libraries of `examples/receivers/` are; none before their step.
     receivers: receivers::Libraries,
+    /// What starts the browsers of the dashboard's tests; none before its step.
+    driver: Option<Driver>,
     /// What is told below the summary.
     notes: Vec<String>,
+}
+
+impl Run {
+    /// Where tests find what runs.
+    fn environment(&self) -> Environment {
+        let mut environment = self.services.environment();
+        environment.extend(self.driver.iter().flat_map(Driver::environment));
+        environment
+    }
 }
 
 const STEPS: &[Step] = &[
@@ -48,6 +59,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "receivers",
         run: receivers,
+    },
+    Step {
+        name: "browser",
+        run: browser,
     },
     Step {
         name: "tests",
@@ -83,7 +98,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "mutants",
-        run: |it| mutants::run_turn(&it.root, &it.services.environment()),
+        run: |it| mutants::run_turn(&it.root, &it.environment()),
     },
     Step {
         name: "lint",
@@ -104,6 +119,7 @@ pub(crate) fn run(root: &Path) -> Result<ExitCode> {
         root: root.to_owned(),
         services: Services::default(),
         receivers: receivers::Libraries::default(),
+        driver: None,
         notes: Vec::new(),
     };
     let summary = run_all(run, &STEPS.iter().collect::<Vec<_>>());
@@ -231,6 +247,12 @@ fn receivers(run: &mut Run) -> Result {
     Ok(())
 }
 
+/// It runs until the last step has ended. What it starts is the tests' own.
+fn browser(run: &mut Run) -> Result {
+    run.driver = Some(Driver::start()?);
+    Ok(())
+}
+
 fn unit_and_integration_tests(run: &mut Run) -> Result {
     let root = &run.root;
     show(everything(cargo(root).args(["build", "--examples"])))?;
@@ -240,7 +262,7 @@ fn unit_and_integration_tests(run: &mut Run) -> Result {
     } else {
         test.arg("test");
     }
-    test.envs(run.services.environment());
+    test.envs(run.environment());
     test.envs(&run.receivers);
     let report = root.join(SIMULATION);
     fs::remove_file(&report).ok();
@@ -303,6 +325,7 @@ mod tests {
             root: PathBuf::new(),
             services: Services::default(),
             receivers: receivers::Libraries::default(),
+            driver: None,
             notes: vec!["a note".to_owned()],
         };
         let summary = run_all(run, &[&GOOD, &BAD, &NEVER]);

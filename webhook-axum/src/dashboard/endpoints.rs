@@ -295,7 +295,15 @@ impl Draft {
         serde_json::from_str::<&serde_json::value::RawValue>(filter)
             .map_err(|error| ApiError::invalid_request(format!("filter: {error}")))?;
         text.truncate(text.len() - 1);
-        parse_object(format!("{text},\"filter\":{filter}}}").as_bytes())
+        parse_object(format!("{text},\"filter\":{filter}}}").as_bytes()).map_err(without_place)
+    }
+}
+
+/// Without where it stands in the request: that is our own, and nobody has seen it.
+fn without_place(error: ApiError) -> ApiError {
+    match error.sentence().rsplit_once(" at line ") {
+        Some((sentence, _)) => ApiError::invalid_request(sentence.to_owned()),
+        None => error,
     }
 }
 

@@ -85,6 +85,7 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
         .retry(PAUSE)
         .id(watch.known.as_deref().unwrap_or_default());
     let event = if is_new {
+        // Browsers drop an event without data.
         event.event("changed").data("-")
     } else {
         event

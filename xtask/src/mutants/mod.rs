@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Result;
 use crate::process::{Stopwatch, git};
-use crate::services::{Environment, Services};
+use crate::services::{Driver, Environment, Services};
 use crate::tree::Tree;
 
 mod mutant;
@@ -30,15 +30,27 @@ const TURNS: usize = 4;
 /// The packages whose tests need servers.
 const SERVED: [&str; 2] = ["webhook-postgres", "webhook-redis"];
 
+/// The tests that need a browser, as `--test` names them.
+const BROWSER: &str = "browser";
+
 /// Plants the mutants of these names, or all, each on its own. Starts servers if their tests need them.
 pub(crate) fn run_alone(root: &Path, names: &[&str]) -> Result {
     let mutants = mutant::load(&root.join(PATCHES), names)?;
-    let mut checks = mutants.iter().flat_map(|it| &it.caught_by);
-    let services = match checks.any(|check| SERVED.contains(&check.package.as_str())) {
+    let needs = |is_needed: fn(&Check) -> bool| {
+        let mut checks = mutants.iter().flat_map(|it| &it.caught_by);
+        checks.any(is_needed)
+    };
+    let services = match needs(|it| SERVED.contains(&it.package.as_str())) {
         true => Services::start()?,
         false => Services::default(),
     };
-    run(root, names, &services.environment())
+    let driver = match needs(|it| it.words.iter().any(|word| word == BROWSER)) {
+        true => Some(Driver::start()?),
+        false => None,
+    };
+    let mut environment = services.environment();
+    environment.extend(driver.iter().flat_map(Driver::environment));
+    run(root, names, &environment)
 }
 
 /// Plants those whose turn it is by the commit, so that over the commits each has its turn, and a commit always

@@ -13,6 +13,7 @@ use install::Programs;
 use crate::Result;
 use crate::process::{line, succeed};
 
+mod driver;
 pub(crate) mod install;
 mod port;
 mod postgres;
@@ -20,6 +21,7 @@ mod redis;
 mod server;
 mod user;
 
+pub(crate) use driver::Driver;
 pub use postgres::Postgres;
 pub use redis::{Cluster, Redis, Sentinel};
 
