@@ -32,6 +32,7 @@ pub(crate) struct Meter {
     deliveries_ended: Family<Counter>,
     dead_letters: Family<Counter>,
     fenced_writes: Counter,
+    reclaimed_leases: Counter,
     unrecorded_outcomes: Counter,
     endpoints_disabled: Family<Counter>,
     breaker_transitions: Family<Counter>,
@@ -95,6 +96,7 @@ impl Meter {
             deliveries_ended: counters(list::DELIVERIES_ENDED),
             dead_letters: counters(list::DEAD_LETTERS),
             fenced_writes: counter(list::FENCED_WRITES),
+            reclaimed_leases: counter(list::RECLAIMED_LEASES),
             unrecorded_outcomes: counter(list::UNRECORDED_OUTCOMES),
             endpoints_disabled: counters(list::ENDPOINTS_DISABLED),
             breaker_transitions: counters(list::BREAKER_TRANSITIONS),
@@ -148,6 +150,11 @@ impl Meter {
             };
             self.events_refused.of(reason).increment(1);
         }
+    }
+
+    /// A claim found leases that had ended.
+    pub(super) fn reclaimed(&self, leases: usize) {
+        self.reclaimed_leases.increment(leases as u64);
     }
 
     /// Jobs that an index queue should have known were pushed to it.

@@ -328,6 +328,9 @@ impl Engine {
         let now = self.clock.pinned();
         let claimed_at = self.clock.now();
         let claimed = self.queue.claim(options, now).await?;
+        if claimed.reclaimed > 0 {
+            self.meter.reclaimed(claimed.reclaimed);
+        }
         if claimed.leases.is_empty() {
             return Ok(Batch {
                 claimed: 0,
