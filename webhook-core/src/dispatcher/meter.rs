@@ -143,12 +143,7 @@ impl Meter {
     pub(super) fn batch_enqueued(&self, took: Duration, refused: Option<&BatchError>) {
         self.enqueue_seconds.record(took);
         if let Some(error) = refused {
-            let reason = match error {
-                BatchError::TooMany => "invalid",
-                BatchError::Event { source, .. } => reason(source),
-                BatchError::Store(_) => "store",
-            };
-            self.events_refused.of(reason).increment(1);
+            self.events_refused.of(batch_reason(error)).increment(1);
         }
     }
 
@@ -331,12 +326,22 @@ fn cause(reason: EndReason, outcome: Option<&Outcome>) -> FailureCause {
     }
 }
 
-fn reason(error: &EnqueueError) -> &'static str {
+/// The word of a metric and of a span for it.
+pub(super) fn reason(error: &EnqueueError) -> &'static str {
     match error {
         EnqueueError::Invalid(_) => "invalid",
         EnqueueError::IdempotencyConflict { .. } => "conflict",
         EnqueueError::Overloaded => "overloaded",
         EnqueueError::Store(_) => "store",
+    }
+}
+
+/// The word of a metric and of a span for it.
+pub(super) fn batch_reason(error: &BatchError) -> &'static str {
+    match error {
+        BatchError::TooMany => "invalid",
+        BatchError::Event { source, .. } => reason(source),
+        BatchError::Store(_) => "store",
     }
 }
 
