@@ -193,12 +193,29 @@ impl NewEvent {
         self
     }
 
-    /// The trace that its deliveries belong to: each attempt is sent with a `traceparent` of its own in it. No part of
-    /// what an idempotency key stands for.
+    /// The trace that its deliveries belong to: their requests carry it on as `traceparent`. Where a
+    /// [`Propagation`](crate::Propagation) is attached, it is the one of the span in which the event is enqueued unless
+    /// said, and each attempt tells its own place in it. No part of what an idempotency key stands for.
     #[must_use]
     pub fn traceparent(mut self, parent: TraceParent) -> Self {
         self.traceparent = Some(parent);
         self
+    }
+
+    pub(crate) fn parent(&self) -> Option<TraceParent> {
+        self.traceparent
+    }
+
+    pub(crate) fn tenant_name(&self) -> &str {
+        self.tenant.as_str()
+    }
+
+    /// Belongs to a span of its trace, or of any if it has none.
+    pub(crate) fn follow(&mut self, place: TraceParent) {
+        let own = self.traceparent.get_or_insert(place);
+        if own.trace_id() == place.trace_id() {
+            *own = place;
+        }
     }
 
     /// The event as it is stored: given an id and a time, its body made, once.

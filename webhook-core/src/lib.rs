@@ -102,7 +102,7 @@ pub use store::{
 };
 pub use tenant::{InvalidTenant, Page, PageRequest, Scope, Tenant};
 pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};
-pub use trace::{InvalidTraceParent, TraceParent};
+pub use trace::{InvalidTraceParent, Propagation, TraceParent};
 #[cfg(feature = "reqwest")]
 pub use transport::http::{
     BuildTransportError, HttpTransport, HttpTransportBuilder, InvalidProxyUrl, ProxyUrl,

@@ -129,6 +129,8 @@ metrics! {
         "Deliveries that were given up, by whose fault it is. Those of the system are the host's to look into.";
     FENCED_WRITES = Counter "webhook_fenced_writes_total"
         "Outcomes that the store refused because the claim was stale, or the delivery had ended meanwhile.";
+    RECLAIMED_LEASES = Counter "webhook_reclaimed_leases_total"
+        "Leases that ended before their claim was settled: whoever held them had died, hung or lost the backend. Claims of this process found them.";
     UNRECORDED_OUTCOMES = Counter "webhook_unrecorded_outcomes_total"
         "Outcomes that could not be written while they were of use: their deliveries are tried again.";
     ENDPOINTS_DISABLED = Counter "webhook_endpoints_disabled_total" { "reason": &["gone", "failing"] }

@@ -85,6 +85,9 @@ pub struct Claimed {
     /// ends of holds and of leases count; a lane at its cap, or without room, does not. Fewer than the limit does not mean
     /// that nothing more is due.
     pub next_due: Option<Timestamp>,
+    /// How many leases this claim found ended that nobody had settled: their jobs are among those that it took, or
+    /// wait again. Each counts once, over all processes. An index queue that lost a lease does not find it.
+    pub reclaimed: usize,
 }
 
 /// How a lease ends.

@@ -1,4 +1,5 @@
-//! [`TraceParent`]: by what a delivery belongs to the trace of whoever enqueued its event.
+//! [`TraceParent`]: by what a delivery belongs to the trace of whoever enqueued its event; [`Propagation`]: by what the
+//! engine's spans do.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,13 +33,64 @@ impl TraceParent {
     /// The header's name.
     pub const HEADER: &str = "traceparent";
 
-    /// Another step of the same trace. An id of a step is never 0.
-    pub(crate) fn step(self, id: u64) -> Self {
-        Self {
-            parent: id.max(1),
-            ..self
+    /// From the ids of a trace and of a span in it, and the flags, of which the lowest bit says that it is sampled.
+    ///
+    /// # Errors
+    /// When one of the ids is all zero, as an invalid one is.
+    pub fn new(
+        trace_id: [u8; 16],
+        span_id: [u8; 8],
+        flags: u8,
+    ) -> Result<Self, InvalidTraceParent> {
+        let parent = u64::from_be_bytes(span_id);
+        if trace_id == [0; 16] || parent == 0 {
+            return Err(InvalidTraceParent);
         }
+        Ok(Self {
+            trace: trace_id,
+            parent,
+            flags,
+        })
     }
+
+    /// The trace.
+    #[must_use]
+    pub fn trace_id(&self) -> [u8; 16] {
+        self.trace
+    }
+
+    /// The span of which others are children.
+    #[must_use]
+    pub fn span_id(&self) -> [u8; 8] {
+        self.parent.to_be_bytes()
+    }
+
+    /// The flags, of which the lowest bit says that the trace is sampled.
+    #[must_use]
+    pub fn flags(&self) -> u8 {
+        self.flags
+    }
+}
+
+/// Ties the engine's spans to the traces of a host's tracer; [`Builder::propagation`](crate::Builder::propagation)
+/// attaches it.
+///
+/// The engine begins [`tracing`](https://docs.rs/tracing) spans and knows no tracer. This tells the host's one in which
+/// trace a span begins, and asks it where the span then stands. With it an event is stored with the place of its
+/// `webhook.enqueue` span, each attempt is a child of that, and its receiver is told the place of the attempt. Without
+/// it an event's [`traceparent`](crate::NewEvent::traceparent) is passed on as it is.
+///
+/// With `tracing-opentelemetry` both methods are about the current context of `opentelemetry`; `docs/tracing.md` shows
+/// them.
+///
+/// It is called once or twice for each event and attempt: it must not block.
+pub trait Propagation: Send + Sync {
+    /// Calls `begin` once, before it returns: the span that begins there is a child of `parent`, whatever span it is
+    /// called in.
+    fn begin_in(&self, parent: TraceParent, begin: &mut dyn FnMut());
+
+    /// Where the span that this is called in stands in its trace; `None` if the tracer does not know of it.
+    fn current(&self) -> Option<TraceParent>;
 }
 
 /// Versions to come begin as version `00` does, and may go on after it: what is known of them is read.
@@ -114,15 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn a_step_belongs_to_the_same_trace() {
+    fn its_parts_make_it_up_and_none_is_made_of_invalid_ones() {
         let parent: TraceParent = format!("00-{TRACE}-00f067aa0ba902b7-01").parse().unwrap();
-        assert_eq!(
-            parent.step(0).to_string(),
-            format!("00-{TRACE}-0000000000000001-01")
-        );
-        assert_eq!(
-            parent.step(16).to_string(),
-            format!("00-{TRACE}-0000000000000010-01")
-        );
+        let (trace, span) = (parent.trace_id(), parent.span_id());
+        assert_eq!(span, [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]);
+        assert_eq!(TraceParent::new(trace, span, parent.flags()), Ok(parent));
+        assert_eq!(TraceParent::new([0; 16], span, 1), Err(InvalidTraceParent));
+        assert_eq!(TraceParent::new(trace, [0; 8], 1), Err(InvalidTraceParent));
     }
 }

@@ -11,10 +11,12 @@ woken AS (
         ORDER BY due_at LIMIT $2::bigint
         FOR UPDATE SKIP LOCKED
     ))
-    RETURNING id
+    RETURNING status
 )
 SELECT clock.now,
     (SELECT count(*) FROM woken) AS woken,
+    -- Whoever claimed these did not settle them in time.
+    (SELECT count(*) FROM woken WHERE status = 'in_progress') AS reclaimed,
     EXISTS (SELECT FROM webhook.deliveries WHERE ready) AS has_ready,
     (
         SELECT due_at FROM webhook.deliveries

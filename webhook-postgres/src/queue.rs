@@ -83,6 +83,7 @@ pub(crate) struct News {
 /// What `wake.sql` answers.
 struct Woken {
     count: i64,
+    reclaimed: usize,
     has_ready: bool,
     next_due: Option<Timestamp>,
 }
@@ -163,7 +164,7 @@ impl PgQueue {
 
     /// Claims, and if that brings nothing, sees what has become due. Answers also whether something is ready.
     async fn look(&self, options: &ClaimOptions, now: Now) -> sqlx::Result<(Claimed, bool)> {
-        let mut woken = None;
+        let (mut woken, mut reclaimed) = (None, 0);
         if self.round().dry.is_some() {
             // One statement tells that there is still nothing.
             let found = self.wake(now).await?;
@@ -174,11 +175,13 @@ impl PgQueue {
                 };
                 return Ok((claimed, false));
             }
+            reclaimed += found.reclaimed;
             woken = Some(found);
         }
         let (mut leases, mut next_eligible) = self.claim_round(options, now).await?;
         if leases.is_empty() && woken.is_none() || self.round().wake_is_due() {
             let found = self.wake(now).await?;
+            reclaimed += found.reclaimed;
             if leases.is_empty() && found.count > 0 {
                 (leases, next_eligible) = self.claim_round(options, now).await?;
             }
@@ -190,6 +193,7 @@ impl PgQueue {
         let claimed = Claimed {
             next_due: next_due.filter(|_| leases.is_empty()),
             leases,
+            reclaimed,
         };
         Ok((claimed, has_ready))
     }
@@ -254,6 +258,7 @@ impl PgQueue {
         let At(now) = row.try_get("now")?;
         let next_due: Option<At> = row.try_get("next_due")?;
         let count = row.try_get("woken")?;
+        let reclaimed: i64 = row.try_get("reclaimed")?;
         {
             let mut round = self.round();
             round.last_wake = Some(now);
@@ -261,6 +266,7 @@ impl PgQueue {
         }
         Ok(Woken {
             count,
+            reclaimed: usize::try_from(reclaimed).unwrap_or(0),
             has_ready: row.try_get("has_ready")?,
             next_due: next_due.map(|At(time)| time),
         })

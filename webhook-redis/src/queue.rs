@@ -58,6 +58,7 @@ struct Part {
     next_due: Option<Timestamp>,
     /// Whether there is more at once.
     has_more: bool,
+    reclaimed: usize,
 }
 
 impl Drop for Inner {
@@ -155,6 +156,7 @@ impl RedisQueue {
             leases: granted.leases,
             next_due: answer.next_due,
             has_more,
+            reclaimed: granted.reclaimed,
         })
     }
 
@@ -229,7 +231,7 @@ impl Queue for RedisQueue {
     /// Asks only shards that may have something, and shares the limit among them; so an idle claim costs nothing.
     async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed> {
         let mut leases = Vec::new();
-        let (mut failure, mut next_due, mut barren) = (None, None, 0);
+        let (mut failure, mut next_due, mut barren, mut reclaimed) = (None, None, 0, 0);
         let mut rooms: HashMap<Uuid, u32> = options.rooms.iter().copied().collect();
         self.try_failing();
         self.0
@@ -254,6 +256,7 @@ impl Queue for RedisQueue {
                             *room = room.saturating_sub(1);
                         }
                         leases.extend(part.leases);
+                        reclaimed += part.reclaimed;
                         if part.has_more {
                             waiting.push(*asked);
                         } else {
@@ -279,7 +282,11 @@ impl Queue for RedisQueue {
             next_due = self.0.shards.next_due();
         }
         let next_due = next_due.filter(|_| leases.is_empty());
-        Ok(Claimed { leases, next_due })
+        Ok(Claimed {
+            leases,
+            next_due,
+            reclaimed,
+        })
     }
 
     async fn extend(&self, leases: &[Lease], by: Duration, now: Now) -> Result<Vec<Lease>> {
@@ -394,6 +401,7 @@ struct Granted {
     passed: Passed,
     /// If lanes were passed over: when something else falls due.
     next_timer: Option<Timestamp>,
+    reclaimed: usize,
 }
 
 /// Whether there are fewer leases than asked for because lanes were passed over.
@@ -406,7 +414,7 @@ enum Passed {
 }
 
 fn granted(result: Vec<Reply>) -> Result<Granted, UnexpectedReply> {
-    let [ends, fence, granted, passed, next_timer]: [Reply; 5] =
+    let [ends, fence, granted, passed, next_timer, reclaimed]: [Reply; 6] =
         result.try_into().map_err(|_| UnexpectedReply)?;
     let until = ends.time()?.ok_or(UnexpectedReply)?;
     let (granted, rest) = granted.bytes()?.as_chunks::<32>();
@@ -431,6 +439,7 @@ fn granted(result: Vec<Reply>) -> Result<Granted, UnexpectedReply> {
             _ => Passed::All,
         },
         next_timer: next_timer.time()?,
+        reclaimed: usize::try_from(reclaimed.int()?).unwrap_or(0),
     })
 }
 

@@ -27,7 +27,7 @@ impl Shared {
     pub(crate) async fn claim(&self, options: ClaimOptions, now: Now) -> sqlx::Result<Claimed> {
         let mut tx = self.database.write().await?;
         let now = self.database.now(&mut tx, now).await?;
-        self.expire(&mut tx, now).await?;
+        let reclaimed = self.expire(&mut tx, now).await?;
         let mut leases = Vec::new();
         let mut rooms = Rooms::new(&options);
         let (mut look, mut seen) = (options.limit.clamp(*LOOK.start(), *LOOK.end()), 0);
@@ -55,11 +55,15 @@ impl Shared {
         }
         let next_due = next_due.filter(|_| leases.is_empty());
         tx.commit().await?;
-        Ok(Claimed { leases, next_due })
+        Ok(Claimed {
+            leases,
+            next_due,
+            reclaimed,
+        })
     }
 
-    /// Lets the leases that have passed no longer count.
-    async fn expire(&self, tx: &mut SqliteConnection, now: Timestamp) -> sqlx::Result<()> {
+    /// Lets the leases that have passed no longer count, and answers how many there were.
+    async fn expire(&self, tx: &mut SqliteConnection, now: Timestamp) -> sqlx::Result<usize> {
         let expired = sqlx::query(self.database.sql.expire.clone())
             .bind(now.as_micros())
             .fetch_all(&mut *tx)
@@ -68,7 +72,8 @@ impl Shared {
             .iter()
             .map(|row| row.try_get("endpoint_id"))
             .collect::<Result<_, _>>()?;
-        self.wake(tx, lanes, now).await
+        self.wake(tx, lanes, now).await?;
+        Ok(expired.len())
     }
 
     async fn wake_due(

@@ -10,7 +10,10 @@ use serde_json::json;
 use webhook_axum::{Auth, Metrics, probes, router};
 use webhook_core::metrics::{METRICS, MetricKind};
 use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport};
-use webhook_core::{Dispatcher, Error, ErrorKind, MemoryStore, NewEvent, TransportErrorKind};
+use webhook_core::{
+    ClaimOptions, Clock, Dispatcher, Error, ErrorKind, MemoryStore, NewEvent, Store,
+    TransportErrorKind,
+};
 
 use crate::support::{App, ByWord, send};
 
@@ -177,6 +180,38 @@ async fn a_breaker_and_a_disabled_endpoint_are_counted() {
         found[r#"webhook_endpoints_disabled_total{reason="gone"}"#],
         1.0
     );
+}
+
+#[tokio::test]
+async fn leases_that_ended_before_their_claim_was_settled_are_counted() {
+    let (recorder, metrics) = Metrics::recorder();
+    let (store, clock) = (MemoryStore::new(), ManualClock::default());
+    let transport = ScriptedTransport::default();
+    let builder = Dispatcher::builder(store.clone())
+        .transport(transport.clone())
+        .clock(clock.clone());
+    let dispatcher = metrics::with_local_recorder(&recorder, || builder.build())
+        .unwrap()
+        .erase();
+    let app = App {
+        router: router(dispatcher.clone(), Auth::none()),
+        dispatcher,
+        transport,
+        clock: clock.clone(),
+    };
+    let app = with_metrics(app, &metrics, &Auth::none());
+    app.endpoint(json!({})).await;
+    app.event(json!({"event_type": "a", "data": 1})).await;
+    // Of a process that dies.
+    let claim = ClaimOptions::new(1, Duration::from_secs(60));
+    let claimed = store.queue().unwrap().claim(claim, Some(clock.now())).await;
+    assert_eq!(claimed.unwrap().leases.len(), 1);
+    app.deliver().await;
+    let reclaimed = async || scraped(&app).await["webhook_reclaimed_leases_total"];
+    assert_eq!(reclaimed().await, 0.0);
+    clock.advance(Duration::from_secs(61));
+    app.deliver().await;
+    assert_eq!(reclaimed().await, 1.0);
 }
 
 #[tokio::test]

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use rand::Rng;
+use tracing::{Instrument, Span};
 use uuid::fmt::Hyphenated;
 
-use super::Engine;
 use super::lanes::{Observed, Place, Sign};
+use super::{Engine, spans};
 use crate::breaker::Says;
 use crate::delivery::{Attempt, EndReason, Outcome};
 use crate::endpoint::{Endpoint, EndpointState, StateReason};
@@ -84,9 +84,22 @@ impl Engine {
             Err(finished) => return *finished,
         };
         let _under_way = self.meter.under_way();
+        let span = self.attempt_span(&claim.lease, &work);
+        let made = self.make(&claim, &work, &span).instrument(span.clone());
+        let record = made.await;
+        Finished::Recorded {
+            claim,
+            record,
+            work,
+            lease_ends,
+        }
+    }
+
+    /// Sends the request, within its span.
+    async fn make(&self, claim: &Claim, work: &Work, span: &Span) -> Record {
         let started_at = self.clock.now();
         let timeout = self.timeout_of(&work.endpoint);
-        let (request_headers, sent) = match self.request(&work, started_at, timeout) {
+        let (request_headers, sent) = match self.request(work, span, started_at, timeout) {
             Ok(request) => (
                 HeaderLog::from(request.headers()),
                 self.send(request, timeout).await,
@@ -105,13 +118,8 @@ impl Engine {
             request_headers,
             outcome,
         };
-        let record = self.judge(&claim, &work, attempt, timeout, now);
-        Finished::Recorded {
-            claim,
-            record,
-            work,
-            lease_ends,
-        }
+        spans::attempted(span, &attempt.outcome);
+        self.judge(claim, work, attempt, timeout, now)
     }
 
     /// What follows from an attempt for its delivery, its lane and its endpoint.
@@ -232,6 +240,7 @@ impl Engine {
     fn request(
         &self,
         work: &Work,
+        span: &Span,
         now: Timestamp,
         timeout: Duration,
     ) -> Result<Request<Bytes>, TransportError> {
@@ -251,8 +260,9 @@ impl Engine {
         );
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, self.config.user_agent.clone());
-        if let Some(parent) = event.traceparent {
-            headers.insert(TraceParent::HEADER, self.step_of(parent));
+        // The place of this attempt, or else that of whoever enqueued the event.
+        if let Some(parent) = self.place_of(span).or(event.traceparent) {
+            headers.insert(TraceParent::HEADER, header_of(parent));
         }
         self.sign(work, now, &mut headers)?;
         let mut request = Request::new(event.body.clone());
@@ -264,12 +274,6 @@ impl Engine {
             .max_response_body(self.config.max_response_body);
         request.extensions_mut().insert(options);
         Ok(request)
-    }
-
-    /// Tells the receiver that it is called by this attempt, in the trace of the event.
-    fn step_of(&self, parent: TraceParent) -> HeaderValue {
-        let step = parent.step(self.with_rng(Rng::next_u64)).to_string();
-        HeaderValue::try_from(step).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 
     fn sign(
@@ -361,6 +365,10 @@ impl Task {
     pub(super) fn unused(self) -> Finished {
         Finished::Settled(self.claim, Settle::Unused(Duration::ZERO))
     }
+}
+
+fn header_of(place: TraceParent) -> HeaderValue {
+    HeaderValue::try_from(place.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// What an attempt says of its lane. One that took more than half of its time holds a slot as one that timed out does.

@@ -25,6 +25,7 @@ use crate::signing::{Signer, StandardWebhooks};
 use crate::store::Store;
 use crate::tenant::Tenant;
 use crate::time::{Clock, SystemClock};
+use crate::trace::Propagation;
 use crate::transport::Transport;
 
 /// Puts a [`Dispatcher`] together; every setting has a default.
@@ -36,6 +37,7 @@ pub struct Builder<S> {
     clock: Arc<dyn Clock>,
     policy: NetworkPolicy,
     observer: Option<Arc<dyn Observer>>,
+    propagation: Option<Arc<dyn Propagation>>,
     seed: Option<u64>,
     config: Config,
 }
@@ -138,6 +140,7 @@ impl<S: Store + 'static> Builder<S> {
             clock: Arc::new(SystemClock),
             policy: NetworkPolicy::default(),
             observer: None,
+            propagation: None,
             seed: None,
             config: Config::default(),
         }
@@ -185,6 +188,13 @@ impl<S: Store + 'static> Builder<S> {
     #[must_use]
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// What ties the engine's spans to the traces of the host's tracer; nothing unless said.
+    #[must_use]
+    pub fn propagation(mut self, propagation: impl Propagation + 'static) -> Self {
+        self.propagation = Some(Arc::new(propagation));
         self
     }
 
@@ -356,6 +366,7 @@ impl<S: Store + 'static> Builder<S> {
             signer: self.signer,
             clock: self.clock,
             policy: self.policy,
+            propagation: self.propagation,
             observer: self.observer,
             config: self.config,
             ids: IdGenerator::new(),

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tracing::Instrument;
 use uuid::Uuid;
 
-use super::Engine;
+use super::meter::{batch_reason, reason};
+use super::{Engine, spans};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, InvalidEvent, NewEvent};
 use crate::queue::Job;
@@ -73,9 +75,14 @@ pub enum BatchError {
 }
 
 impl Engine {
-    pub(super) async fn enqueue(self: Arc<Self>, event: NewEvent) -> Result<Uuid, EnqueueError> {
+    pub(super) async fn enqueue(
+        self: Arc<Self>,
+        mut event: NewEvent,
+    ) -> Result<Uuid, EnqueueError> {
         let began = self.clock.now();
-        let accepted = self.enqueue_one(event).await;
+        let span = self.enqueue_span(std::slice::from_mut(&mut event));
+        let accepted = self.enqueue_one(event).instrument(span.clone()).await;
+        spans::enqueued(&span, one_accepted(&accepted));
         let took = self.clock.now().since(began);
         self.meter.enqueued(took, accepted.as_ref().err());
         accepted
@@ -90,10 +97,14 @@ impl Engine {
 
     pub(super) async fn enqueue_batch(
         self: Arc<Self>,
-        events: Vec<NewEvent>,
+        mut events: Vec<NewEvent>,
     ) -> Result<Vec<Uuid>, BatchError> {
         let began = self.clock.now();
-        let accepted = self.enqueue_together(events).await;
+        let span = self.enqueue_span(&mut events);
+        let enqueued = self.enqueue_together(events);
+        let accepted = enqueued.instrument(span.clone()).await;
+        let told = accepted.as_deref().map_err(batch_reason);
+        spans::enqueued(&span, told);
         let took = self.clock.now().since(began);
         self.meter.batch_enqueued(took, accepted.as_ref().err());
         accepted
@@ -226,6 +237,11 @@ impl Engine {
             self.sweeper.look_again();
         }
     }
+}
+
+/// What a span is told of one event.
+pub(super) fn one_accepted(accepted: &Result<Uuid, EnqueueError>) -> Result<&[Uuid], &'static str> {
+    accepted.as_ref().map(std::slice::from_ref).map_err(reason)
 }
 
 /// A store that answers for fewer events than it was given is broken.

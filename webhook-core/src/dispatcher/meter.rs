@@ -32,6 +32,7 @@ pub(crate) struct Meter {
     deliveries_ended: Family<Counter>,
     dead_letters: Family<Counter>,
     fenced_writes: Counter,
+    reclaimed_leases: Counter,
     unrecorded_outcomes: Counter,
     endpoints_disabled: Family<Counter>,
     breaker_transitions: Family<Counter>,
@@ -95,6 +96,7 @@ impl Meter {
             deliveries_ended: counters(list::DELIVERIES_ENDED),
             dead_letters: counters(list::DEAD_LETTERS),
             fenced_writes: counter(list::FENCED_WRITES),
+            reclaimed_leases: counter(list::RECLAIMED_LEASES),
             unrecorded_outcomes: counter(list::UNRECORDED_OUTCOMES),
             endpoints_disabled: counters(list::ENDPOINTS_DISABLED),
             breaker_transitions: counters(list::BREAKER_TRANSITIONS),
@@ -141,13 +143,13 @@ impl Meter {
     pub(super) fn batch_enqueued(&self, took: Duration, refused: Option<&BatchError>) {
         self.enqueue_seconds.record(took);
         if let Some(error) = refused {
-            let reason = match error {
-                BatchError::TooMany => "invalid",
-                BatchError::Event { source, .. } => reason(source),
-                BatchError::Store(_) => "store",
-            };
-            self.events_refused.of(reason).increment(1);
+            self.events_refused.of(batch_reason(error)).increment(1);
         }
+    }
+
+    /// A claim found leases that had ended.
+    pub(super) fn reclaimed(&self, leases: usize) {
+        self.reclaimed_leases.increment(leases as u64);
     }
 
     /// Jobs that an index queue should have known were pushed to it.
@@ -324,12 +326,22 @@ fn cause(reason: EndReason, outcome: Option<&Outcome>) -> FailureCause {
     }
 }
 
-fn reason(error: &EnqueueError) -> &'static str {
+/// The word of a metric and of a span for it.
+pub(super) fn reason(error: &EnqueueError) -> &'static str {
     match error {
         EnqueueError::Invalid(_) => "invalid",
         EnqueueError::IdempotencyConflict { .. } => "conflict",
         EnqueueError::Overloaded => "overloaded",
         EnqueueError::Store(_) => "store",
+    }
+}
+
+/// The word of a metric and of a span for it.
+pub(super) fn batch_reason(error: &BatchError) -> &'static str {
+    match error {
+        BatchError::TooMany => "invalid",
+        BatchError::Event { source, .. } => reason(source),
+        BatchError::Store(_) => "store",
     }
 }
 

@@ -10,6 +10,7 @@
 //! - `maintain.rs`: the store's housekeeping.
 //! - `stats.rs`: counts what happens, and tells of it; `meter.rs`: the same for metrics; `metered.rs`: the store and
 //!   the queue, measured.
+//! - `spans.rs`: what `tracing` hears of, and how that belongs to traces.
 //! - `tell.rs`: events that tell the host of its endpoints.
 //! - `rekey.rs`: puts stored secrets under the current key.
 //! - `manage.rs`: endpoints, events and deliveries, for people; `catalogue.rs`: event types;
@@ -35,6 +36,7 @@ mod rekey;
 mod replay;
 #[cfg_attr(not(feature = "schemas"), path = "no_schemas.rs")]
 mod schemas;
+mod spans;
 mod stats;
 mod sweep;
 mod tell;
@@ -50,6 +52,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
+use tracing::Instrument;
 use uuid::Uuid;
 
 pub use audit::Audit;
@@ -77,9 +80,10 @@ use crate::stats::{Stats, StatsRange, Trend};
 use crate::store::{Store, TxStore};
 use crate::tenant::Scope;
 use crate::time::{Clock, Timestamp};
+use crate::trace::Propagation;
 use crate::transport::Transport;
 use builder::Config;
-use enqueue::Intake;
+use enqueue::{Intake, one_accepted};
 use lanes::Lanes;
 use meter::Meter;
 use stats::Gathered;
@@ -129,6 +133,7 @@ pub(crate) struct Engine {
     clock: Arc<dyn Clock>,
     policy: NetworkPolicy,
     observer: Option<Arc<dyn Observer>>,
+    propagation: Option<Arc<dyn Propagation>>,
     config: Config,
     ids: IdGenerator,
     rng: Mutex<StdRng>,
@@ -413,7 +418,10 @@ impl<S: TxStore + ?Sized> Dispatcher<S> {
         event: NewEvent,
     ) -> Result<Uuid, EnqueueError> {
         let began = self.now();
-        let accepted = self.insert_in(tx, event).await;
+        let mut event = event;
+        let span = self.engine.enqueue_span(std::slice::from_mut(&mut event));
+        let accepted = self.insert_in(tx, event).instrument(span.clone()).await;
+        spans::enqueued(&span, one_accepted(&accepted));
         let took = self.now().since(began);
         self.engine.meter.enqueued(took, accepted.as_ref().err());
         accepted

@@ -10,12 +10,13 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
+use tracing::Instrument;
 use uuid::Uuid;
 
-use super::Engine;
 use super::attempt::{Claim, Finished};
 use super::trouble::reduced;
 use super::worker::surviving;
+use super::{Engine, spans};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::{BreakerChange, HealthChange};
 use crate::observer::{Notice, Report};
@@ -34,6 +35,11 @@ const BEYOND_LEASE: Duration = Duration::from_secs(5);
 impl Engine {
     /// Writes, settles, and tells.
     pub(super) async fn record(&self, finished: Vec<Finished>) -> Result<()> {
+        let span = spans::record(finished.len());
+        self.record_all(finished).instrument(span).await
+    }
+
+    async fn record_all(&self, finished: Vec<Finished>) -> Result<()> {
         let mut records = Vec::with_capacity(finished.len());
         let mut context = Vec::with_capacity(finished.len());
         let mut claims = Vec::with_capacity(finished.len());

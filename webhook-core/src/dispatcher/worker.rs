@@ -14,11 +14,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Instrument;
 use uuid::Uuid;
 
-use super::Engine;
 use super::attempt::{Claim, Finished, Task};
 use super::lanes::{Lanes, Rooms};
+use super::{Engine, spans};
 use crate::error::{Error, Result};
 use crate::process::Process;
 use crate::queue::{ClaimOptions, Hold, Lease, Settle};
@@ -324,10 +325,20 @@ impl Engine {
     }
 
     async fn claim(&self, options: ClaimOptions) -> Result<Batch> {
+        let span = spans::claim(options.limit);
+        let batch = self.take(options).instrument(span.clone()).await?;
+        spans::claimed(&span, batch.claimed);
+        Ok(batch)
+    }
+
+    async fn take(&self, options: ClaimOptions) -> Result<Batch> {
         let lease = options.lease;
         let now = self.clock.pinned();
         let claimed_at = self.clock.now();
         let claimed = self.queue.claim(options, now).await?;
+        if claimed.reclaimed > 0 {
+            self.meter.reclaimed(claimed.reclaimed);
+        }
         if claimed.leases.is_empty() {
             return Ok(Batch {
                 claimed: 0,

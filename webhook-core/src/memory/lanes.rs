@@ -111,7 +111,7 @@ impl Lanes {
     }
 
     pub(super) fn claim(&mut self, options: &ClaimOptions, now: Timestamp) -> Claimed {
-        self.take_back_expired(now);
+        let reclaimed = self.take_back_expired(now);
         self.wake_timers(now);
         let mut rooms: HashMap<Uuid, u32> = options.rooms.iter().copied().collect();
         let mut without_room = Vec::new();
@@ -147,7 +147,11 @@ impl Lanes {
         } else {
             None
         };
-        Claimed { leases, next_due }
+        Claimed {
+            leases,
+            next_due,
+            reclaimed,
+        }
     }
 
     /// The first job of a lane that waits, if the lane is ordered.
@@ -388,7 +392,9 @@ impl Lanes {
         }
     }
 
-    fn take_back_expired(&mut self, now: Timestamp) {
+    /// Answers how many leases had ended.
+    fn take_back_expired(&mut self, now: Timestamp) -> usize {
+        let mut count = 0;
         while let Some((_, delivery)) = self
             .leases
             .first()
@@ -398,8 +404,10 @@ impl Lanes {
             self.leases.pop_first();
             if let Some(due) = self.jobs.get(&delivery).map(|entry| entry.due) {
                 self.put_back(delivery, due, now);
+                count += 1;
             }
         }
+        count
     }
 
     fn wake_timers(&mut self, now: Timestamp) {

@@ -45,7 +45,7 @@ async fn what_is_sent_verifies_and_is_what_was_given_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn each_attempt_is_a_step_of_its_own_in_the_trace_of_its_event() {
+async fn the_trace_of_an_event_is_passed_on_with_each_attempt() {
     let world = World::new(ScriptedTransport::new([503, 200]));
     let settings = EndpointSettings {
         headers: CustomHeaders::new([("traceparent", "00-their-own-00")], []).unwrap(),
@@ -59,17 +59,8 @@ async fn each_attempt_is_a_step_of_its_own_in_the_trace_of_its_event() {
         .await
         .unwrap();
     let sent = world.receiver.requests();
-    let steps: Vec<_> = sent
-        .iter()
-        .map(|it| it.headers["traceparent"].to_str().unwrap())
-        .collect();
-    assert_eq!(steps.len(), 2);
-    let (trace, flags) = (&parent[..36], &parent[52..]);
-    for step in &steps {
-        assert!(step.starts_with(trace) && step.ends_with(flags), "{step}");
-        assert_ne!(*step, parent);
-    }
-    assert_ne!(steps[0], steps[1]);
+    let told = sent.iter().map(|it| &it.headers["traceparent"]);
+    assert_eq!(told.collect::<Vec<_>>(), [parent, parent]);
     world.enqueue().await;
     world.dispatcher.step().await.unwrap();
     let sent = world.receiver.requests().pop().unwrap();

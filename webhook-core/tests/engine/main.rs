@@ -13,6 +13,7 @@ mod fairness;
 mod repairing;
 mod replaying;
 mod running;
+mod spans;
 mod stats;
 mod testing;
 mod trouble;

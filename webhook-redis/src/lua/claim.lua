@@ -1,7 +1,8 @@
 -- Takes due jobs, fairly. ARGV: the limit, how long the leases last, the most jobs of any lane, and for lanes of which
 -- that is another number their ids and these, and where the answer is kept for which request. Answers the end of the leases, the first one's fence, of which each next
 -- one's is greater by one, for all of them lane and delivery, in one string, and, if there are fewer than asked for
--- because lanes were passed over: whether all of the ring was looked at, and when something else falls due, or -1.
+-- because lanes were passed over: whether all of the ring was looked at, and when something else falls due, or -1;
+-- and at last how many leases had ended that nobody had settled.
 --
 -- Looks at the ring alone: what is parked or held costs nothing. Every step is bounded; what is left over makes the
 -- shard due at once, and the next call goes on.
@@ -23,7 +24,7 @@ local known = redis.pcall('GET', answer_key)
 if type(known) == 'string' and #known > ANSWER_SIZE then
   local asked, until_then, its_fence, first = struct.unpack(ANSWER, known)
   if asked == request then
-    return answer({ until_then, its_fence, sub(known, first), 0, -1 })
+    return answer({ until_then, its_fence, sub(known, first), 0, -1, 0 })
   end
 end
 
@@ -33,6 +34,8 @@ local MAX_PASSED = 512
 local passed, has_unseen = 0, false
 -- How many leases are taken back, timers woken, and lanes looked at in vain.
 local STEPS = 128
+-- How many leases had ended that nobody had settled.
+local reclaimed = 0
 -- How many jobs are lined up by one claim when their lane becomes ordered.
 local LINED_UP = 512
 local has_lined_up = false
@@ -61,6 +64,7 @@ local function take_back(lane, deliveries)
   end
   if #found > 0 then
     lane.in_flight = lane.in_flight - call('HDEL', lane.leased, unpack(found))
+    reclaimed = reclaimed + #found
     put_back(lane, jobs)
     join_ring(lane)
   end
@@ -288,4 +292,4 @@ if passed > 0 and #granted < limit then
   call('HSET', shard, 'passed', 1)
   rest, timer = has_unseen and PASSED_SOME or PASSED_ALL, next_timer()
 end
-return answer({ ends, first_fence, table.concat(granted), rest, timer or -1 })
+return answer({ ends, first_fence, table.concat(granted), rest, timer or -1, reclaimed })

@@ -25,6 +25,7 @@ macro_rules! __queue_checks {
             parked_jobs_do_not_hide_ready_ones,
             push_of_a_known_job_changes_nothing,
             expired_lease_is_claimed_again_with_a_greater_fence,
+            claim_counts_the_leases_that_ended_unsettled_once,
             extend_lets_a_lease_last,
             extend_of_a_lost_lease_answers_nothing,
             settle_after_makes_it_due_later,
@@ -396,6 +397,41 @@ mod checks {
         let second = scene.claim(1, at(60)).await[0];
         assert_eq!(second.delivery, first.delivery);
         assert!(second.fence > first.fence);
+    }
+
+    pub(super) async fn claim_counts_the_leases_that_ended_unsettled_once<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        scene.enqueue("default", 4).await;
+        // All that there is: one claim may leave something out.
+        let claim = async |now| {
+            let (mut leases, mut reclaimed) = (Vec::new(), 0);
+            loop {
+                let claimed = scene.queue.claim(ClaimOptions::new(9, LEASE), now).await;
+                let claimed = claimed.expect("jobs are claimed");
+                reclaimed += claimed.reclaimed;
+                if claimed.leases.is_empty() {
+                    return (leases, reclaimed);
+                }
+                leases.extend(claimed.leases);
+            }
+        };
+        let (first, reclaimed) = claim(at(0)).await;
+        assert_eq!((first.len(), reclaimed), (4, 0));
+        // One is given back, one fails and is to be retried, and two are never heard of again.
+        let (unused, failed) = (first[0], first[1]);
+        scene.load(failed, at(0)).await.expect("it is current");
+        scene.record(failed, 500, RETRY, at(1)).await;
+        let settled = [
+            (unused, Settle::Unused(seconds(0))),
+            (failed, Settle::After(seconds(5))),
+        ];
+        scene.queue.settle(&settled, at(1)).await.expect("settles");
+        let (settled, reclaimed) = claim(at(6)).await;
+        assert_eq!((settled.len(), reclaimed), (2, 0));
+        let (ended, reclaimed) = claim(at(60)).await;
+        assert_eq!((ended.len(), reclaimed), (2, 2));
+        assert_eq!(claim(at(61)).await.1, 0);
     }
 
     pub(super) async fn extend_lets_a_lease_last<H: Harness>(harness: H) {
