@@ -34,7 +34,9 @@ known AS (
                 VALUES (true, excluded.event_id, excluded.fingerprint, excluded.expires_at),
                     (false, held.event_id, held.fingerprint, held.expires_at)
             ) AS choice (is_new, event_id, fingerprint, expires_at)
-            WHERE choice.is_new = (held.expires_at <= (SELECT now FROM clock))
+            WHERE choice.is_new = (
+                held.expires_at <= (SELECT now FROM clock) OR webhook.is_erased(held.tenant, held.event_id)
+            )
         )
     RETURNING tenant, key, event_id, fingerprint
 ),

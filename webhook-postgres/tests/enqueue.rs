@@ -10,7 +10,8 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 use webhook_core::testing::{ScriptedTransport, endpoint_for, run};
 use webhook_core::{
-    CatalogueEntry, Dispatcher, EndpointSettings, NewEvent, Scope, Store, Tenant, Timestamp,
+    CatalogueEntry, Dispatcher, EndpointSettings, InsertOptions, NewEvent, OnConflict, Scope,
+    Store, Tenant, Timestamp,
 };
 use webhook_postgres::PgStore;
 
@@ -205,6 +206,22 @@ fn a_key_is_one_for_all_who_race() {
             .value("SELECT count(*) FROM webhook.deliveries")
             .await;
         assert_eq!(deliveries, 2, "one for each event");
+    });
+}
+
+#[test]
+fn a_key_of_what_is_erased_is_free_at_once() {
+    run(async {
+        let schema = Schema::new().await;
+        let first = race(&schema).await;
+        let tenant = Tenant::new("default").expect("valid");
+        let erased = schema.store.erase_tenant(&tenant, None).await;
+        erased.expect("an erasure is stored");
+        let up_to = format!("UPDATE webhook.erasures SET up_to = '{first}'");
+        schema.run(&up_to).await;
+        let second = race(&schema).await;
+        assert_ne!(second, first);
+        assert_eq!(race(&schema).await, second, "the key stands for it");
     });
 }
 

@@ -59,6 +59,12 @@ impl State {
         step
     }
 
+    /// Whether an event is to go with its tenant, or has gone.
+    pub(super) fn is_erased(&self, tenant: &Tenant, event: Uuid) -> bool {
+        let erasure = self.erasures.get(tenant);
+        erasure.is_some_and(|erasure| event <= erasure.up_to)
+    }
+
     /// The one that has been due the longest, or will be due first.
     fn next_erasure(&self) -> Option<(&Tenant, &Erasure)> {
         let all = self.erasures.iter();

@@ -243,7 +243,8 @@ impl State {
                 return Inserted::New;
             };
             let name = (event.tenant.clone(), key.clone());
-            let stored = self.keys.get(&name).filter(|key| now < key.until);
+            let stands = |key: &&Key| now < key.until && !self.is_erased(&event.tenant, key.event);
+            let stored = self.keys.get(&name).filter(stands);
             let own = Key {
                 event: event.id,
                 fingerprint: *fingerprint,
@@ -605,14 +606,17 @@ impl State {
         }) = &event.idempotency
         {
             let (tenant, until) = (event.tenant.clone(), now + *window);
-            self.keys_by_end
-                .insert((until, tenant.clone(), key.clone()));
             let stands_for = Key {
                 event: event.id,
                 fingerprint: *fingerprint,
                 until,
             };
-            self.keys.insert((tenant, key.clone()), stands_for);
+            let name = (tenant.clone(), key.clone());
+            if let Some(erased) = self.keys.insert(name, stands_for) {
+                let end = (erased.until, tenant.clone(), key.clone());
+                self.keys_by_end.remove(&end);
+            }
+            self.keys_by_end.insert((until, tenant, key.clone()));
         }
         let shared = Arc::new(event.clone());
         self.events

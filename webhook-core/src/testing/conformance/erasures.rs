@@ -31,7 +31,11 @@ fn tenant(name: &str) -> Tenant {
 }
 
 fn keyed(name: &str, created_at: Timestamp) -> Event {
-    let event = NewEvent::data("a", "1")
+    keyed_with(name, "1", created_at)
+}
+
+fn keyed_with(name: &str, data: &'static str, created_at: Timestamp) -> Event {
+    let event = NewEvent::data("a", data)
         .expect("valid")
         .tenant(tenant(name));
     let event = event.idempotency_key("key").expect("valid");
@@ -223,6 +227,37 @@ pub(super) async fn erasure_goes_in_bounded_steps_and_looks_once_more<H: Harness
     };
     assert_eq!(step(&scene, 4, end).await, ended);
     assert_eq!(step(&scene, 4, end).await, ErasureStep::default());
+}
+
+/// What the keys of erased events stood for says nothing to the tenant that comes after.
+pub(super) async fn key_of_what_is_erased_is_free_at_once<H: Harness>(harness: H) {
+    let scene = Scene::new(harness);
+    for name in ["same", "other"] {
+        fill(&scene, name).await;
+        erase(&scene, name, ERASED).await;
+    }
+    fill(&scene, "kept").await;
+    let now = T0 + seconds(ERASED + 1);
+    let insert = async |name, data| {
+        let event = [keyed_with(name, data, now)];
+        let options = InsertOptions::new(OnConflict::Skip);
+        let inserted = scene.store().insert_events(&event, &options, Some(now));
+        (event[0].id, inserted.await.expect("stored").events[0])
+    };
+    assert!(matches!(insert("kept", "1").await.1, Inserted::Existing(_)));
+    let mut accepted = Vec::new();
+    for (name, data) in [("same", "1"), ("other", "2")] {
+        let (id, inserted) = insert(name, data).await;
+        assert_eq!(inserted, Inserted::New, "{name}");
+        assert_eq!(insert(name, data).await.1, Inserted::Existing(id));
+        assert_eq!(insert(name, "3").await.1, Inserted::Conflict(id));
+        accepted.push((name, data, id));
+    }
+    run_through(&scene, 2, now).await;
+    for (name, data, id) in accepted {
+        assert_eq!(census(&scene, name).await.0, [0, 0, 1, 0, 0, 0], "{name}");
+        assert_eq!(insert(name, data).await.1, Inserted::Existing(id));
+    }
 }
 
 fn process(id: u128) -> Process {

@@ -94,6 +94,7 @@ macro_rules! __store_checks {
             erased_tenant_gets_nothing_from_then_on,
             attempt_that_outlives_its_tenant_leaves_nothing,
             what_comes_after_an_erasure_is_a_new_tenants,
+            key_of_what_is_erased_is_free_at_once,
             erasure_goes_in_bounded_steps_and_looks_once_more,
             process_is_alive_while_it_says_so,
             backlog_is_what_waits_for_one_endpoint,
