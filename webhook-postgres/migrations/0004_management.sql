@@ -25,6 +25,13 @@ CREATE TABLE webhook.erasures (
     next_at timestamptz NOT NULL
 );
 
+-- What came after its tenant was erased stays, although its id is not above: that is of another clock.
+CREATE TABLE webhook.spared (
+    tenant text COLLATE "C" NOT NULL,
+    event_id uuid NOT NULL,
+    PRIMARY KEY (tenant, event_id)
+);
+
 -- Whether an event is to go with its tenant, or has gone. Volatile, to see what the row for which it is asked was stored
 -- with, also if that was later than the statement began.
 CREATE FUNCTION webhook.is_erased(tenant text, event uuid) RETURNS boolean LANGUAGE sql
@@ -32,6 +39,9 @@ AS $$
     SELECT EXISTS (
         SELECT FROM webhook.erasures AS erasure
         WHERE erasure.tenant = is_erased.tenant AND is_erased.event <= erasure.up_to
+    ) AND NOT EXISTS (
+        SELECT FROM webhook.spared AS spared
+        WHERE spared.tenant = is_erased.tenant AND spared.event_id = is_erased.event
     )
 $$;
 
@@ -146,6 +156,10 @@ BEGIN
 
     INSERT INTO webhook.events (id, tenant, event_type, body, created_at, deliver_at)
     VALUES (id, tenant, event_type, body, at, deliver_at);
+    INSERT INTO webhook.spared (tenant, event_id)
+    SELECT enqueue.tenant, accepted.id
+    FROM webhook.erasures AS erasure
+    WHERE erasure.tenant = enqueue.tenant AND accepted.id <= erasure.up_to;
     INSERT INTO webhook.deliveries (
         id, event_id, endpoint_id, replay_no, tenant, event_type, ready, due_at, first_due,
         sequence, capped, ordered, created_at, updated_at

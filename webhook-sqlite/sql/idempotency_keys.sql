@@ -7,4 +7,8 @@ CROSS JOIN webhook_idempotency_keys AS known
 WHERE NOT EXISTS (
     SELECT 1 FROM webhook_erasures AS erasure
     WHERE erasure.tenant = known.tenant AND known.event_id <= erasure.up_to
+        AND NOT EXISTS (
+            SELECT 1 FROM webhook_spared AS spared
+            WHERE spared.tenant = known.tenant AND spared.event_id = known.event_id
+        )
 )

@@ -95,6 +95,8 @@ macro_rules! __store_checks {
             attempt_that_outlives_its_tenant_leaves_nothing,
             what_comes_after_an_erasure_is_a_new_tenants,
             key_of_what_is_erased_is_free_at_once,
+            what_comes_after_an_erasure_stays_by_whatever_clock,
+            second_erasure_takes_what_the_first_has_spared,
             erasure_goes_in_bounded_steps_and_looks_once_more,
             process_is_alive_while_it_says_so,
             backlog_is_what_waits_for_one_endpoint,
