@@ -56,9 +56,6 @@ CREATE TABLE webhook.processes (
     slots bigint NOT NULL
 ) WITH (fillfactor = 50);
 
--- Counts what waits for an endpoint until later: retries, and events for later. What succeeds at once is never in it.
-CREATE INDEX deliveries_parked ON webhook.deliveries (endpoint_id, due_at) WHERE NOT ready AND status = 'pending';
-
 -- For hosts that do not use the library's own way: accepts an event inside the transaction that calls it,
 -- and answers its id. `data` is JSON text, and is sent byte for byte. The limits are the library's.
 -- The commit also tells the processes that listen, once however many were accepted.
