@@ -703,10 +703,12 @@ pub trait Store: Send + Sync {
 
     /// Removes a tenant's endpoints, with their lanes and health, and its bulk replays, and stores that the rest is to
     /// be erased, as [`step_erasure`](Self::step_erasure) then does, all in one transaction. From then on `load` runs
-    /// none of its deliveries; ones that are under way are not waited for.
+    /// none of its deliveries; ones that are under way are not waited for. Nor does an idempotency key stand for one of
+    /// its events any more.
     ///
-    /// The rest is what has an id up to that of the tenant's last event, or of now; so what is stored later is another
-    /// tenant's of the same name. Asked for again, it counts from then. Leaves the audit log alone.
+    /// The rest is what has an id up to that of the tenant's last event, or of now, and was there. What is stored later
+    /// is another tenant's of the same name, and stays whatever its id: each process makes them by its own clock. Asked
+    /// for again, it counts from then. Leaves the audit log alone.
     ///
     /// # Errors
     /// When nothing was changed, or it is unknown whether it was; the same call may be repeated.

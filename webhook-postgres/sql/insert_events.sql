@@ -22,6 +22,16 @@ stored AS (
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 ),
+-- Whatever comes after its tenant was erased stays. The ids of its deliveries begin with when it was made.
+spared AS (
+    INSERT INTO webhook.spared (tenant, event_id)
+    SELECT input.tenant, input.id
+    FROM stored
+    JOIN input ON input.id = stored.id
+    JOIN webhook.erasures AS erasure ON erasure.tenant = input.tenant
+        AND least(input.id, webhook.first_id(input.created_at)) <= erasure.up_to
+    ON CONFLICT DO NOTHING
+),
 -- Of new events only: what has ended is no longer among the deliveries, and must not come back.
 taken AS MATERIALIZED (
     SELECT input.place, input.id AS event_id, input.prefix, endpoint.id AS endpoint_id,

@@ -113,6 +113,10 @@ impl PgStoreBuilder {
     /// The migrations as SQL, in order, for those who run them with tools of their own: each makes the next
     /// version of the schema, the first version 1, and notes that it did. Run each in one transaction.
     ///
+    /// One that makes an index of a table that is in use says `CREATE INDEX IF NOT EXISTS`. On a schema with many
+    /// deliveries run that statement first, alone, as `CREATE INDEX CONCURRENTLY IF NOT EXISTS`: inside of the migration it
+    /// keeps all from writing for as long as it takes.
+    ///
     /// # Errors
     /// When the schema's name is not allowed.
     pub fn migrations(&self) -> Result<Vec<String>, ConnectError> {
@@ -217,7 +221,11 @@ impl PgStoreBuilder {
         let checked = timeout(self.patience.statement, checked).await;
         match checked.map_err(|it| ConnectError::Server(it.into()))? {
             Err(ConnectError::TooOld { .. }) if self.migrate => {
-                migrate::run(&pool, &self.schema).await?;
+                let direct = match &self.listen {
+                    Listen::At(options) => options.as_ref().clone(),
+                    Listen::AtServer | Listen::Nowhere => pool.connect_options().as_ref().clone(),
+                };
+                migrate::run(&pool, &self.schema, &direct).await?;
             }
             checked => checked?,
         }

@@ -208,6 +208,30 @@ fn a_key_is_one_for_all_who_race() {
     });
 }
 
+/// By a server whose clock is ahead: all that comes is as old as what goes.
+#[test]
+fn what_comes_after_an_erasure_stays_with_its_key() {
+    run(async {
+        let schema = Schema::new().await;
+        let first = race(&schema).await;
+        let ahead = Timestamp::from_seconds(4_000_000_000);
+        let tenant = Tenant::new("default").expect("valid");
+        let erased = schema.store.erase_tenant(&tenant, Some(ahead)).await;
+        erased.expect("an erasure is stored");
+        with_endpoint(&schema.store).await;
+        let second = race(&schema).await;
+        assert_ne!(second, first);
+        assert_eq!(race(&schema).await, second, "the key stands for it");
+        let step = async || schema.store.step_erasure(200, Some(ahead)).await;
+        while step().await.expect("a step is taken").erased > 0 {}
+        assert_eq!(race(&schema).await, second);
+        let events: Vec<Uuid> = schema
+            .value("SELECT array_agg(event_id) FROM webhook.deliveries")
+            .await;
+        assert_eq!(events, [second]);
+    });
+}
+
 /// Enqueues one event with one key at once: by the library in two processes, and by the function. Answers what
 /// the key stands for.
 async fn race(schema: &Schema) -> Uuid {

@@ -90,6 +90,106 @@ fn without_migrations_nothing_is_made() {
     });
 }
 
+/// A schema at an older version.
+async fn schema_at(version: usize) -> (String, PgPool) {
+    let (name, pool) = (new_name(), pool().await);
+    let scripts = PgStore::builder().schema(&name).migrations();
+    for script in scripts.expect("the name is allowed").drain(..version) {
+        raw(&pool, script).await;
+    }
+    (name, pool)
+}
+
+/// A new process.
+async fn open(schema: &str) -> PgStore {
+    let builder = PgStore::builder().schema(schema).plaintext();
+    builder.open(pool().await).await.expect("it migrates")
+}
+
+/// The state and the predicate of an index, if it is there.
+async fn index(pool: &PgPool, schema: &str) -> Option<(bool, Option<String>)> {
+    let text = "SELECT indisvalid, pg_get_expr(indpred, indrelid) FROM pg_index
+        WHERE indexrelid = to_regclass($1)";
+    let index = sqlx::query_as(text).bind(format!("{schema}.deliveries_parked"));
+    index.fetch_optional(pool).await.expect("the query answers")
+}
+
+/// Two deliveries of one endpoint.
+fn two_deliveries(schema: &str) -> String {
+    format!(
+        "INSERT INTO {schema}.deliveries (id, event_id, endpoint_id, replay_no, tenant, event_type, ready,
+            due_at, first_due, sequence, capped, ordered, created_at, updated_at)
+        SELECT gen_random_uuid(), gen_random_uuid(), '00000000-0000-7000-8000-000000000001', 0, 'default',
+            'a', true, now(), now(), n, false, false, now(), now()
+        FROM generate_series(1, 2) AS n"
+    )
+}
+
+#[test]
+fn an_index_is_built_beside_all_who_write_however_many_processes_start() {
+    run(async {
+        let (name, pool) = schema_at(3).await;
+        let mut writer = pool.begin().await.expect("a transaction");
+        let write = two_deliveries(&name);
+        writer
+            .execute(AssertSqlSafe(write.clone()))
+            .await
+            .expect("stored");
+        let writes = async {
+            while index(&pool, &name).await.is_none() {}
+            let lock = format!(
+                "BEGIN; LOCK {name}.deliveries IN ROW EXCLUSIVE MODE NOWAIT; {write}; COMMIT"
+            );
+            raw(&pool, lock).await;
+            assert_eq!(index(&pool, &name).await.map(|it| it.0), Some(false));
+            writer.commit().await.expect("committed");
+        };
+        tokio::join!(open(&name), open(&name), writes);
+        let (is_valid, predicate) = index(&pool, &name).await.expect("it is built");
+        assert!(is_valid);
+        assert!(predicate.is_some());
+    });
+}
+
+#[test]
+fn an_index_that_its_builder_left_is_built_anew() {
+    run(async {
+        let (name, pool) = schema_at(3).await;
+        raw(&pool, two_deliveries(&name)).await;
+        let fails = format!(
+            "CREATE UNIQUE INDEX CONCURRENTLY deliveries_parked ON {name}.deliveries (endpoint_id)"
+        );
+        let built = pool.execute(AssertSqlSafe(fails)).await;
+        built.expect_err("there are two");
+        assert_eq!(index(&pool, &name).await, Some((false, None)));
+        open(&name).await;
+        let (is_valid, predicate) = index(&pool, &name).await.expect("it is built");
+        assert!(is_valid);
+        assert!(predicate.is_some());
+    });
+}
+
+#[test]
+fn a_migration_that_waits_for_a_reader_keeps_what_is_done() {
+    run(async {
+        let (name, pool) = schema_at(3).await;
+        let mut reader = pool.begin().await.expect("a transaction");
+        let read = format!("SELECT count(*) FROM {name}.events");
+        reader.execute(AssertSqlSafe(read)).await.expect("read");
+        let ends = async {
+            let version = format!("SELECT max(version) FROM {name}.migrations");
+            while sqlx::query_scalar::<_, i32>(AssertSqlSafe(version.clone()))
+                .fetch_one(&pool)
+                .await
+                .expect("the query answers")
+                < 4
+            {}
+            reader.commit().await.expect("committed");
+        };
+        tokio::join!(open(&name), ends);
+    });
+}
+
 #[test]
 fn a_role_that_owns_nothing_works_on_what_another_has_migrated() {
     run(async {

@@ -26,6 +26,24 @@ CREATE TABLE webhook_erasures (
     next_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- What came after its tenant was erased stays, although its id is not above: that is of another clock. Its deliveries'
+-- ids begin with the time at which it was made. A trigger, so that it costs the others a look for its tenant and no
+-- statement.
+CREATE TABLE webhook_spared (
+    tenant TEXT NOT NULL,
+    event_id BLOB NOT NULL,
+    PRIMARY KEY (tenant, event_id)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER webhook_spare AFTER INSERT ON webhook_events
+WHEN EXISTS (
+    SELECT 1 FROM webhook_erasures AS erasure
+    WHERE erasure.tenant = NEW.tenant
+        AND min(NEW.id, unhex(printf('%012x', NEW.created_at / 1000))) <= erasure.up_to
+)
+BEGIN
+    INSERT INTO webhook_spared (tenant, event_id) VALUES (NEW.tenant, NEW.id) ON CONFLICT DO NOTHING;
+END;
+
 -- Processes that deliver, as each says of itself.
 CREATE TABLE webhook_processes (
     id BLOB PRIMARY KEY NOT NULL,

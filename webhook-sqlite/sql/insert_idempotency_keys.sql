@@ -1,4 +1,4 @@
--- A key that is there already has expired.
+-- A key that is there already has expired, or is being erased.
 WITH new (tenant, key, event_id, fingerprint, expires_at) AS (VALUES (?, ?, ?, ?, ?))
 INSERT INTO webhook_idempotency_keys (tenant, key, event_id, fingerprint, expires_at)
 SELECT tenant, key, event_id, fingerprint, expires_at

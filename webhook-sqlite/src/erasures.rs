@@ -26,12 +26,20 @@ impl Shared {
             &sql.erase_lanes,
             &sql.erase_endpoints,
             &sql.erase_replays,
+            &sql.erase_spared,
         ] {
             let erase = sqlx::query(statement.clone()).bind(tenant.as_str());
             erase.execute(&mut *tx).await?;
         }
+        let last = sqlx::query(sql.last_event.clone()).bind(tenant.as_str());
+        let mut up_to = last_id(now);
+        if let Some(last) = last.fetch_optional(&mut *tx).await? {
+            // Those of its deliveries, too.
+            let made_last = last_id(time(&last, "created_at")?);
+            up_to = up_to.max(made_last).max(last.try_get("id")?);
+        }
         let erase = sqlx::query(sql.erase_tenant.clone()).bind(tenant.as_str());
-        let erase = erase.bind(last_id(now)).bind(now.as_micros());
+        let erase = erase.bind(up_to).bind(now.as_micros());
         erase.execute(&mut *tx).await?;
         tx.commit().await
     }
@@ -100,8 +108,10 @@ impl Shared {
         let sql = &self.database.sql;
         let last_look = erasure.requested_at + ErasureStep::LINGER;
         if erased == 0 && last_look <= now {
-            let end = sqlx::query(sql.end_erasure.clone()).bind(erasure.tenant.as_str());
-            end.execute(tx).await?;
+            for statement in [&sql.end_erasure, &sql.erase_spared] {
+                let end = sqlx::query(statement.clone()).bind(erasure.tenant.as_str());
+                end.execute(&mut *tx).await?;
+            }
             return Ok(Some(erasure.tenant));
         }
         let next_at = if erased == 0 { last_look } else { now };

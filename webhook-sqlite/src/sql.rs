@@ -159,6 +159,8 @@ statements! {
         erase_lanes: "../sql/erase_lanes.sql",
         erase_endpoints: "../sql/erase_endpoints.sql",
         erase_replays: "../sql/erase_replays.sql",
+        erase_spared: "../sql/erase_spared.sql",
+        last_event: "../sql/last_event.sql",
         next_erasure: "../sql/next_erasure.sql",
         erase_attempts: "../sql/erase_attempts.sql",
         erase_history: "../sql/erase_history.sql",

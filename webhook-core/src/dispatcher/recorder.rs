@@ -284,10 +284,10 @@ struct Steering {
 
 impl Steering {
     /// The store has held and released its own lanes with the record; only that an endpoint takes nothing more is news
-    /// to both.
+    /// to both. One that was not disabled, because it has recovered or was before, keeps its lane.
     fn add(&mut self, record: &Record, is_first: bool, has_index: bool) {
         let lane = record.lease.lane;
-        if record.disable.is_some() {
+        if record.disable.is_some() && is_first {
             self.holds.push((lane, Hold::new(Engine::LANE_PAUSE)));
         }
         if !has_index {

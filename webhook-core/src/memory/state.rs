@@ -184,6 +184,7 @@ impl State {
         });
         let endpoint = Arc::clone(endpoint?);
         let event = Arc::new(event.clone());
+        self.spare(&event.tenant, event.id);
         self.events
             .insert(event.id, EventRow::new(Arc::clone(&event)));
         Some(self.replay(&event, &endpoint, now))
@@ -243,7 +244,8 @@ impl State {
                 return Inserted::New;
             };
             let name = (event.tenant.clone(), key.clone());
-            let stored = self.keys.get(&name).filter(|key| now < key.until);
+            let stands = |key: &&Key| now < key.until && !self.is_erased(&event.tenant, key.event);
+            let stored = self.keys.get(&name).filter(stands);
             let own = Key {
                 event: event.id,
                 fingerprint: *fingerprint,
@@ -605,15 +607,19 @@ impl State {
         }) = &event.idempotency
         {
             let (tenant, until) = (event.tenant.clone(), now + *window);
-            self.keys_by_end
-                .insert((until, tenant.clone(), key.clone()));
             let stands_for = Key {
                 event: event.id,
                 fingerprint: *fingerprint,
                 until,
             };
-            self.keys.insert((tenant, key.clone()), stands_for);
+            let name = (tenant.clone(), key.clone());
+            if let Some(erased) = self.keys.insert(name, stands_for) {
+                let end = (erased.until, tenant.clone(), key.clone());
+                self.keys_by_end.remove(&end);
+            }
+            self.keys_by_end.insert((until, tenant, key.clone()));
         }
+        self.spare(&event.tenant, event.id);
         let shared = Arc::new(event.clone());
         self.events
             .insert(event.id, EventRow::new(Arc::clone(&shared)));
@@ -769,10 +775,11 @@ impl State {
         true
     }
 
-    /// Drops a tenant's first events up to an id, with all that there is of them. Answers how many they were.
-    pub(super) fn forget_events(&mut self, tenant: &Tenant, up_to: Uuid, limit: usize) -> u64 {
-        let events = self.events.range(..=up_to);
-        let events = events.filter(|(_, row)| row.event.tenant == *tenant);
+    /// Drops the first events that go with a tenant, with all that there is of them. Answers how many they were.
+    pub(super) fn forget_events(&mut self, tenant: &Tenant, limit: usize) -> u64 {
+        let events = self.events.iter();
+        let events =
+            events.filter(|(id, row)| row.event.tenant == *tenant && self.is_erased(tenant, **id));
         let events: Vec<_> = events.map(|(id, _)| *id).take(limit).collect();
         for event in &events {
             let row = self.events.remove(event);
@@ -783,10 +790,11 @@ impl State {
         events.len() as u64
     }
 
-    /// Drops a tenant's idempotency keys of events up to an id. Answers how many they were.
-    pub(super) fn forget_keys(&mut self, tenant: &Tenant, up_to: Uuid, limit: usize) -> u64 {
+    /// Drops the idempotency keys that go with a tenant. Answers how many they were.
+    pub(super) fn forget_keys(&mut self, tenant: &Tenant, limit: usize) -> u64 {
         let keys = self.keys.iter();
-        let keys = keys.filter(|((owner, _), key)| owner == tenant && key.event <= up_to);
+        let keys =
+            keys.filter(|((owner, _), key)| owner == tenant && self.is_erased(tenant, key.event));
         let keys: Vec<_> = keys.map(|(id, _)| id.clone()).take(limit).collect();
         for id in &keys {
             if let Some(key) = self.keys.remove(id) {

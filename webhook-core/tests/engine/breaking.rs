@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use uuid::Uuid;
-use webhook_core::testing::{Reply, ScriptedTransport, fast_forward};
+use webhook_core::testing::{Intercepted, Reply, ScriptedTransport, fast_forward};
 use webhook_core::{
     BreakerPolicy, BreakerState, Clock as _, DeliveryStatus, Dispatcher, EndpointSettings,
-    EndpointState, Health, MemoryStore, NewEndpoint, NewEvent, Notice, StateReason, Tenant, Trip,
+    EndpointState, Health, MemoryStore, NewEndpoint, NewEvent, Notice, Scope, StateReason, Store,
+    Tenant, Trip,
 };
 
 use crate::{DAY, World};
@@ -361,6 +362,43 @@ async fn a_success_begins_the_time_anew() {
     hours(&world, 50).await;
     assert_eq!(heard(&notices), [] as [&str; 0]);
     assert_eq!(state(&world, endpoint.id).await.0, EndpointState::Enabled);
+}
+
+/// What was under way while it recovered comes too late to disable it, and keeps nothing else back.
+#[tokio::test]
+async fn one_that_has_recovered_gets_the_rest_at_once_whoever_would_disable_it() {
+    let (world, notices) = world_that_is_down();
+    let endpoint = world.endpoint(EndpointSettings::default()).await.id;
+    hours(&world, 118).await;
+    world.clock.advance(second(10 * 3_600));
+    heard(&notices);
+    let store = world.store.clone();
+    let late = Intercepted::new(world.store.clone(), move |operation| {
+        let store = store.clone();
+        async move {
+            if operation == "record" {
+                store.recover_endpoint(&Scope::All, endpoint).await?;
+            }
+            Ok(())
+        }
+    });
+    let late = Dispatcher::builder(late)
+        .transport(Down(world.receiver.clone()))
+        .clock(world.clock.clone())
+        .breaker(None)
+        .max_in_flight(1)
+        .build()
+        .unwrap();
+    enqueue(&world, 3).await;
+    assert_eq!(late.step().await.unwrap().claimed, 1);
+    assert_eq!(state(&world, endpoint).await.0, EndpointState::Enabled);
+    let healthy = dispatcher(&world, &notices, 2);
+    fast_forward(&healthy, &world.clock, Duration::ZERO)
+        .await
+        .unwrap();
+    let untried = world.deliveries().await;
+    let untried = untried.iter().filter(|it| it.attempts == 0);
+    assert_eq!(untried.count(), 0);
 }
 
 #[tokio::test]

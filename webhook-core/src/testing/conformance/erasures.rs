@@ -1,6 +1,8 @@
 //! The checks of erasing a tenant, of processes that are alive, and of what waits for an endpoint, which are in a store's
 //! list.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::checks::{ALL, LEASE, PAGE, Scene, T0, at, record, seconds};
@@ -31,7 +33,11 @@ fn tenant(name: &str) -> Tenant {
 }
 
 fn keyed(name: &str, created_at: Timestamp) -> Event {
-    let event = NewEvent::data("a", "1")
+    keyed_with(name, "1", created_at)
+}
+
+fn keyed_with(name: &str, data: &'static str, created_at: Timestamp) -> Event {
+    let event = NewEvent::data("a", data)
         .expect("valid")
         .tenant(tenant(name));
     let event = event.idempotency_key("key").expect("valid");
@@ -213,8 +219,7 @@ pub(super) async fn erasure_goes_in_bounded_steps_and_looks_once_more<H: Harness
     assert_eq!(step(&scene, 4, now).await, idle);
     assert_eq!(step(&scene, 4, now).await, idle);
 
-    let late = event_for("gone", "a", "1", T0);
-    scene.insert(&[late], at(ERASED)).await;
+    append(scene.store(), &[row(T0, "gone", None, 1)]).await;
     let end = now + ErasureStep::LINGER;
     assert_eq!(step(&scene, 4, end).await.erased, 1);
     let ended = ErasureStep {
@@ -223,6 +228,85 @@ pub(super) async fn erasure_goes_in_bounded_steps_and_looks_once_more<H: Harness
     };
     assert_eq!(step(&scene, 4, end).await, ended);
     assert_eq!(step(&scene, 4, end).await, ErasureStep::default());
+}
+
+/// What the keys of erased events stood for says nothing to the tenant that comes after.
+pub(super) async fn key_of_what_is_erased_is_free_at_once<H: Harness>(harness: H) {
+    let scene = Scene::new(harness);
+    for name in ["same", "other"] {
+        fill(&scene, name).await;
+        erase(&scene, name, ERASED).await;
+    }
+    fill(&scene, "kept").await;
+    let now = T0 + seconds(ERASED + 1);
+    let insert = async |name, data| {
+        let event = [keyed_with(name, data, now)];
+        let options = InsertOptions::new(OnConflict::Skip);
+        let inserted = scene.store().insert_events(&event, &options, Some(now));
+        (event[0].id, inserted.await.expect("stored").events[0])
+    };
+    assert!(matches!(insert("kept", "1").await.1, Inserted::Existing(_)));
+    let mut accepted = Vec::new();
+    for (name, data) in [("same", "1"), ("other", "2")] {
+        let (id, inserted) = insert(name, data).await;
+        assert_eq!(inserted, Inserted::New, "{name}");
+        assert_eq!(insert(name, data).await.1, Inserted::Existing(id));
+        assert_eq!(insert(name, "3").await.1, Inserted::Conflict(id));
+        accepted.push((name, data, id));
+    }
+    run_through(&scene, 2, now).await;
+    for (name, data, id) in accepted {
+        assert_eq!(census(&scene, name).await.0, [0, 0, 1, 0, 0, 0], "{name}");
+        assert_eq!(insert(name, data).await.1, Inserted::Existing(id));
+    }
+}
+
+/// Ids are of the clocks of those who enqueue, which are not the store's.
+pub(super) async fn what_comes_after_an_erasure_stays_by_whatever_clock<H: Harness>(harness: H) {
+    let scene = Scene::new(harness);
+    scene.endpoint("gone", EndpointSettings::default()).await;
+    // One process is ahead by five seconds.
+    let ahead = T0 + seconds(ERASED + 5);
+    let old: Vec<_> = (0..8).map(|_| event_for("gone", "a", "1", ahead)).collect();
+    scene.insert(&old, at(ERASED)).await;
+    for _ in &old {
+        scene.attempt(200, Next::Succeeded, at(ERASED)).await;
+    }
+    erase(&scene, "gone", ERASED).await;
+
+    scene.endpoint("gone", EndpointSettings::default()).await;
+    let clocks = [seconds(5), seconds(4), seconds(0), Duration::from_millis(1)];
+    let created = clocks.map(|behind| ahead - behind);
+    let mut new: Vec<_> = created
+        .iter()
+        .map(|at| event_for("gone", "a", "1", *at))
+        .collect();
+    new.push(keyed("gone", T0 + seconds(ERASED - 1)));
+    let jobs = scene.insert(&new, at(ERASED)).await;
+    assert_eq!(jobs.len(), 5);
+    for _ in 0..3 {
+        scene.attempt(200, Next::Succeeded, at(ERASED)).await;
+    }
+    let end = run_through(&scene, 2, T0 + seconds(ERASED)).await;
+    assert_eq!(census(&scene, "gone").await.0, [1, 0, 5, 5, 3, 0]);
+    assert_eq!(scene.runnable(Some(end)).await.len(), 2);
+    let again = [keyed("gone", ahead)];
+    let options = InsertOptions::new(OnConflict::Skip);
+    let inserted = scene.store().insert_events(&again, &options, Some(end));
+    let inserted = inserted.await.expect("answers").events;
+    assert_eq!(inserted, [Inserted::Existing(new[4].id)]);
+}
+
+pub(super) async fn second_erasure_takes_what_the_first_has_spared<H: Harness>(harness: H) {
+    let scene = Scene::new(harness);
+    fill(&scene, "gone").await;
+    erase(&scene, "gone", ERASED).await;
+    fill(&scene, "gone").await;
+    assert_ne!(census(&scene, "gone").await, NOTHING);
+    erase(&scene, "gone", ERASED).await;
+    run_through(&scene, 2, T0 + seconds(ERASED)).await;
+    assert_eq!(census(&scene, "gone").await, NOTHING);
+    assert!(scene.runnable(at(20_000)).await.is_empty());
 }
 
 fn process(id: u128) -> Process {

@@ -27,7 +27,7 @@ keys AS (
     DELETE FROM "webhook".idempotency_keys
     WHERE tenant = $1 AND key = ANY (ARRAY(
         SELECT key FROM "webhook".idempotency_keys
-        WHERE tenant = $1 AND event_id <= $2::uuid
+        WHERE tenant = $1 AND event_id <= $2::uuid AND "webhook".is_erased(tenant, event_id)
         ORDER BY key LIMIT $4::bigint
         FOR UPDATE SKIP LOCKED
     ))

@@ -17,12 +17,20 @@ lanes AS (
 ),
 replays AS (
     DELETE FROM "webhook".replays WHERE tenant = $2
+),
+-- What the last erasure left.
+spared AS (
+    DELETE FROM "webhook".spared WHERE tenant = $2
 )
 INSERT INTO "webhook".erasures AS known (tenant, up_to, requested_at, next_at)
 SELECT $2,
     greatest(
         "webhook".first_id(clock.now + interval '1 ms'),
-        (SELECT id FROM "webhook".events WHERE tenant = $2 ORDER BY id DESC LIMIT 1)
+        -- With its deliveries, whose ids begin with when it was made.
+        (
+            SELECT greatest(id, "webhook".first_id(created_at + interval '1 ms')) FROM "webhook".events
+            WHERE tenant = $2 ORDER BY id DESC LIMIT 1
+        )
     ),
     clock.now, clock.now
 FROM clock

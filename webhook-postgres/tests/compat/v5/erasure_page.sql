@@ -1,8 +1,11 @@
 -- Finds what goes next of a tenant. Planned for it: one with few rows is found by other indexes than one that has them
 -- all. $1 tenant, $2 up to which id, $3 the most rows of each kind.
 WITH page AS MATERIALIZED (
-    SELECT id, created_at FROM "webhook".events
+    SELECT id, created_at FROM "webhook".events AS event
     WHERE tenant = $1 AND id <= $2::uuid
+        AND NOT EXISTS (
+            SELECT FROM "webhook".spared WHERE spared.tenant = $1 AND spared.event_id = event.id
+        )
     ORDER BY id LIMIT $3::bigint
 ),
 -- Their ids begin with the time of the event; those of replays do not. `OFFSET 0` keeps it to the indexes.
@@ -25,8 +28,11 @@ live AS (
 )
 SELECT
     ARRAY(
-        SELECT id FROM "webhook".deliveries_history
+        SELECT id FROM "webhook".deliveries_history AS ended
         WHERE tenant = $1 AND id <= $2::uuid
+            AND NOT EXISTS (
+                SELECT FROM "webhook".spared WHERE spared.tenant = $1 AND spared.event_id = ended.event_id
+            )
         ORDER BY id LIMIT $3::bigint
     ) AS ended,
     ARRAY(SELECT id FROM live ORDER BY id) AS live,

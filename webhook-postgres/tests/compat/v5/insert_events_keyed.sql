@@ -34,7 +34,9 @@ known AS (
                 VALUES (true, excluded.event_id, excluded.fingerprint, excluded.expires_at),
                     (false, held.event_id, held.fingerprint, held.expires_at)
             ) AS choice (is_new, event_id, fingerprint, expires_at)
-            WHERE choice.is_new = (held.expires_at <= (SELECT now FROM clock))
+            WHERE choice.is_new = (
+                held.expires_at <= (SELECT now FROM clock) OR "webhook".is_erased(held.tenant, held.event_id)
+            )
         )
     RETURNING tenant, key, event_id, fingerprint
 ),
@@ -52,6 +54,16 @@ stored AS (
     JOIN judged ON judged.place = input.place AND judged.event_id = input.id
     ON CONFLICT (id) DO NOTHING
     RETURNING id
+),
+-- Whatever comes after its tenant was erased stays. The ids of its deliveries begin with when it was made.
+spared AS (
+    INSERT INTO "webhook".spared (tenant, event_id)
+    SELECT input.tenant, input.id
+    FROM stored
+    JOIN input ON input.id = stored.id
+    JOIN "webhook".erasures AS erasure ON erasure.tenant = input.tenant
+        AND least(input.id, "webhook".first_id(input.created_at)) <= erasure.up_to
+    ON CONFLICT DO NOTHING
 ),
 -- Of new events only: what has ended is no longer among the deliveries, and must not come back.
 taken AS MATERIALIZED (

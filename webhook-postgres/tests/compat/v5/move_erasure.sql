@@ -12,6 +12,9 @@ moved AS (
 ended AS (
     DELETE FROM "webhook".erasures USING job
     WHERE tenant = $2 AND NOT $3 AND job.last_look <= job.now
-    RETURNING 1
+    RETURNING tenant
+),
+spared AS (
+    DELETE FROM "webhook".spared WHERE tenant IN (SELECT tenant FROM ended)
 )
 SELECT EXISTS (SELECT FROM ended)
