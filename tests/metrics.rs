@@ -116,3 +116,43 @@ fn each_metric_is_documented_as_it_is() {
         .count();
     assert_eq!(rows, METRICS.len());
 }
+
+/// The store finds it out when the delivery is loaded, and ends it then.
+#[cfg(all(feature = "axum", feature = "prometheus", feature = "sqlite"))]
+#[tokio::test]
+async fn a_delivery_that_cannot_be_read_is_counted_as_a_dead_letter_of_ours() {
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{ConnectOptions, Executor};
+    use webhook_core::testing::ScriptedTransport;
+    use webhook_delivery::{Dispatcher, Metrics, NewEndpoint, NewEvent, SqliteStore};
+
+    let metrics = Metrics::install().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.db");
+    let store = SqliteStore::open(&file).await.unwrap();
+    let builder = Dispatcher::builder(store).transport(ScriptedTransport::default());
+    let dispatcher = builder.build().unwrap();
+    let url = "https://hooks.example.com/in".parse().unwrap();
+    let endpoints = dispatcher.endpoints();
+    endpoints.create(NewEndpoint::new(url)).await.unwrap();
+    for data in ["1", "2"] {
+        let event = NewEvent::data("order.paid", data).unwrap();
+        dispatcher.enqueue(event).await.unwrap();
+    }
+    let database = SqliteConnectOptions::new().filename(&file);
+    let mut database = database.connect().await.unwrap();
+    let spoil = "UPDATE webhook_events SET event_type = '{ ?' WHERE sequence = 1";
+    database.execute(spoil).await.unwrap();
+    while dispatcher.step().await.unwrap().claimed > 0 {}
+    let found = metrics.render();
+    for series in [
+        r#"webhook_dead_letters_total{cause="system"} 1"#,
+        r#"webhook_deliveries_ended_total{status="failed"} 1"#,
+        r#"webhook_deliveries_ended_total{status="succeeded"} 1"#,
+    ] {
+        assert!(
+            found.lines().any(|line| line == series),
+            "{series}: {found}"
+        );
+    }
+}

@@ -19,7 +19,13 @@ handled = set()
 
 class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
-        length = int(self.headers.get("content-length", 0))
+        try:
+            length = int(self.headers.get("content-length", 0))
+        except ValueError:
+            length = -1
+        # Of a negative length `read` would take all that comes, without an end.
+        if length < 0:
+            return self.answer(400)
         if length > MAX_BODY:
             return self.answer(413)
         # The signature is of these bytes: parse them only afterwards, and never write them anew before.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use webhook_delivery::{
     Clock, Secret, SignRequest, Signer, StandardWebhooks, SystemClock, Timestamp,
@@ -36,6 +38,16 @@ async fn python_refuses_what_is_changed_old_or_signed_by_somebody_else() {
 #[tokio::test]
 async fn node_refuses_what_is_changed_old_or_signed_by_somebody_else() {
     refuses_what_is_forged(node).await;
+}
+
+#[tokio::test]
+async fn python_reads_no_body_without_an_end() {
+    refuses_lengths_that_are_none(python).await;
+}
+
+#[tokio::test]
+async fn node_reads_no_body_without_an_end() {
+    refuses_lengths_that_are_none(node).await;
 }
 
 /// How a receiver is started: what it needs may be put into the folder.
@@ -145,6 +157,22 @@ async fn refuses_what_is_forged(language: Language) {
         let request = client().post(&receiver.url).headers(headers);
         let answer = within(request.body(body.to_owned()).send()).await.unwrap();
         assert_eq!(answer.status(), status, "attempt {index}");
+    }
+}
+
+/// Answers while the sender holds the connection open, and says nothing more.
+async fn refuses_lengths_that_are_none(language: Language) {
+    let folder = Folder::new();
+    let receiver = start(language, &folder, SECRET).await;
+    let address = receiver.url.strip_prefix("http://").unwrap();
+    for length in ["-1", "one"] {
+        let head = format!("POST / HTTP/1.1\r\nhost: here\r\ncontent-length: {length}\r\n\r\n");
+        let mut connection = within(TcpStream::connect(address)).await.unwrap();
+        within(connection.write_all(head.as_bytes())).await.unwrap();
+        let mut line = String::new();
+        let mut answer = BufReader::new(&mut connection);
+        within(answer.read_line(&mut line)).await.unwrap();
+        assert!(line.contains(" 400 "), "{length}: {line}");
     }
 }
 

@@ -119,6 +119,13 @@ impl HealthRow {
         *self == Self::default()
     }
 
+    /// Whether its endpoint may be disabled for this: for its failures only as long as it fails, and not after it has
+    /// recovered.
+    #[must_use]
+    pub fn lets_disable(&self, reason: StateReason) -> bool {
+        reason != StateReason::Failing || self.failing_since.is_some()
+    }
+
     /// What it says at `now`.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Health {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::audit::{AuditEntry, AuditFilter};
 use crate::catalogue::{CatalogueEntry, Schemas};
-use crate::delivery::{Attempt, Delivery, DeliveryStatus, FailureCause};
+use crate::delivery::{Attempt, Delivery, DeliveryStatus, EndReason, FailureCause};
 use crate::endpoint::{Endpoint, StateReason};
 use crate::erasure::ErasureStep;
 use crate::error::Result;
@@ -133,6 +133,8 @@ pub enum Verdict {
     Sealed(Work),
     /// Nothing more: it has ended.
     Ended,
+    /// Nothing more: no attempt of it will ever be possible, so `load` has just ended it, for this reason.
+    Dead(EndReason),
 }
 
 /// What an attempt needs.
@@ -380,7 +382,7 @@ pub trait Store: Send + Sync {
     /// Reads what the attempts of these claims need, raises each fence to the lease's, keeps the lease's end
     /// and sets `in_progress`; of endpoints whose breaker is open only what its own queue has claimed already. Leaves
     /// out leases whose fence is below the row's: someone else owns those. Better than to fail for one that cannot be
-    /// read is to end it as [`quarantine`](Self::quarantine) does.
+    /// read is to end it as [`quarantine`](Self::quarantine) does, and to answer [`Verdict::Dead`].
     ///
     /// # Errors
     /// When the backend fails.
@@ -394,7 +396,7 @@ pub trait Store: Send + Sync {
     async fn record(&self, records: &[Record], now: Now) -> Result<Vec<Recorded>>;
 
     /// Ends deliveries that [`load`](Self::load) fails for, again and again: those that are live, and whose fence
-    /// is not above their lease's, become `failed` with [`EndReason::Corrupt`](crate::EndReason::Corrupt). Reads none of what may be at
+    /// is not above their lease's, become `failed` with [`EndReason::Corrupt`]. Reads none of what may be at
     /// fault.
     ///
     /// # Errors

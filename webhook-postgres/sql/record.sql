@@ -1,20 +1,20 @@
 -- Writes outcomes, each only if its claim is current: what has ended moves to the history, what is tried
 -- again waits, and either way the attempt is logged.
 -- $1 now or null, then arrays of one element an outcome: $2 delivery, $3 fence, $4 status, $5 end reason,
--- $6 µs until the retry, $7 last error, $8 reason to disable the endpoint; of the attempt, if there was
--- one: $9 started_at, $10 duration, $11 first_byte, $12 request_headers, $13 status, $14 error_kind,
--- $15 response_headers, $16 response_body, $17 truncated; $18 how long the lane is held, in µs, or null.
+-- $6 µs until the retry, $7 last error; of the attempt, if there was one: $8 started_at, $9 duration,
+-- $10 first_byte, $11 request_headers, $12 status, $13 error_kind, $14 response_headers, $15 response_body,
+-- $16 truncated; $17 how long the lane is held, in µs, or null.
 WITH clock AS MATERIALIZED (
     SELECT coalesce($1::timestamptz, now()) AS now
 ),
 input AS MATERIALIZED (
     SELECT *
     FROM unnest(
-        $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
-        $9::timestamptz[], $10::bigint[], $11::bigint[], $12::bytea[], $13::smallint[],
-        $14::text[], $15::bytea[], $16::bytea[], $17::boolean[], $18::bigint[]
+        $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+        $8::timestamptz[], $9::bigint[], $10::bigint[], $11::bytea[], $12::smallint[],
+        $13::text[], $14::bytea[], $15::bytea[], $16::boolean[], $17::bigint[]
     ) AS input (
-        id, fence, status, end_reason, retry_after, last_error, disable, started_at, duration,
+        id, fence, status, end_reason, retry_after, last_error, started_at, duration,
         first_byte, request_headers, response_status, error_kind, response_headers, response_body,
         truncated, hold
     )
@@ -81,26 +81,5 @@ held AS (
     ORDER BY written.endpoint_id
     ON CONFLICT (endpoint_id) DO UPDATE SET
         held_until = greatest(state.held_until, excluded.held_until), version = state.version + 1
-),
-disabled AS (
-    UPDATE webhook.endpoints AS endpoint
-    SET state = 'disabled', state_reason = input.disable, version = endpoint.version + 1,
-        updated_at = clock.now
-    FROM written
-    JOIN input ON input.id = written.id AND input.fence = written.fence
-    CROSS JOIN clock
-    WHERE endpoint.id = written.endpoint_id AND input.disable IS NOT NULL
-        AND endpoint.state <> 'disabled'
-        -- One that has recovered meanwhile stays as it is.
-        AND (
-            input.disable <> 'failing'
-            OR EXISTS (
-                SELECT FROM webhook.endpoint_health AS health
-                WHERE health.endpoint_id = endpoint.id AND health.failing_since IS NOT NULL
-            )
-        )
-    RETURNING endpoint.id
 )
-SELECT written.id, written.fence,
-    EXISTS (SELECT FROM disabled WHERE disabled.id = written.endpoint_id) AS is_disabled
-FROM written
+SELECT id, fence FROM written

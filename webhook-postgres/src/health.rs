@@ -8,8 +8,8 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 use webhook_core::backend::{HealthRow, LaneChange};
 use webhook_core::{
-    Event, Health, InsertOptions, Now, OnConflict, PoolUse, Record, Recorded, Scope, Timestamp,
-    Trip, Vitals,
+    Event, Health, InsertOptions, Now, OnConflict, PoolUse, Record, Recorded, Scope, StateReason,
+    Timestamp, Trip, Vitals,
 };
 
 use crate::column::{At, at, micros, tenant};
@@ -17,19 +17,24 @@ use crate::queue::only;
 use crate::store::Shared;
 
 impl Shared {
-    /// Does what written records say of their endpoints, in order, and stores the events that tell of it. `disabled` are
-    /// the endpoints that were disabled by one of them. Answers whether there were events.
+    /// Does what written records say of their endpoints, in order, and stores the events that tell of it. Answers whether
+    /// there were events.
     pub(crate) async fn change_health(
         &self,
         tx: &mut PgConnection,
         records: &[Record],
         recorded: &mut [Recorded],
-        mut disabled: HashSet<Uuid>,
         now: Now,
     ) -> sqlx::Result<bool> {
         let written = records.iter().zip(&*recorded);
-        let changing = written.filter(|(it, how)| it.health.is_some() && how.is_written());
-        let changing: BTreeSet<Uuid> = changing.map(|(it, _)| it.lease.lane).collect();
+        let written: Vec<_> = written.filter(|(_, how)| how.is_written()).collect();
+        let lanes_of = |says: fn(&Record) -> bool| -> BTreeSet<Uuid> {
+            let saying = written.iter().filter(|(it, _)| says(it));
+            saying.map(|(it, _)| it.lease.lane).collect()
+        };
+        let disabling = lanes_of(|it| it.disable.is_some());
+        let mut states = self.lock_states(tx, &disabling).await?;
+        let changing = lanes_of(|it| it.health.is_some() || it.disable.is_some());
         let (mut rows, at_last) = self.lock_health(tx, &changing, now).await?;
         let mut events = Vec::<Event>::new();
         let mut lanes = BTreeMap::<Uuid, LaneNews>::new();
@@ -42,8 +47,11 @@ impl Shared {
                 let news = lanes.entry(lane).or_default();
                 news.hold = news.hold.max(Some(hold));
             }
-            let row = rows.get_mut(&lane).zip(record.health.as_ref());
-            let is_changed = match row {
+            let mut row = rows.get_mut(&lane);
+            let is_disabled = record
+                .disable
+                .map(|reason| states.disable(lane, reason, row.as_deref()));
+            let is_changed = match row.as_mut().zip(record.health.as_ref()) {
                 Some((row, change)) => {
                     let applied = row.apply(change, at_last);
                     if let Some(change) = applied.lane {
@@ -53,15 +61,13 @@ impl Shared {
                 }
                 None => record.health.is_none(),
             };
-            let is_done = match record.disable {
-                Some(_) => disabled.remove(&lane),
-                None => is_changed,
-            };
+            let is_done = is_disabled.unwrap_or(is_changed);
             events.extend(record.event.as_deref().filter(|_| is_done).cloned());
             if !(is_done && is_changed) {
                 *recorded = Recorded::Overtaken;
             }
         }
+        self.put_states(tx, states, now).await?;
         self.put_health(tx, &rows).await?;
         for (lane, news) in lanes {
             self.change_lane(tx, lane, news, now).await?;
@@ -111,6 +117,37 @@ impl Shared {
         let row = only(self.rows(query.bind(tenant(scope))).await?)?;
         self.news.tell();
         row.try_get(0)
+    }
+
+    async fn lock_states(
+        &self,
+        tx: &mut PgConnection,
+        endpoints: &BTreeSet<Uuid>,
+    ) -> sqlx::Result<States> {
+        let mut states = States::default();
+        if !endpoints.is_empty() {
+            let endpoints: Vec<_> = endpoints.iter().copied().collect();
+            let query = self.sql.lock_enabled.query().bind(endpoints);
+            for row in query.fetch_all(tx).await? {
+                states.enabled.insert(row.try_get("id")?);
+            }
+        }
+        Ok(states)
+    }
+
+    async fn put_states(
+        &self,
+        tx: &mut PgConnection,
+        states: States,
+        now: Now,
+    ) -> sqlx::Result<()> {
+        if states.disabled.is_empty() {
+            return Ok(());
+        }
+        let (endpoints, reasons): (Vec<_>, Vec<_>) = states.disabled.into_iter().unzip();
+        let query = self.sql.disable_endpoints.query().bind(at(now));
+        let query = query.bind(endpoints).bind(reasons);
+        query.execute(tx).await.map(drop)
     }
 
     /// Also answers the time. An endpoint that is gone has no row.
@@ -181,6 +218,27 @@ impl Shared {
             None => return Ok(()),
         };
         query.execute(tx).await.map(drop)
+    }
+}
+
+/// The locked endpoints that records may disable.
+#[derive(Default)]
+struct States {
+    /// Those that are not, so far.
+    enabled: HashSet<Uuid>,
+    /// Those that have just been, and why.
+    disabled: BTreeMap<Uuid, &'static str>,
+}
+
+impl States {
+    /// Answers whether it was not disabled before, nor has recovered.
+    fn disable(&mut self, endpoint: Uuid, reason: StateReason, health: Option<&HealthRow>) -> bool {
+        let health = health.copied().unwrap_or_default();
+        let is_disabled = health.lets_disable(reason) && self.enabled.remove(&endpoint);
+        if is_disabled {
+            self.disabled.insert(endpoint, reason.as_str());
+        }
+        is_disabled
     }
 }
 

@@ -64,19 +64,16 @@ impl Shared {
                 Found::Held(by) => Verdict::Held(by),
                 Found::Behind(head) => Verdict::Behind(head),
                 Found::Ended => Verdict::Ended,
-                Found::Dead(reason) => {
-                    dead.entry(reason).or_default().push(*lease);
-                    Verdict::Ended
-                }
+                Found::Dead(reason) => Verdict::Dead(reason),
                 Found::Live(live) => match endpoints.get(&live.endpoint.0) {
                     Some((endpoint, Secrets::Open)) => Verdict::Run(live.with(endpoint)),
                     Some((endpoint, Secrets::Sealed)) => Verdict::Sealed(live.with(endpoint)),
-                    None => {
-                        dead.entry(EndReason::Corrupt).or_default().push(*lease);
-                        Verdict::Ended
-                    }
+                    None => Verdict::Dead(EndReason::Corrupt),
                 },
             };
+            if let Verdict::Dead(reason) = verdict {
+                dead.entry(reason).or_default().push(*lease);
+            }
             loaded.push(Loaded {
                 lease: *lease,
                 verdict,

@@ -10,7 +10,7 @@ use sqlx::{Connection, PgConnection, Postgres, Row};
 use tokio::time::timeout;
 use uuid::Uuid;
 use webhook_core::backend::AttemptRow;
-use webhook_core::{Next, Now, Record, Recorded, StateReason, Timestamp};
+use webhook_core::{Next, Now, Record, Recorded, Timestamp};
 
 use crate::column::{At, at, micros};
 use crate::store::Shared;
@@ -62,9 +62,8 @@ impl Shared {
         let mut tx = connection.begin().await?;
         let rows = query.fetch_all(&mut *tx).await?;
         let mut recorded = recorded(given, &rows)?;
-        let disabled = disabled(given, &rows)?;
         let has_events = self
-            .change_health(&mut tx, given, &mut recorded, disabled, now)
+            .change_health(&mut tx, given, &mut recorded, now)
             .await?;
         tx.commit().await?;
         Ok((recorded, has_events))
@@ -85,7 +84,6 @@ fn bind<'q>(
         .bind(of(records, |it| reason(it.next)))
         .bind(of(records, |it| retry_after(it.next)))
         .bind(of(records, |it| last_error(it)))
-        .bind(of(records, |it| it.disable.map(StateReason::as_str)))
         .bind(of(attempts, |it| {
             it.as_ref()
                 .map(|it| At(Timestamp::from_micros(it.started_at)))
@@ -119,19 +117,6 @@ fn recorded(given: &[Record], rows: &[PgRow]) -> sqlx::Result<Vec<Recorded>> {
             Recorded::Fenced
         }
     }))
-}
-
-/// The endpoints that they disabled.
-fn disabled(given: &[Record], rows: &[PgRow]) -> sqlx::Result<HashSet<Uuid>> {
-    let mut ids = HashSet::new();
-    for row in rows {
-        if row.try_get(2)? {
-            let id: Uuid = row.try_get(0)?;
-            ids.insert(id);
-        }
-    }
-    let disabling = given.iter().filter(|it| ids.contains(&it.lease.delivery));
-    Ok(disabling.map(|it| it.lease.lane).collect())
 }
 
 fn of<'a, T, C>(rows: &'a [T], column: impl Fn(&'a T) -> C) -> Vec<C> {

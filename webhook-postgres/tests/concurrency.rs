@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
     BreakerChange, ClaimOptions, DeliveryFilter, DeliveryStatus, EndReason, EndpointSettings,
     ErrorKind, HealthChange, Hold, InsertOptions, Lease, NewEvent, Next, OnConflict, RateLimit,
-    Record, Recorded, Replay, ReplaySelection, ReplayState, Scope, Settle, Store, Timestamp,
-    TxStore,
+    Record, Recorded, Replay, ReplaySelection, ReplayState, Scope, Settle, StateReason, Store,
+    Timestamp, TxStore,
 };
 use webhook_postgres::PgStore;
 
@@ -150,6 +151,51 @@ fn of_processes_that_find_the_same_one_opens_the_breaker() {
             first += usize::from(recorded == Recorded::Written);
         }
         assert_eq!(first, 1);
+    });
+}
+
+#[test]
+fn an_endpoint_whose_recovery_is_being_committed_is_not_disabled() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        enqueue(&schema.store, 1).await;
+        let lease = claim_at_once(&schema, 1, 1, 1).await[0];
+        schema
+            .run(
+                "INSERT INTO webhook.endpoint_health (endpoint_id, failing_since)
+                SELECT id, created_at FROM webhook.endpoints",
+            )
+            .await;
+        let mut other = schema.pool.begin().await.expect("a transaction");
+        let recover = "UPDATE webhook.endpoint_health SET failing_since = NULL
+            RETURNING pg_backend_pid()";
+        let recovering: i32 = sqlx::query_scalar(schema.sql(recover))
+            .fetch_one(&mut *other)
+            .await
+            .expect("it recovers");
+        let record = [Record {
+            lease,
+            attempt: None,
+            next: Next::Failed(EndReason::Permanent),
+            disable: Some(StateReason::Failing),
+            hold: None,
+            health: None,
+            event: None,
+        }];
+        let mut record = pin!(schema.store.record(&record, Some(T0)));
+        let early = tokio::select! {
+            recorded = &mut record => Some(recorded),
+            () = until_waited_for(&schema, recovering) => None,
+        };
+        other.commit().await.expect("it commits");
+        let recorded = match early {
+            Some(recorded) => recorded,
+            None => record.await,
+        };
+        assert_eq!(recorded.expect("it records"), [Recorded::Overtaken]);
+        let state: String = schema.value("SELECT state FROM webhook.endpoints").await;
+        assert_eq!(state, "enabled");
     });
 }
 
@@ -433,18 +479,23 @@ async fn while_a_partition_is_made<T>(schema: &Schema, insert: impl Future<Outpu
         .expect("partitions are made");
     assert_eq!(made, 3);
     let is_waited_for = async {
-        let waits =
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
-        while !sqlx::query_scalar::<_, bool>(waits)
-            .bind(making)
-            .fetch_one(&schema.pool)
-            .await
-            .expect("the server answers")
-        {}
+        until_waited_for(schema, making).await;
         other.commit().await.expect("it commits");
     };
     let (inserted, ()) = tokio::join!(insert, is_waited_for);
     inserted
+}
+
+/// Waits until somebody waits for the end of this process' transaction.
+async fn until_waited_for(schema: &Schema, pid: i32) {
+    let waits =
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
+    while !sqlx::query_scalar::<_, bool>(waits)
+        .bind(pid)
+        .fetch_one(&schema.pool)
+        .await
+        .expect("the server answers")
+    {}
 }
 
 #[test]

@@ -113,7 +113,7 @@ const HOT: [(&str, &str); 14] = [
         "NULL, IDS, \
          array_fill(1::bigint, ARRAY[128]), array_fill('succeeded'::text, ARRAY[128]), \
          array_fill(NULL::text, ARRAY[128]), array_fill(NULL::bigint, ARRAY[128]), \
-         array_fill(NULL::text, ARRAY[128]), array_fill(NULL::text, ARRAY[128]), \
+         array_fill(NULL::text, ARRAY[128]), \
          array_fill(now(), ARRAY[128]), array_fill(1::bigint, ARRAY[128]), \
          array_fill(1::bigint, ARRAY[128]), array_fill(''::bytea, ARRAY[128]), \
          array_fill(200::smallint, ARRAY[128]), array_fill(NULL::text, ARRAY[128]), \

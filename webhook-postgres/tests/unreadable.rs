@@ -2,13 +2,15 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::Schema;
 use uuid::Uuid;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
-    Changed, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, EndpointSettings, ErrorKind,
-    Event, EventFilter, InsertOptions, OnConflict, Page, PageRequest, Replay, ReplaySelection,
-    ReplayState, Result, Scope, Store, Timestamp,
+    Changed, ClaimOptions, Delivery, DeliveryFilter, DeliveryStatus, EndReason, Endpoint,
+    EndpointSettings, ErrorKind, Event, EventFilter, InsertOptions, OnConflict, Page, PageRequest,
+    Replay, ReplaySelection, ReplayState, Result, Scope, Store, Timestamp, Verdict,
 };
 
 const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
@@ -214,5 +216,39 @@ fn a_replay_passes_over_what_cannot_be_read_and_waits_for_no_other() {
             .await
             .expect("a page");
         assert_eq!(seen.items, [done]);
+    });
+}
+
+#[test]
+fn what_can_never_be_attempted_is_ended_as_it_is_loaded() {
+    run(async {
+        let schema = with_events(3).await;
+        let events = ids(&schema, "events").await;
+        spoil(&schema, "events", "event_type", &events).await;
+        let queue = schema.store.queue().expect("its own");
+        let load = async |limit| {
+            let options = ClaimOptions::new(limit, Duration::from_secs(60));
+            let claimed = queue.claim(options, Some(T0)).await.expect("claims");
+            let loaded = schema.store.load(&claimed.leases, Some(T0)).await;
+            let verdicts = loaded.expect("loads").into_iter().map(|it| it.verdict);
+            verdicts.collect::<Vec<_>>()
+        };
+        let dead = |verdicts: &[Verdict], reason| {
+            let is_dead = |it: &&Verdict| matches!(it, Verdict::Dead(why) if *why == reason);
+            verdicts.iter().filter(is_dead).count()
+        };
+        assert_eq!(dead(&load(2).await, EndReason::Corrupt), 2);
+        schema.run("DELETE FROM webhook.endpoints").await;
+        assert_eq!(dead(&load(2).await, EndReason::EndpointDeleted), 1);
+        let ended = "SELECT array_agg(status || ' ' || end_reason ORDER BY status) FROM webhook.deliveries_history";
+        let ended: Vec<String> = schema.value(ended).await;
+        assert_eq!(
+            ended,
+            [
+                "cancelled endpoint_deleted",
+                "failed corrupt",
+                "failed corrupt"
+            ]
+        );
     });
 }

@@ -7,8 +7,8 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uuid::Uuid;
 use webhook_core::backend::{HealthRow, LaneChange};
 use webhook_core::{
-    Event, Health, Hold, InsertOptions, Now, OnConflict, Record, Recorded, Scope, Timestamp, Trip,
-    Vitals,
+    Event, Health, Hold, InsertOptions, Now, OnConflict, Record, Recorded, Scope, StateReason,
+    Timestamp, Trip, Vitals,
 };
 
 use crate::endpoints::tenant_of;
@@ -17,14 +17,12 @@ use crate::sql::Bound;
 use crate::store::Shared;
 
 impl Shared {
-    /// Does what written records say of their endpoints, in order, and stores the events that tell of it. `disabled` are
-    /// the endpoints that were disabled by one of them.
+    /// Does what written records say of their endpoints, in order, and stores the events that tell of it.
     pub(crate) async fn change_health(
         &self,
         tx: &mut SqliteConnection,
         records: &[Record],
         recorded: &mut [Recorded],
-        mut disabled: HashSet<Uuid>,
         now: Timestamp,
     ) -> sqlx::Result<()> {
         let says = |it: &&Record| it.health.is_some() || it.disable.is_some();
@@ -43,6 +41,13 @@ impl Shared {
             if !recorded.is_written() {
                 continue;
             }
+            let is_disabled = match record.disable {
+                None => None,
+                Some(reason) => {
+                    let may_be = rows.entry(lane).or_default().lets_disable(reason);
+                    Some(may_be && self.disable(tx, lane, reason, now).await?)
+                }
+            };
             let mut is_changed = true;
             if let Some(change) = &record.health {
                 let applied = rows.entry(lane).or_default().apply(change, now);
@@ -50,10 +55,7 @@ impl Shared {
                 self.change_lane(tx, lane, applied.lane, now).await?;
                 is_changed = applied.is_done;
             }
-            let is_done = match record.disable {
-                Some(_) => disabled.remove(&lane),
-                None => is_changed,
-            };
+            let is_done = is_disabled.unwrap_or(is_changed);
             events.extend(record.event.as_deref().filter(|_| is_done).cloned());
             if !(is_done && is_changed) {
                 *recorded = Recorded::Overtaken;
@@ -143,6 +145,19 @@ impl Shared {
         rows.iter()
             .map(|row| Ok((row.try_get("endpoint_id")?, health_row(row)?)))
             .collect()
+    }
+
+    /// Answers whether it was not disabled before.
+    async fn disable(
+        &self,
+        tx: &mut SqliteConnection,
+        endpoint: Uuid,
+        reason: StateReason,
+        now: Timestamp,
+    ) -> sqlx::Result<bool> {
+        let disable = sqlx::query(self.database.sql.disable_endpoint.clone()).bind(endpoint);
+        let disable = disable.bind(reason.as_str()).bind(now.as_micros());
+        Ok(disable.execute(tx).await?.rows_affected() > 0)
     }
 
     async fn put_health(

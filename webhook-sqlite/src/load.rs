@@ -8,7 +8,9 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 use webhook_core::backend::HealthRow;
-use webhook_core::{BreakerState, Event, Job, Lease, Loaded, Now, Timestamp, Verdict, Work};
+use webhook_core::{
+    BreakerState, EndReason, Event, Job, Lease, Loaded, Now, Timestamp, Verdict, Work,
+};
 
 use crate::endpoints::{Endpoints, Found};
 use crate::health::health_row;
@@ -70,10 +72,12 @@ impl Shared {
                 Some(row) => match (row.behind(lease), row.held(lease, loaded_at)) {
                     (Some(head), _) => Verdict::Behind(head),
                     (None, Some(by)) => Verdict::Held(by),
-                    (None, None) => needs.verdict(row, loaded_at).unwrap_or(Verdict::Ended),
+                    (None, None) => needs
+                        .verdict(row, loaded_at)
+                        .unwrap_or(Verdict::Dead(EndReason::Corrupt)),
                 },
             };
-            if matches!(verdict, Verdict::Ended) && live.contains_key(&lease.delivery) {
+            if matches!(verdict, Verdict::Dead(_)) {
                 unreadable.push(*lease);
             }
             loaded.push(Loaded {

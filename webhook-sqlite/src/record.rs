@@ -9,7 +9,7 @@ use uuid::Uuid;
 use webhook_core::backend::AttemptRow;
 use webhook_core::{
     Attempt, Changed, DeliveryStatus, EndReason, Hold, Lease, Next, Now, Record, Recorded, Scope,
-    StateReason, Timestamp,
+    Timestamp,
 };
 
 use crate::sql::Bound;
@@ -22,7 +22,6 @@ struct Changes {
     /// With when they are due again.
     retried: Vec<(Change, Timestamp)>,
     ended: Vec<(Change, DeliveryStatus, Option<EndReason>)>,
-    disabled: Vec<(Uuid, StateReason)>,
     held: Vec<(Uuid, Hold)>,
 }
 
@@ -53,8 +52,8 @@ impl Shared {
             }
         });
         let mut recorded: Vec<_> = recorded.collect();
-        let disabled = self.write(&mut tx, &changes, now).await?;
-        self.change_health(&mut tx, records, &mut recorded, disabled, now)
+        self.write(&mut tx, &changes, now).await?;
+        self.change_health(&mut tx, records, &mut recorded, now)
             .await?;
         tx.commit().await?;
         Ok(recorded)
@@ -138,13 +137,12 @@ impl Shared {
         fenced.collect()
     }
 
-    /// Answers the endpoints that it disabled.
     async fn write(
         &self,
         tx: &mut SqliteConnection,
         changes: &Changes,
         now: Timestamp,
-    ) -> sqlx::Result<HashSet<Uuid>> {
+    ) -> sqlx::Result<()> {
         let sql = &self.database.sql;
         let at = |query: Bound| query.bind(now.as_micros());
         let attempts = &changes.attempts;
@@ -167,13 +165,6 @@ impl Shared {
         sql.remove
             .run(tx, &changes.ended, bind, |query| query)
             .await?;
-        let bind = |query: Bound, (endpoint, reason): &(Uuid, StateReason)| {
-            query.bind(*endpoint).bind(reason.as_str())
-        };
-        let disabled = sql
-            .disable_endpoints
-            .run(tx, &changes.disabled, bind, at)
-            .await?;
         self.hold_all(tx, &changes.held, now).await?;
         let lanes = changes
             .retried
@@ -186,8 +177,7 @@ impl Shared {
             .iter()
             .map(|(change, ..)| change.lane)
             .collect();
-        self.wake_full(tx, lanes, now).await?;
-        disabled.iter().map(|row| row.try_get("id")).collect()
+        self.wake_full(tx, lanes, now).await
     }
 }
 
@@ -206,9 +196,6 @@ impl Changes {
         };
         if let Some(attempt) = &record.attempt {
             self.attempts.push((delivery, Arc::clone(attempt)));
-        }
-        if let Some(reason) = record.disable {
-            self.disabled.push((record.lease.lane, reason));
         }
         if let Some(by) = record.hold {
             self.held.push((record.lease.lane, Hold::new(by)));

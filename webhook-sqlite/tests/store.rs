@@ -380,7 +380,8 @@ fn what_cannot_be_read_ends_as_a_dead_letter_and_keeps_nothing_back() {
         let leases = claim(&store, 10).await;
         for loaded in store.load(&leases, Some(T0)).await.unwrap() {
             let is_spoilt = loaded.lease.lane == spoilt.id;
-            assert_eq!(matches!(loaded.verdict, Verdict::Ended), is_spoilt);
+            let is_dead = matches!(loaded.verdict, Verdict::Dead(EndReason::Corrupt));
+            assert_eq!(is_dead, is_spoilt);
             let id = loaded.lease.delivery;
             let delivery = store.delivery(&Scope::All, id).await.unwrap().unwrap();
             let end = (delivery.status, delivery.end_reason);

@@ -157,13 +157,16 @@ impl Meter {
         self.queue_repairs.of(cause).increment(jobs as u64);
     }
 
-    /// Deliveries that cannot be read were given up.
-    pub(super) fn gave_up(&self, deliveries: usize) {
-        self.deliveries_ended
-            .of("failed")
-            .increment(deliveries as u64);
+    /// Deliveries of which no attempt is possible were given up: they cannot be read, or their endpoint is gone.
+    pub(super) fn gave_up(&self, reason: EndReason, deliveries: usize) {
+        let deliveries = deliveries as u64;
+        if reason == EndReason::EndpointDeleted {
+            self.deliveries_ended.of("cancelled").increment(deliveries);
+            return;
+        }
+        self.deliveries_ended.of("failed").increment(deliveries);
         let cause = self.dead_letters.of(FailureCause::System.as_str());
-        cause.increment(deliveries as u64);
+        cause.increment(deliveries);
     }
 
     /// An attempt is under way as long as what this returns.

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::attempt::{Claim, Finished, Task};
 use super::lanes::{Lanes, Rooms};
 use super::{Engine, spans};
+use crate::delivery::EndReason;
 use crate::error::{Error, Result};
 use crate::process::Process;
 use crate::queue::{ClaimOptions, Hold, Lease, Settle};
@@ -363,6 +364,10 @@ impl Engine {
             let claim = self.own(own);
             match verdict {
                 Verdict::Ended => batch.ended.push(Finished::Settled(claim, Settle::Done)),
+                Verdict::Dead(reason) => {
+                    self.meter.gave_up(reason, 1);
+                    batch.ended.push(Finished::Settled(claim, Settle::Done));
+                }
                 Verdict::Early(by) => batch
                     .ended
                     .push(Finished::Settled(claim, Settle::Unused(by))),
@@ -450,7 +455,7 @@ impl Engine {
         }
         let pause = match self.store.quarantine(leases, now).await {
             Ok(()) => {
-                self.meter.gave_up(leases.len());
+                self.meter.gave_up(EndReason::Corrupt, leases.len());
                 Duration::ZERO
             }
             Err(error) => {

@@ -758,9 +758,8 @@ impl State {
 
     /// Answers whether it was not disabled before, nor has recovered.
     fn disable(&mut self, endpoint: Uuid, reason: StateReason, now: Timestamp) -> bool {
-        let health = self.health.get(&endpoint);
-        let is_failing = health.is_some_and(|it| it.failing_since.is_some());
-        if reason == StateReason::Failing && !is_failing {
+        let health = self.health.get(&endpoint).copied().unwrap_or_default();
+        if !health.lets_disable(reason) {
             return false;
         }
         let endpoint = self.endpoints.get_mut(&endpoint);

@@ -149,7 +149,11 @@ impl<H: Harness> Scene<H> {
                     self.queue.settle(&early, now).await.expect("settles");
                 }
                 Some(
-                    Verdict::Held(_) | Verdict::Behind(_) | Verdict::Ended | Verdict::Sealed(_),
+                    Verdict::Held(_)
+                    | Verdict::Behind(_)
+                    | Verdict::Ended
+                    | Verdict::Dead(_)
+                    | Verdict::Sealed(_),
                 )
                 | None => {}
             }

@@ -128,7 +128,11 @@ mod checks {
                     assert!(work.endpoint.secret().is_none());
                     sealed.push(loaded.lease.lane);
                 }
-                Verdict::Early(_) | Verdict::Held(_) | Verdict::Behind(_) | Verdict::Ended => {
+                Verdict::Early(_)
+                | Verdict::Held(_)
+                | Verdict::Behind(_)
+                | Verdict::Ended
+                | Verdict::Dead(_) => {
                     panic!("it is due, and live")
                 }
             }

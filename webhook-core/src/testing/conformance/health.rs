@@ -337,6 +337,41 @@ pub(super) async fn endpoint_that_has_recovered_is_not_disabled<H: Harness>(harn
     );
 }
 
+/// What is recorded together counts in its order.
+pub(super) async fn endpoint_that_recovers_in_the_same_batch_is_not_disabled<H: Harness>(
+    harness: H,
+) {
+    let scene = Scene::new(harness);
+    let lane = scene.lane(EndpointSettings::default()).await;
+    let host = scene.endpoint("system", EndpointSettings::default()).await;
+    let leases = scene.leases(6).await;
+    let disables = |lease, reason| Record {
+        disable: Some(reason),
+        event: tells("endpoint.disabled"),
+        ..record(lease, 500, GIVEN_UP)
+    };
+    let state = async || {
+        let endpoint = scene.store().endpoint(&ALL, lane).await.expect("reads");
+        endpoint.expect("is there").state
+    };
+    scene.change(leases[0], BEGINS, at(1)).await;
+    let failing = disables(leases[2], StateReason::Failing);
+    let both = [changing(leases[1], ENDS), failing];
+    let recorded = scene.recorded(&both, at(2)).await;
+    assert_eq!(recorded, [Recorded::Written, Recorded::Overtaken]);
+    assert_eq!(state().await, EndpointState::Enabled);
+    assert_eq!(scene.health_of(lane, at(2)).await, None);
+    assert_eq!(scene.deliveries_of(host.id).await, 0);
+
+    scene.change(leases[3], BEGINS, at(3)).await;
+    let failing = disables(leases[4], StateReason::Failing);
+    let both = [failing, changing(leases[5], ENDS)];
+    let recorded = scene.recorded(&both, at(4)).await;
+    assert_eq!(recorded, [Recorded::Written, Recorded::Written]);
+    assert_eq!(state().await, EndpointState::Disabled, "it did fail then");
+    assert_eq!(scene.deliveries_of(host.id).await, 1);
+}
+
 pub(super) async fn endpoint_that_recovers_begins_anew<H: Harness>(harness: H) {
     let scene = Scene::new(harness);
     let endpoint = scene.endpoint("default", EndpointSettings::default()).await;
