@@ -24,7 +24,7 @@ use super::shell::{PageError, Shell, page, page_with};
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
 use crate::extract::{Id, Query, parse_object};
-use crate::page::{Cursor, Limit, MAX_LIMIT, page_request};
+use crate::page::{Cursor, Limit, MAX_LIMIT, cursor_text, page_request};
 use crate::router::Api;
 use crate::routes::endpoints::{EndpointRequest, HIDDEN, shown_url};
 
@@ -117,7 +117,9 @@ async fn list(
     Ok(page(&ListPage {
         shell,
         rows: rows.collect(),
-        next: found.next.map(crate::page::cursor_text),
+        next: found
+            .next
+            .map(|next| format!("cursor={}", cursor_text(next))),
     }))
 }
 

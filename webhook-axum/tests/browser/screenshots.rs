@@ -221,7 +221,11 @@ impl Shop {
     async fn enqueue(&self, number: u32) {
         let order = 480_000 + number;
         let total = f64::from(1_900 + number * 37 % 9_000) / 100.0;
-        let currency = if number.is_multiple_of(46) { "GBP" } else { "EUR" };
+        let currency = if number.is_multiple_of(46) {
+            "GBP"
+        } else {
+            "EUR"
+        };
         let (name, data) = match number % 5 {
             0 => (
                 "order.created",
