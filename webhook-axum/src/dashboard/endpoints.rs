@@ -368,13 +368,10 @@ async fn update(shell: Shell, caller: Caller, Id(id): Id, fields: Fields) -> Res
     let draft = Draft::typed(&fields);
     let changed = async {
         let request = draft.request(false)?;
-        let mut refused = None;
-        let change = |wanted: &mut EndpointChange| refused = request.apply(wanted).err();
-        caller.endpoints().update(id, change).await?;
-        refused.map_or(Ok(()), Err::<(), ApiError>)
+        request.update(&caller, id).await
     };
     match changed.await {
-        Ok(()) => shell.goto(&format!("endpoints/{id}")),
+        Ok(_) => shell.goto(&format!("endpoints/{id}")),
         Err(error) => refused(shell, Some(id), &error, draft),
     }
 }
