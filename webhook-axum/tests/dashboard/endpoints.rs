@@ -1,8 +1,13 @@
 //! Endpoints: their list, and what a saved form changes.
 
+use std::time::Duration;
+
 use axum::Router;
 use webhook_axum::{Auth, router};
-use webhook_core::{AuditFilter, Dispatcher, Endpoint, NewEndpoint, PageRequest};
+use webhook_core::{
+    AuditFilter, CustomHeaders, Dispatcher, Endpoint, EndpointSettings, NewEndpoint, PageRequest,
+    RateLimit,
+};
 
 use super::{Answer, CSRF, dispatcher, form, get, send};
 
@@ -85,4 +90,87 @@ async fn a_form_that_is_refused_or_changes_nothing_leaves_no_trace() {
     let other = desk.save(&format!("{url}&description=x")).await;
     assert_eq!(other.status, 303, "{}", other.text);
     assert_eq!((desk.stored().await.version, desk.told().await), (2, 1));
+}
+
+/// Settings that a form shows otherwise than they are stored, and the fields that a browser sends of that form.
+fn peculiar() -> (NewEndpoint, &'static str) {
+    let settings = EndpointSettings {
+        description: " two\nlines ".into(),
+        event_types: vec!["order.*".parse().unwrap()],
+        headers: CustomHeaders::new([("x-a", "1")], [("x-key", "s3cret")]).unwrap(),
+        rate_limit: Some(RateLimit {
+            limit: 3,
+            per: Duration::from_millis(1_500),
+        }),
+        retry_schedule: Some(Vec::new()),
+        timeout: Some(Duration::from_secs(7)),
+        ..EndpointSettings::default()
+    };
+    let url = "https://example.com/in?token=1".parse().unwrap();
+    let fields = "url=https%3A%2F%2Fexample.com%2Fin%3F***&description=+two%0D%0Alines+&event_types=order.*&filter=\
+        &headers=x-a%3A+1&secret_headers=x-key%3A+***&rate_limit=3&rate_seconds=1.5&timeout_seconds=7\
+        &retry_schedule=none";
+    (NewEndpoint::new(url).settings(settings), fields)
+}
+
+#[tokio::test]
+async fn a_saved_form_changes_what_was_typed_and_nothing_else() {
+    let (new, fields) = peculiar();
+    let desk = Desk::with(new).await;
+    let untouched = desk.save(&format!("{fields}&max_in_flight=")).await;
+    assert_eq!(untouched.status, 303, "{}", untouched.text);
+    assert_eq!(desk.stored().await.version, 1);
+
+    let saved = desk.save(&format!("{fields}&max_in_flight=5")).await;
+    assert_eq!(saved.status, 303, "{}", saved.text);
+    let stored = desk.stored().await;
+    let expected = EndpointSettings {
+        max_in_flight: Some(5),
+        ..desk.made.settings.clone()
+    };
+    assert_eq!(stored.url, desk.made.url);
+    assert_eq!(stored.settings, expected);
+
+    let other = fields.replace("=none", "=").replace("lines", "words");
+    let saved = desk.save(&format!("{other}&max_in_flight=5")).await;
+    assert_eq!(saved.status, 303, "{}", saved.text);
+    let expected = EndpointSettings {
+        retry_schedule: None,
+        description: "two\nwords".into(),
+        ..expected
+    };
+    assert_eq!(desk.stored().await.settings, expected);
+}
+
+#[tokio::test]
+async fn a_form_shows_lines_and_a_schedule_without_retries() {
+    let (new, _) = peculiar();
+    let desk = Desk::with(new).await;
+    let path = format!("/dashboard/endpoints/{}", desk.made.id);
+    let detail = get(&desk.app, &path).await.text;
+    let schedule = detail.split("<dt>Retries after, seconds</dt>").nth(1);
+    assert!(
+        schedule.unwrap().trim().starts_with("<dd>none</dd>"),
+        "{detail}"
+    );
+    let edit = get(&desk.app, &format!("{path}/edit")).await.text;
+    assert!(
+        edit.contains("name=\"retry_schedule\" value=\"none\""),
+        "{edit}"
+    );
+    let lines = "<textarea name=\"description\" rows=\"2\">\n two\nlines </textarea>";
+    assert!(edit.contains(lines), "{edit}");
+}
+
+#[tokio::test]
+async fn a_header_that_is_given_twice_is_refused() {
+    let desk = Desk::with(new_endpoint()).await;
+    let url = "url=https%3A%2F%2Fexample.com%2Fin";
+    for again in ["x-a", "X-A"] {
+        let fields = format!("{url}&headers=x-a%3A+1%0D%0A{again}%3A+2");
+        let refused = desk.save(&fields).await;
+        assert_eq!(refused.status, 400);
+        assert!(refused.text.contains("is given twice"), "{}", refused.text);
+    }
+    assert_eq!(desk.stored().await.version, 1);
 }
