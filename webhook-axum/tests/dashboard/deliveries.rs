@@ -193,6 +193,22 @@ async fn a_delivery_says_what_a_person_can_do_about_it() {
 }
 
 #[tokio::test]
+async fn a_page_says_once_what_its_delivery_waits_for() {
+    // Enough in a row for the breaker, which then holds back what is due.
+    let world = World::new(&[500; 10]).await;
+    for _ in 0..10 {
+        world.enqueue("a").await;
+        world.settle().await;
+    }
+    world.enqueue("a").await;
+    let page = world.page().await;
+    assert_eq!(page.matches("breaker is open").count(), 1, "{page}");
+    assert!(page.contains("waits for its first attempt, but not before"));
+    assert!(!page.contains("waits for a worker"), "{page}");
+    assert!(!page.contains("Next attempt"), "{page}");
+}
+
+#[tokio::test]
 async fn a_signature_can_be_computed_from_what_the_page_shows() {
     let world = World::new(&[200]).await;
     let event = world.enqueue("a").await;
