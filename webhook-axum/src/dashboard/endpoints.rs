@@ -499,6 +499,7 @@ async fn show(
         .await?
         .remove(&id)
         .unwrap_or_default();
+    let backlog = caller.endpoints().backlog(id).await?;
     let stats = caller.stats(length, Some(id)).await?;
     let filter = DeliveryFilter {
         endpoint_id: Some(id),
@@ -526,7 +527,7 @@ async fn show(
         breaker_until: until,
         failing_since: health.failing_since,
         settings: settings(&endpoint),
-        waiting: waiting(&caller.endpoints().backlog(id).await?, stats.now),
+        waiting: waiting(due(endpoint.state, health.breaker), &backlog, stats.now),
         figures: attempted(&stats),
         chart: Chart::attempts(&stats),
         recent: recent.items,
@@ -546,12 +547,22 @@ fn attempted(stats: &Stats) -> Vec<(&'static str, String)> {
     figures
 }
 
-fn waiting(backlog: &Backlog, now: Timestamp) -> [(&'static str, String); 3] {
+fn waiting(due: &'static str, backlog: &Backlog, now: Timestamp) -> [(&'static str, String); 3] {
     [
-        ("Due", up_to(backlog.due)),
+        (due, up_to(backlog.due)),
         ("Oldest due", lateness(backlog.oldest_due, now)),
         ("For later", up_to(backlog.parked)),
     ]
+}
+
+/// What the deliveries are called whose time has come: not all of them go out.
+fn due(state: EndpointState, breaker: BreakerState) -> &'static str {
+    match (state, breaker) {
+        (EndpointState::Paused | EndpointState::Disabled, _) => "Due, kept until it is resumed",
+        (EndpointState::Enabled, BreakerState::Closed) => "Due",
+        (EndpointState::Enabled, BreakerState::Open(_)) => "Due, held back by the breaker",
+        (EndpointState::Enabled, BreakerState::HalfOpen(_)) => "Due, behind the one that tries",
+    }
 }
 
 fn settings(endpoint: &Endpoint) -> Vec<(&'static str, String)> {
