@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, EndpointState, Event, ManageError,
-    Outcome, Tenant, Timestamp, Wait,
+    Outcome, Tenant, Timestamp,
 };
 
 use super::endpoints::Names;
@@ -168,7 +168,6 @@ struct DetailPage {
     url: Option<String>,
     explanation: String,
     advice: &'static str,
-    wait: Option<String>,
     attempts: Vec<AttemptRow>,
     body: Option<Shown>,
     curl: Option<String>,
@@ -214,7 +213,6 @@ async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
         url: endpoint.as_ref().map(|it| shown_url(&it.url)),
         explanation: explanation(&caller, &delivery, endpoint.as_ref()).await?,
         advice: advice(&delivery, state),
-        wait: Wait::of(&delivery, state, caller.now()).map(|it| it.to_string()),
         curl: curl(endpoint.as_ref(), event.as_ref(), attempts.last()),
         signed: attempts.last().and_then(signed),
         attempts: attempts

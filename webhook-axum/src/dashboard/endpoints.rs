@@ -24,10 +24,12 @@ use super::shell::{PageError, Shell, page, page_with};
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
 use crate::extract::{Id, Query, parse_object};
-use crate::page::{Cursor, Limit, MAX_LIMIT, page_request};
+use crate::page::{Cursor, Limit, MAX_LIMIT, cursor_text, page_request};
 use crate::router::Api;
 use crate::routes::endpoints::{EndpointRequest, HIDDEN, shown_url};
 
+/// What stands for a retry schedule without retries.
+const NO_DELAYS: &str = "none";
 /// How long the old secret goes on signing.
 const OVERLAP: Duration = Duration::from_secs(86_400);
 
@@ -117,7 +119,9 @@ async fn list(
     Ok(page(&ListPage {
         shell,
         rows: rows.collect(),
-        next: found.next.map(crate::page::cursor_text),
+        next: found
+            .next
+            .map(|next| format!("cursor={}", cursor_text(next))),
     }))
 }
 
@@ -172,12 +176,12 @@ impl Draft {
             kept.map(line).collect::<Vec<_>>().join("\n")
         };
         let seconds = |time: Duration| time.as_secs_f64().to_string();
-        let joined = |delays: &Vec<Duration>| {
-            delays
-                .iter()
-                .map(|it| seconds(*it))
-                .collect::<Vec<_>>()
-                .join(", ")
+        let joined = |delays: &Vec<Duration>| match &**delays {
+            [] => NO_DELAYS.to_owned(),
+            delays => {
+                let delays = delays.iter().map(|it| seconds(*it));
+                delays.collect::<Vec<_>>().join(", ")
+            }
         };
         Self {
             url: shown_url(&endpoint.url),
@@ -214,7 +218,7 @@ impl Draft {
     }
 
     fn typed(fields: &Fields) -> Self {
-        let text = |name| fields.get(name).unwrap_or_default().to_owned();
+        let text = |name| unified(fields.get(name).unwrap_or_default());
         Self {
             url: text("url"),
             tenant: text("tenant"),
@@ -232,71 +236,89 @@ impl Draft {
         }
     }
 
-    /// The request that the API takes, so that it is judged as one of the API's.
-    fn request(&self, is_new: bool) -> Result<EndpointRequest, ApiError> {
+    /// The request that the API takes, so that it is judged as one of the API's. What stands there as it was `shown` is
+    /// left out: nobody asks for it.
+    fn request(&self, shown: &Self) -> Result<EndpointRequest, ApiError> {
         let mut object = Map::new();
-        let words = |text: &str| -> Vec<Value> {
-            let words = text
-                .split([',', ' ', '\n', '\r'])
-                .filter(|it| !it.is_empty());
-            words.map(Value::from).collect()
-        };
-        object.insert("url".to_owned(), json!(self.url));
-        if is_new && !self.tenant.is_empty() {
-            object.insert("tenant".to_owned(), json!(self.tenant));
+        let fields: [(_, _, _, Parse); 9] = [
+            ("url", &self.url, &shown.url, text),
+            ("tenant", &self.tenant, &shown.tenant, text),
+            ("description", &self.description, &shown.description, text),
+            ("event_types", &self.event_types, &shown.event_types, words),
+            (
+                "max_in_flight",
+                &self.max_in_flight,
+                &shown.max_in_flight,
+                number,
+            ),
+            (
+                "timeout_seconds",
+                &self.timeout_seconds,
+                &shown.timeout_seconds,
+                number,
+            ),
+            (
+                "retry_schedule",
+                &self.retry_schedule,
+                &shown.retry_schedule,
+                delays,
+            ),
+            ("headers", &self.headers, &shown.headers, pairs),
+            (
+                "secret_headers",
+                &self.secret_headers,
+                &shown.secret_headers,
+                pairs,
+            ),
+        ];
+        for (name, typed, shown, parse) in fields {
+            if *typed != unified(shown) {
+                object.insert(name.to_owned(), parse(name, typed)?);
+            }
         }
-        object.insert("description".to_owned(), json!(self.description));
-        object.insert(
-            "event_types".to_owned(),
-            Value::Array(words(&self.event_types)),
-        );
-        object.insert("ordered".to_owned(), json!(self.ordered));
-        object.insert(
-            "max_in_flight".to_owned(),
-            number("max_in_flight", &self.max_in_flight)?,
-        );
-        object.insert(
-            "timeout_seconds".to_owned(),
-            number("timeout_seconds", &self.timeout_seconds)?,
-        );
-        let mut rate = Value::Null;
-        if !self.rate_limit.is_empty() {
-            let per = number(
-                "rate limit",
-                if self.rate_seconds.is_empty() {
-                    "1"
-                } else {
-                    &self.rate_seconds
-                },
-            )?;
-            rate = json!({"limit": number("rate limit", &self.rate_limit)?, "per_seconds": per});
+        if self.ordered != shown.ordered {
+            object.insert("ordered".to_owned(), json!(self.ordered));
         }
-        object.insert("rate_limit".to_owned(), rate);
-        let delays = words(&self.retry_schedule);
-        let delays = delays
-            .iter()
-            .map(|it| number("retry_schedule", it.as_str().unwrap_or_default()));
-        let delays = delays.collect::<Result<Vec<_>, _>>()?;
-        let delays = if delays.is_empty() {
-            Value::Null
-        } else {
-            Value::Array(delays)
-        };
-        object.insert("retry_schedule".to_owned(), delays);
-        object.insert("headers".to_owned(), pairs(&self.headers)?);
-        object.insert("secret_headers".to_owned(), pairs(&self.secret_headers)?);
+        let rate = (&self.rate_limit, &self.rate_seconds);
+        if rate != (&shown.rate_limit, &shown.rate_seconds) {
+            object.insert("rate_limit".to_owned(), self.rate()?);
+        }
         let mut text = Value::Object(object).to_string();
-        // The filter goes in as the text it is, so that a key that stands twice is found.
-        let filter = if self.filter.is_empty() {
-            "null"
-        } else {
-            &self.filter
-        };
-        serde_json::from_str::<&serde_json::value::RawValue>(filter)
-            .map_err(|error| ApiError::invalid_request(format!("filter: {error}")))?;
-        text.truncate(text.len() - 1);
-        parse_object(format!("{text},\"filter\":{filter}}}").as_bytes()).map_err(without_place)
+        if self.filter != unified(&shown.filter) {
+            // It goes in as the text it is, so that a key that stands twice is found.
+            let filter = if self.filter.is_empty() {
+                "null"
+            } else {
+                &self.filter
+            };
+            serde_json::from_str::<&serde_json::value::RawValue>(filter)
+                .map_err(|error| ApiError::invalid_request(format!("filter: {error}")))?;
+            let comma = if text == "{}" { "" } else { "," };
+            text.truncate(text.len() - 1);
+            text.push_str(&format!("{comma}\"filter\":{filter}}}"));
+        }
+        parse_object(text.as_bytes()).map_err(without_place)
     }
+
+    fn rate(&self) -> Result<Value, ApiError> {
+        if self.rate_limit.is_empty() {
+            return Ok(Value::Null);
+        }
+        let seconds = match &*self.rate_seconds {
+            "" => "1",
+            seconds => seconds,
+        };
+        let (limit, per) = (
+            number("rate limit", &self.rate_limit)?,
+            number("rate limit", seconds)?,
+        );
+        Ok(json!({"limit": limit, "per_seconds": per}))
+    }
+}
+
+/// A text as forms send it back: without spaces around it, and with its lines ended in one way.
+fn unified(text: &str) -> String {
+    text.trim().replace("\r\n", "\n").replace('\r', "\n")
 }
 
 /// Without where it stands in the request: that is our own, and nobody has seen it.
@@ -307,26 +329,55 @@ fn without_place(error: ApiError) -> ApiError {
     }
 }
 
-fn number(name: &str, text: &str) -> Result<Value, ApiError> {
-    if text.is_empty() {
+/// What was typed into the field of this name, as the API takes it.
+type Parse = fn(&str, &str) -> Result<Value, ApiError>;
+
+fn text(_: &str, typed: &str) -> Result<Value, ApiError> {
+    Ok(json!(typed))
+}
+
+fn number(name: &str, typed: &str) -> Result<Value, ApiError> {
+    if typed.is_empty() {
         return Ok(Value::Null);
     }
-    let number = serde_json::from_str::<serde_json::Number>(text);
+    let number = serde_json::from_str::<serde_json::Number>(typed);
     number
         .map(Value::Number)
         .map_err(|_| ApiError::invalid_request(format!("{name} must be a number")))
 }
 
+fn words(_: &str, typed: &str) -> Result<Value, ApiError> {
+    Ok(split(typed).collect())
+}
+
+fn split(typed: &str) -> impl Iterator<Item = &str> {
+    let words = typed.split([',', ' ', '\n']);
+    words.filter(|it| !it.is_empty())
+}
+
+/// Nothing is the dispatcher's default; [`NO_DELAYS`] is a schedule without retries.
+fn delays(name: &str, typed: &str) -> Result<Value, ApiError> {
+    match typed {
+        "" => Ok(Value::Null),
+        NO_DELAYS => Ok(json!([])),
+        _ => split(typed).map(|it| number(name, it)).collect(),
+    }
+}
+
 /// `name: value`, one a line.
-fn pairs(text: &str) -> Result<Value, ApiError> {
+fn pairs(_: &str, typed: &str) -> Result<Value, ApiError> {
     let mut pairs = Map::new();
-    for line in text.lines().filter(|it| !it.trim().is_empty()) {
+    for line in typed.lines().filter(|it| !it.trim().is_empty()) {
         let Some((name, value)) = line.split_once(':') else {
             return Err(ApiError::invalid_request(
                 "headers are lines of `name: value`",
             ));
         };
-        pairs.insert(name.trim().to_owned(), json!(value.trim()));
+        let name = name.trim();
+        if pairs.insert(name.to_owned(), json!(value.trim())).is_some() {
+            let sentence = format!("header {name:?} is given twice");
+            return Err(ApiError::invalid_request(sentence));
+        }
     }
     Ok(Value::Object(pairs))
 }
@@ -343,7 +394,7 @@ async fn ask(shell: Shell, _: Caller) -> Response {
 async fn create(shell: Shell, caller: Caller, fields: Fields) -> Response {
     let draft = Draft::typed(&fields);
     let made = async {
-        let new = draft.request(true)?.new_endpoint(&caller)?;
+        let new = draft.request(&Draft::default())?.new_endpoint(&caller)?;
         Ok::<_, ApiError>(caller.endpoints().create(new).await?)
     };
     match made.await {
@@ -363,16 +414,16 @@ async fn edit(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
 }
 
 async fn update(shell: Shell, caller: Caller, Id(id): Id, fields: Fields) -> Response {
-    let draft = Draft::typed(&fields);
+    let mut draft = Draft::typed(&fields);
     let changed = async {
-        let request = draft.request(false)?;
-        let mut refused = None;
-        let change = |wanted: &mut EndpointChange| refused = request.apply(wanted).err();
-        caller.endpoints().update(id, change).await?;
-        refused.map_or(Ok(()), Err::<(), ApiError>)
+        let shown = Draft::of(&caller.endpoints().get(id).await?);
+        // The form of one that is there does not ask for it.
+        draft.tenant.clone_from(&shown.tenant);
+        let request = draft.request(&shown)?;
+        request.update(&caller, id).await
     };
     match changed.await {
-        Ok(()) => shell.goto(&format!("endpoints/{id}")),
+        Ok(_) => shell.goto(&format!("endpoints/{id}")),
         Err(error) => refused(shell, Some(id), &error, draft),
     }
 }
@@ -448,6 +499,7 @@ async fn show(
         .await?
         .remove(&id)
         .unwrap_or_default();
+    let backlog = caller.endpoints().backlog(id).await?;
     let stats = caller.stats(length, Some(id)).await?;
     let filter = DeliveryFilter {
         endpoint_id: Some(id),
@@ -475,7 +527,7 @@ async fn show(
         breaker_until: until,
         failing_since: health.failing_since,
         settings: settings(&endpoint),
-        waiting: waiting(&caller.endpoints().backlog(id).await?, stats.now),
+        waiting: waiting(due(endpoint.state, health.breaker), &backlog, stats.now),
         figures: attempted(&stats),
         chart: Chart::attempts(&stats),
         recent: recent.items,
@@ -495,12 +547,22 @@ fn attempted(stats: &Stats) -> Vec<(&'static str, String)> {
     figures
 }
 
-fn waiting(backlog: &Backlog, now: Timestamp) -> [(&'static str, String); 3] {
+fn waiting(due: &'static str, backlog: &Backlog, now: Timestamp) -> [(&'static str, String); 3] {
     [
-        ("Due", up_to(backlog.due)),
+        (due, up_to(backlog.due)),
         ("Oldest due", lateness(backlog.oldest_due, now)),
         ("For later", up_to(backlog.parked)),
     ]
+}
+
+/// What the deliveries are called whose time has come: not all of them go out.
+fn due(state: EndpointState, breaker: BreakerState) -> &'static str {
+    match (state, breaker) {
+        (EndpointState::Paused | EndpointState::Disabled, _) => "Due, kept until it is resumed",
+        (EndpointState::Enabled, BreakerState::Closed) => "Due",
+        (EndpointState::Enabled, BreakerState::Open(_)) => "Due, held back by the breaker",
+        (EndpointState::Enabled, BreakerState::HalfOpen(_)) => "Due, behind the one that tries",
+    }
 }
 
 fn settings(endpoint: &Endpoint) -> Vec<(&'static str, String)> {

@@ -220,7 +220,7 @@ pub(super) fn figures(stats: &Stats) -> Vec<(&'static str, String)> {
 fn waiting(stats: &Stats) -> Option<Vec<(&'static str, String)>> {
     let depth = stats.depth?;
     Some(vec![
-        ("Due", up_to(depth.ready)),
+        ("Due or held", up_to(depth.ready)),
         ("Oldest due", lateness(depth.oldest_due, stats.now)),
         ("For later", up_to(depth.parked)),
         ("In flight", up_to(depth.leased)),

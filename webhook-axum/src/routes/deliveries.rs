@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use webhook_core::{
     Attempt, BreakerState, Delivery, DeliveryFilter, DeliveryStatus, EndReason, Endpoint,
-    EndpointState, EventType, FailureCause, HeaderLog, ManageError, Outcome, Tenant, Timestamp,
-    TransportErrorKind,
+    EventType, FailureCause, HeaderLog, ManageError, Outcome, Tenant, Timestamp,
+    TransportErrorKind, Wait,
 };
 
 use super::NoFields;
@@ -324,40 +324,36 @@ fn explain(
     audience: Audience,
 ) -> String {
     let state = endpoint.map(|endpoint| endpoint.state);
-    let failure = delivery.last_error.map(|failure| audience.failure(failure));
-    match (delivery.status, state, failure) {
-        (DeliveryStatus::Pending, Some(EndpointState::Paused), _) => {
-            "waits: the endpoint is paused; it goes on when that is enabled".to_owned()
+    let Some(wait) = Wait::of(delivery, state, now) else {
+        return match delivery.status {
+            DeliveryStatus::Succeeded => "the endpoint has it",
+            _ => ended(delivery.end_reason),
         }
-        (DeliveryStatus::Pending, Some(EndpointState::Disabled), _) => {
-            "waits: the endpoint is disabled; it goes on when that is enabled".to_owned()
-        }
-        (DeliveryStatus::Pending, _, failure) => {
-            let next = next(delivery.next_retry_at, endpoint, breaker, now);
-            match failure {
-                None => format!("waits for its first attempt, {next}"),
-                Some(failure) => format!(
-                    "attempt {} failed ({failure}); it is tried again by the retry schedule, {next}",
-                    delivery.attempts
-                ),
-            }
-        }
-        (DeliveryStatus::InProgress, ..) => "an attempt is under way".to_owned(),
-        (DeliveryStatus::Succeeded, ..) => "the endpoint has it".to_owned(),
-        (DeliveryStatus::Failed | DeliveryStatus::Cancelled, ..) => {
-            ended(delivery.end_reason).to_owned()
-        }
+        .to_owned();
+    };
+    let later = match wait {
+        Wait::Scheduled(due) | Wait::Retry(due) => Some(due),
+        Wait::Turn => None,
+        Wait::Paused | Wait::Disabled => return format!("{wait}; it goes on when that is enabled"),
+        _ => return wait.to_string(),
+    };
+    let next = next(later, endpoint, breaker, now);
+    match delivery.last_error.map(|failure| audience.failure(failure)) {
+        None => format!("waits for its first attempt, {next}"),
+        Some(failure) => format!(
+            "attempt {} failed ({failure}); it is tried again by the retry schedule, {next}",
+            delivery.attempts
+        ),
     }
 }
 
-/// When a delivery that waits is attempted next, and what may be in the way.
+/// When a delivery that waits is attempted next, at once unless `later`, and what may be in the way.
 fn next(
-    due: Option<Timestamp>,
+    later: Option<Timestamp>,
     endpoint: Option<&Endpoint>,
     breaker: BreakerState,
     now: Timestamp,
 ) -> String {
-    let later = due.filter(|due| *due > now);
     match breaker {
         BreakerState::Open(trip) if trip.until > later.unwrap_or(now) => {
             let until = trip.until;

@@ -124,18 +124,8 @@ async fn update(
     Id(id): Id,
     Json(request): Json<EndpointRequest>,
 ) -> Result<axum::Json<EndpointView>, ApiError> {
-    request.check_change()?;
-    let now = caller.endpoints().get(id).await?;
-    request.changed_url(&now.url)?;
-    request.settings(&now.settings)?;
-    // Should another change come in between and make this one invalid, it changes nothing.
-    let mut refused = None;
-    let change = |wanted: &mut EndpointChange| refused = request.apply(wanted).err();
-    let endpoint = caller.endpoints().update(id, change).await?;
-    match refused {
-        Some(error) => Err(error),
-        None => Ok(axum::Json(changed(&caller, &endpoint).await)),
-    }
+    let endpoint = request.update(&caller, id).await?;
+    Ok(axum::Json(changed(&caller, &endpoint).await))
 }
 
 /// Deletes an endpoint; deliveries that have not ended are cancelled.
@@ -309,6 +299,16 @@ impl EndpointRequest {
         Ok(new)
     }
 
+    /// Changes all that is asked for of the endpoint with this id, or nothing.
+    pub(crate) async fn update(&self, caller: &Caller, id: Uuid) -> Result<Endpoint, ApiError> {
+        self.check_change()?;
+        // A change that is refused leaves everything as it is, and that is not stored.
+        let mut refused = None;
+        let change = |wanted: &mut EndpointChange| refused = self.apply(wanted).err();
+        let endpoint = caller.endpoints().update(id, change).await?;
+        refused.map_or(Ok(endpoint), Err)
+    }
+
     fn check_change(&self) -> Result<(), ApiError> {
         if self.tenant.is_some() {
             let sentence = "an endpoint's tenant cannot be changed";
@@ -322,7 +322,7 @@ impl EndpointRequest {
     }
 
     /// Changes all that is asked for, or nothing.
-    pub(crate) fn apply(&self, wanted: &mut EndpointChange) -> Result<(), ApiError> {
+    fn apply(&self, wanted: &mut EndpointChange) -> Result<(), ApiError> {
         let url = self.changed_url(&wanted.url)?;
         wanted.settings = self.settings(&wanted.settings)?;
         wanted.url = url;

@@ -39,6 +39,16 @@ impl World {
         }
     }
 
+    /// Whose endpoint has failed often enough in a row.
+    async fn with_an_open_breaker() -> Self {
+        let world = Self::new(&[500; 10]).await;
+        for _ in 0..10 {
+            world.enqueue("a").await;
+            world.settle().await;
+        }
+        world
+    }
+
     /// A second after the one before, so that it is the newest.
     async fn enqueue(&self, event_type: &str) -> Uuid {
         self.clock.advance(Duration::from_secs(1));
@@ -190,6 +200,47 @@ async fn a_delivery_says_what_a_person_can_do_about_it() {
             .await
             .contains("Nothing: its endpoint is deleted")
     );
+}
+
+#[tokio::test]
+async fn a_page_says_once_what_its_delivery_waits_for() {
+    let world = World::with_an_open_breaker().await;
+    world.enqueue("a").await;
+    let page = world.page().await;
+    assert_eq!(page.matches("breaker is open").count(), 1, "{page}");
+    assert!(page.contains("waits for its first attempt, but not before"));
+    assert!(!page.contains("waits for a worker"), "{page}");
+    assert!(!page.contains("Next attempt"), "{page}");
+}
+
+#[tokio::test]
+async fn an_endpoint_says_why_what_is_due_does_not_go_out() {
+    let world = World::with_an_open_breaker().await;
+    world.enqueue("a").await;
+    let page = async || {
+        let path = format!("/dashboard/endpoints/{}", world.endpoint);
+        get(&world.app, &path).await.text
+    };
+    let open = page().await;
+    assert!(
+        open.contains("<dt>Due, held back by the breaker</dt>"),
+        "{open}"
+    );
+    let all = get(&world.app, "/dashboard/").await.text;
+    assert!(all.contains("<dt>Due or held</dt>"), "{all}");
+    let endpoints = world.dispatcher.endpoints();
+    let to = |state| move |it: &mut webhook_core::EndpointChange| it.state = state;
+    let paused = endpoints.update(world.endpoint, to(EndpointState::Paused));
+    paused.await.unwrap();
+    let paused = page().await;
+    assert!(
+        paused.contains("<dt>Due, kept until it is resumed</dt>"),
+        "{paused}"
+    );
+    let enabled = endpoints.update(world.endpoint, to(EndpointState::Enabled));
+    enabled.await.unwrap();
+    let enabled = page().await;
+    assert!(enabled.contains("<dt>Due</dt>"), "{enabled}");
 }
 
 #[tokio::test]

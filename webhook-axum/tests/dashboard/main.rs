@@ -6,6 +6,7 @@ mod audit;
 mod charts;
 mod dead_letters;
 mod deliveries;
+mod endpoints;
 mod live;
 mod markup;
 mod origins;

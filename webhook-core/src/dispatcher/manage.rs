@@ -163,7 +163,8 @@ impl<'a> Endpoints<'a> {
     /// Changes an endpoint's URL, settings or state as `change` says, and answers how it is then. `change`
     /// may run more than once, if others change the endpoint at the same time.
     ///
-    /// One that is enabled, or gets another URL, [begins anew](EndpointChange::recover).
+    /// One that is enabled, or gets another URL, [begins anew](EndpointChange::recover). Where nothing is different,
+    /// nothing is stored, nor written to the audit log.
     ///
     /// # Errors
     /// When there is none in the scope, the result is not allowed, or the store fails.
@@ -186,13 +187,21 @@ impl<'a> Endpoints<'a> {
             if state_changed {
                 endpoint.state_reason = (!is_enabled).then_some(StateReason::Requested);
             }
-            recovers =
-                wanted.recover || (state_changed && is_enabled) || wanted.url != endpoint.url;
+            let is_moved = wanted.url != endpoint.url;
+            recovers = wanted.recover || (state_changed && is_enabled) || is_moved;
+            let is_same = !state_changed && !is_moved && wanted.settings == endpoint.settings;
             (endpoint.url, endpoint.settings, endpoint.state) =
                 (wanted.url, wanted.settings, wanted.state);
-            recovers
+            match (recovers, is_same) {
+                (true, _) => Step::BeginAnew,
+                (false, true) => Step::Leave,
+                (false, false) => Step::Store,
+            }
         });
         let (before, endpoint) = changed.await?;
+        if endpoint.version == before.version {
+            return Ok(endpoint);
+        }
         if state_changed || (recovers && endpoint.state == EndpointState::Enabled) {
             self.steer_lane(&endpoint).await;
         }
@@ -227,7 +236,7 @@ impl<'a> Endpoints<'a> {
                 },
             );
             endpoint.secrets.truncate(MAX_SECRETS);
-            false
+            Step::Store
         });
         let (_, endpoint) = rotated.await?;
         let detail = format!("overlap: {} s", overlap.as_secs());
@@ -270,24 +279,27 @@ impl<'a> Endpoints<'a> {
         }
     }
 
-    /// Answers how the endpoint was and how it is.
+    /// Answers how the endpoint was and how it is: with another version, unless it is left as it was.
     ///
-    /// `change` answers whether the endpoint begins anew. That comes first: one that was enabled and still had its
-    /// failures against it would be disabled by the next.
+    /// Where `change` lets it begin anew, that comes first: one that was enabled and still had its failures against it
+    /// would be disabled by the next.
     async fn try_update(
         &self,
         id: Uuid,
-        mut change: impl FnMut(&mut Endpoint) -> bool + Send,
+        mut change: impl FnMut(&mut Endpoint) -> Step + Send,
     ) -> Result<(Endpoint, Endpoint)> {
         for _ in 0..UPDATE_TRIES {
             let before = self.get(id).await?;
             let mut endpoint = before.clone();
-            let recovers = change(&mut endpoint);
+            let step = change(&mut endpoint);
+            if step == Step::Leave {
+                return Ok((before, endpoint));
+            }
             endpoint.settings.validate()?;
             if endpoint.url != before.url {
                 self.engine.policy.check_url(&endpoint.url)?;
             }
-            if recovers {
+            if step == Step::BeginAnew {
                 let store = &self.engine.store;
                 store.recover_endpoint(&self.scope, id).await?;
             }
@@ -321,6 +333,17 @@ impl<'a> Endpoints<'a> {
             tracing::warn!(%error, endpoint = %endpoint.id, "the queue does not know of a changed endpoint yet");
         }
     }
+}
+
+/// What comes of a change to an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Nothing: it is as it was.
+    Leave,
+    /// It is stored.
+    Store,
+    /// It is stored, and its failures are forgotten.
+    BeginAnew,
 }
 
 /// The most secrets that sign for an endpoint at once.

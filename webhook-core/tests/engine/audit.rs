@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport, fast_forward};
 use webhook_core::{
-    AuditEntry, AuditFilter, DeliveryFilter, DeliveryStatus, Dispatcher, EndpointChange,
-    EndpointSettings, EndpointState, Error, ErrorKind, MemoryStore, NewCatalogueEntry, NewEndpoint,
-    NewEvent, NewReplay, PageRequest, ReplaySelection, Scope, Tenant, TestEvent,
+    AuditEntry, AuditFilter, CustomHeaders, DeliveryFilter, DeliveryStatus, Dispatcher,
+    EndpointChange, EndpointSettings, EndpointState, Error, ErrorKind, MemoryStore,
+    NewCatalogueEntry, NewEndpoint, NewEvent, NewReplay, PageRequest, ReplaySelection, Scope,
+    Tenant, TestEvent,
 };
 
 use crate::World;
@@ -61,6 +62,39 @@ async fn what_is_done_to_endpoints_is_written_down_without_values() {
         format!("default endpoint.update {id} state: enabled"),
         format!("default endpoint.rotate_secret {id} overlap: 60 s"),
         format!("default endpoint.delete {id} "),
+    ];
+    assert_eq!(told(&world.dispatcher).await, expected);
+}
+
+#[tokio::test]
+async fn a_change_that_changes_nothing_is_neither_stored_nor_written_down() {
+    let world = World::new(ScriptedTransport::default());
+    let endpoints = world.dispatcher.endpoints().by("ann");
+    let settings = EndpointSettings {
+        headers: CustomHeaders::new([("x-key", "7")], []).unwrap(),
+        ..EndpointSettings::default()
+    };
+    let new = new_endpoint().settings(settings);
+    let made = endpoints.create(new).await.unwrap();
+    world.clock.advance(Duration::from_secs(60));
+    let same = |wanted: &mut EndpointChange| wanted.state = EndpointState::Enabled;
+    let left = endpoints.update(made.id, same).await.unwrap();
+    let stored = endpoints.get(made.id).await.unwrap();
+    for it in [left, stored] {
+        assert_eq!((it.version, it.updated_at), (made.version, made.updated_at));
+    }
+    // The same value, and nobody may see it any more.
+    let hide = |wanted: &mut EndpointChange| {
+        wanted.settings.headers = CustomHeaders::new([], [("x-key", "7")]).unwrap();
+    };
+    endpoints.update(made.id, hide).await.unwrap();
+    // Whoever asks for it wants it to be tried again, also where nothing else is different.
+    let recover = |wanted: &mut EndpointChange| wanted.recover = true;
+    endpoints.update(made.id, recover).await.unwrap();
+    let expected = [
+        format!("default endpoint.create {} ", made.id),
+        format!("default endpoint.update {} headers", made.id),
+        format!("default endpoint.update {} ", made.id),
     ];
     assert_eq!(told(&world.dispatcher).await, expected);
 }
