@@ -37,6 +37,15 @@ later AS MATERIALIZED (
     FROM "webhook".deliveries
     WHERE NOT ready
     ORDER BY due_at LIMIT $2::bigint
+),
+first AS MATERIALIZED (
+    SELECT endpoint_id, min(due_at) AS due_at
+    FROM (
+        SELECT endpoint_id, due_at FROM head
+        UNION ALL
+        SELECT endpoint_id, due_at FROM later WHERE status = 'pending'
+    ) AS job
+    GROUP BY endpoint_id
 )
 SELECT
     least($2::bigint, (SELECT jobs FROM backlog) + (
@@ -44,17 +53,30 @@ SELECT
     )) AS ready,
     (SELECT count(*) FROM later WHERE status = 'pending' AND due_at > clock.now) AS parked,
     (SELECT count(*) FROM later WHERE status = 'in_progress') AS leased,
-    -- Of lanes that are not held.
+    -- When the first lane becomes or became eligible: the same limits as in a claim.
     (
-        SELECT min(due_at)
-        FROM (
-            SELECT endpoint_id, due_at FROM head
-            UNION ALL
-            SELECT endpoint_id, due_at FROM later WHERE status = 'pending'
-        ) AS job
-        WHERE NOT EXISTS (
-            SELECT FROM "webhook".lane_state AS state
-            WHERE state.endpoint_id = job.endpoint_id AND state.held_until > clock.now
-        )
+        SELECT min(greatest(
+            coalesce(ordered.due_at, first.due_at), state.held_until,
+            state.arrival - rate.spacing * (rate.burst - 1) * interval '1 second'
+        ))
+        FROM first
+        LEFT JOIN "webhook".lane_state AS state ON state.endpoint_id = first.endpoint_id
+        CROSS JOIN LATERAL (
+            SELECT state.rate_per / 1000000.0 / state.rate_limit AS spacing,
+                greatest(state.rate_limit / 10, 1) AS burst,
+                least(state.max_in_flight, CASE WHEN state.is_probed THEN 1 END) AS most
+        ) AS rate
+        LEFT JOIN LATERAL (
+            SELECT head.due_at, head.status
+            FROM "webhook".deliveries AS head
+            WHERE head.endpoint_id = first.endpoint_id AND head.ordered
+            ORDER BY head.sequence LIMIT 1
+        ) AS ordered ON state.ordered
+        WHERE ordered.status IS DISTINCT FROM 'in_progress'
+            AND (rate.most IS NULL OR rate.most > (
+                SELECT count(*) FROM "webhook".deliveries AS running
+                WHERE running.endpoint_id = first.endpoint_id AND running.capped
+                    AND running.status = 'in_progress' AND NOT running.ready
+            ))
     ) AS oldest_due
 FROM clock
