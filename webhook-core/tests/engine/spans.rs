@@ -99,7 +99,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Tracer {
     }
 
     fn on_exit(&self, _: &Id, _: Context<'_, S>) {
-        ENTERED.with_borrow_mut(|entered| entered.pop());
+        ENTERED.with_borrow_mut(Vec::pop);
     }
 }
 
@@ -107,7 +107,7 @@ impl Propagation for Tracer {
     fn begin_in(&self, parent: TraceParent, begin: &mut dyn FnMut()) {
         ENTERED.with_borrow_mut(|entered| entered.push(parent));
         begin();
-        ENTERED.with_borrow_mut(|entered| entered.pop());
+        ENTERED.with_borrow_mut(Vec::pop);
     }
 
     fn current(&self) -> Option<TraceParent> {
