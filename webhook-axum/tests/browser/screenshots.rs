@@ -14,7 +14,8 @@ use webhook_core::testing::{ManualClock, fast_forward};
 use webhook_core::{
     Clock as _, DeliveryFilter, DeliveryStatus, Dispatcher, Endpoint, EndpointReplay,
     EndpointState, MemoryStore, NewCatalogueEntry, NewEndpoint, NewEvent, NewReplay, PageRequest,
-    ReplaySelection, ResponseDetails, Timestamp, Transport, TransportError, TransportErrorKind,
+    Process, ReplaySelection, ResponseDetails, Store, Timestamp, Transport, TransportError,
+    TransportErrorKind,
 };
 
 use crate::app::App;
@@ -99,17 +100,18 @@ fn begin() -> Timestamp {
 }
 
 /// Who looks at it.
-struct Ann;
+struct Support;
 
 #[async_trait::async_trait]
-impl Authorizer for Ann {
+impl Authorizer for Support {
     async fn authorize(&self, _: &http::request::Parts) -> Result<Identity, AuthRejection> {
-        Ok(Identity::operator("ann"))
+        Ok(Identity::operator("support"))
     }
 }
 
 /// The engine after its day.
 struct Shop {
+    store: MemoryStore,
     dispatcher: Dispatcher,
     clock: ManualClock,
 }
@@ -121,14 +123,19 @@ impl Shop {
             clock: clock.clone(),
             draws: Mutex::new(7),
         };
-        let dispatcher = Dispatcher::builder(MemoryStore::new())
+        let store = MemoryStore::new();
+        let dispatcher = Dispatcher::builder(store.clone())
             .transport(receivers)
             .clock(clock.clone())
             .seed(7)
             .build()
             .unwrap()
             .erase();
-        let shop = Self { dispatcher, clock };
+        let shop = Self {
+            store,
+            dispatcher,
+            clock,
+        };
         shop.fill_catalogue().await;
         for (url, description, types) in [
             (
@@ -168,7 +175,7 @@ impl Shop {
     }
 
     async fn fill_catalogue(&self) {
-        let types = self.dispatcher.event_types().by("ann");
+        let types = self.dispatcher.event_types().by("support");
         for (name, description) in [
             (
                 "customer.updated",
@@ -187,7 +194,7 @@ impl Shop {
         let new = NewEndpoint::new(url.parse().unwrap())
             .description(description)
             .event_types([types.parse().unwrap()]);
-        let endpoints = self.dispatcher.endpoints().by("ann");
+        let endpoints = self.dispatcher.endpoints().by("support");
         let endpoint = endpoints.create(new).await.unwrap();
         if description.starts_with("Staging") {
             let pause = endpoints.update(endpoint.id, |it| it.state = EndpointState::Paused);
@@ -273,6 +280,23 @@ impl Shop {
             .unwrap()
     }
 
+    /// Two processes say that they deliver. (The day itself goes step by step.)
+    async fn has_workers(&self) {
+        let now = self.clock.now();
+        for (id, in_flight) in [(1, 3), (2, 1)] {
+            let process = Process {
+                id: Uuid::from_u128(id),
+                role: "worker".into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                started_at: begin(),
+                seen_at: now,
+                in_flight,
+                slots: 256,
+            };
+            self.store.put_process(&process, Some(now)).await.unwrap();
+        }
+    }
+
     /// Of all that dispatch got this day, on its way.
     async fn replay(&self) -> String {
         let selection = ReplaySelection::Endpoint(EndpointReplay {
@@ -281,8 +305,8 @@ impl Shop {
             until: None,
             status: None,
         });
-        let replays = self.dispatcher.replays().by("ann");
-        let new = NewReplay::new(selection).created_by("ann");
+        let replays = self.dispatcher.replays().by("support");
+        let new = NewReplay::new(selection).created_by("support");
         let replay = replays.start(new).await.unwrap();
         self.dispatcher.step().await.unwrap();
         replay.id.to_string()
@@ -308,7 +332,8 @@ async fn take(page: &Page, name: &str) {
 async fn a_shops_day_is_on_the_screens() {
     let shop = Shop::open().await;
     shop.live().await;
-    let app = App::of(shop.dispatcher.clone(), Auth::custom(Ann)).await;
+    shop.has_workers().await;
+    let app = App::of(shop.dispatcher.clone(), Auth::custom(Support)).await;
     let warehouse = shop.endpoint("Warehouse, north").await.id;
     let delivery = shop.failing(warehouse).await;
     browse(async |page| {

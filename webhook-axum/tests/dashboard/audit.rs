@@ -18,15 +18,15 @@ impl Authorizer for Named {
     async fn authorize(&self, parts: &http::request::Parts) -> Result<Identity, AuthRejection> {
         let tenant = parts.headers.get("x-tenant");
         let tenant = tenant.map(|it| Tenant::new(it.to_str().unwrap()).unwrap());
-        let ann = Identity::operator("ann");
+        let support = Identity::operator("support");
         Ok(match tenant {
-            Some(tenant) => ann.within(tenant),
-            None => ann,
+            Some(tenant) => support.within(tenant),
+            None => support,
         })
     }
 }
 
-/// The engine, and its dashboard as `ann` uses it.
+/// The engine, and its dashboard as `support` uses it.
 struct Desk {
     dispatcher: Dispatcher,
     clock: ManualClock,
@@ -136,15 +136,20 @@ async fn every_form_that_changes_something_is_written_down_with_the_name_of_who_
         .await;
     desk.submit_to(endpoint, "delete").await;
 
-    let by_ann = AuditFilter {
-        actor: Some("ann".to_owned()),
+    let by_support = AuditFilter {
+        actor: Some("support".to_owned()),
         ..AuditFilter::default()
     };
     let all = PageRequest {
         before: None,
         limit: 50,
     };
-    let log = desk.dispatcher.audit().list(&by_ann, all).await.unwrap();
+    let log = desk
+        .dispatcher
+        .audit()
+        .list(&by_support, all)
+        .await
+        .unwrap();
     let mut actions: Vec<_> = log.items.iter().map(|it| it.action).collect();
     actions.reverse();
     assert_eq!(
@@ -175,7 +180,7 @@ async fn entries_are_found_by_each_field_of_the_form() {
     desk.submit("event-types", "name=a").await;
     for (query, expected) in [
         ("", 3),
-        ("actor=ann&action=&target=&tenant=&since=&until=", 3),
+        ("actor=support&action=&target=&tenant=&since=&until=", 3),
         ("actor=bob", 0),
         ("action=endpoint.create", 2),
         ("tenant=acme", 1),
@@ -185,7 +190,7 @@ async fn entries_are_found_by_each_field_of_the_form() {
     ] {
         let page = get(&desk.app, &format!("/dashboard/audit?{query}")).await;
         assert_eq!(
-            page.text.matches("<td>ann</td>").count(),
+            page.text.matches("<td>support</td>").count(),
             expected,
             "{query}: {}",
             page.text
@@ -194,7 +199,7 @@ async fn entries_are_found_by_each_field_of_the_form() {
     let path = format!("/dashboard/audit?target={endpoint}");
     let page = get(&desk.app, &path).await.text;
     assert!(page.contains(&format!("href=\"./endpoints/{endpoint}\"")));
-    assert_eq!(page.matches("<td>ann</td>").count(), 1);
+    assert_eq!(page.matches("<td>support</td>").count(), 1);
     let refused = get(&desk.app, "/dashboard/audit?action=x").await;
     assert_eq!(refused.status, 400);
     assert!(refused.text.contains("action must be one of"));
@@ -208,11 +213,11 @@ async fn a_long_log_is_read_page_by_page_under_the_same_filter() {
     }
     desk.endpoint("acme").await;
     let first = get(&desk.app, "/dashboard/audit?action=event_type.put").await;
-    assert_eq!(first.text.matches("<td>ann</td>").count(), 50);
+    assert_eq!(first.text.matches("<td>support</td>").count(), 50);
     let next = first.text.split("rel=\"next\" href=\"").nth(1).unwrap();
     let next = next.split('"').next().unwrap().replace("&#38;", "&");
     let second = get(&desk.app, &format!("/dashboard/audit{next}")).await;
-    assert_eq!(second.text.matches("<td>ann</td>").count(), 1);
+    assert_eq!(second.text.matches("<td>support</td>").count(), 1);
     assert!(
         second.text.contains("<td>event_type.put</td>") && !second.text.contains("rel=\"next\"")
     );
@@ -230,7 +235,7 @@ async fn a_tenants_readers_see_what_was_done_to_theirs_alone() {
     };
     let page = read("").await;
     assert_eq!(
-        page.text.matches("<td>ann</td>").count(),
+        page.text.matches("<td>support</td>").count(),
         1,
         "{}",
         page.text
