@@ -154,8 +154,8 @@ function showLive(text) {
   if (live.textContent !== text) live.textContent = text;
 }
 
-function follow() {
-  const source = new EventSource(document.body.dataset.root + "live");
+function follow(known) {
+  const source = new EventSource(`${document.body.dataset.root}live?known=${known}`);
   let closing;
   source.addEventListener("changed", refresh);
   source.addEventListener("open", () => {
@@ -207,4 +207,5 @@ document.addEventListener("keydown", (event) => {
 
 prepare(document);
 setInterval(() => showAges(document), 15000);
-if (document.querySelector("main[data-live]")) follow();
+const known = document.querySelector("main").dataset.live;
+if (known !== undefined) follow(known);

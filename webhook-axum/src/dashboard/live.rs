@@ -11,11 +11,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
 use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use webhook_core::{DeliveryFilter, PageRequest, StatsRange};
 
 use super::assets::tag;
 use crate::caller::Caller;
+use crate::extract::Query;
 use crate::router::Api;
 
 /// How often one page may hear something, and when it asks again after a stream has ended.
@@ -39,6 +41,12 @@ pub(super) fn routes() -> Router<Api> {
     Router::new().route("/dashboard/live", get(watch))
 }
 
+/// What a page knows when it first asks: the state before it was read, so that nothing is missed in between.
+#[derive(Deserialize)]
+struct Asked {
+    known: Option<String>,
+}
+
 /// A page's place among those that are told, and what it was told last.
 struct Watch {
     caller: Caller,
@@ -51,15 +59,21 @@ struct Watch {
     _room: OwnedSemaphorePermit,
 }
 
-async fn watch(State(api): State<Api>, caller: Caller, headers: HeaderMap) -> Response {
+async fn watch(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    Query(asked): Query<Asked>,
+) -> Response {
     let Ok(room) = Arc::clone(&api.limits.live.0).try_acquire_owned() else {
         return StatusCode::NO_CONTENT.into_response();
     };
-    let known = headers.get("last-event-id");
+    let last = headers.get("last-event-id");
+    let last = last.and_then(|it| Some(it.to_str().ok()?.to_owned()));
     let watch = Watch {
         was_running: caller.dispatcher().is_running(),
         caller,
-        known: known.and_then(|it| Some(it.to_str().ok()?.to_owned())),
+        known: last.or(asked.known).filter(|it| !it.is_empty()),
         looks: 0,
         _room: room,
     };
@@ -94,7 +108,7 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
 }
 
 /// Something that is another when something has happened.
-async fn state(caller: &Caller) -> Option<String> {
+pub(super) async fn state(caller: &Caller) -> Option<String> {
     let stats = caller.stats(StatsRange::Hour, None).await.ok()?;
     let newest = PageRequest {
         before: None,

@@ -6,8 +6,9 @@ use askama::Template;
 use axum::extract::FromRequestParts;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use http::request::Parts;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 
+use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::router::Api;
 
@@ -38,6 +39,8 @@ pub(super) struct Shell {
     pub(super) can_change: bool,
     /// Whether they came through the login page.
     pub(super) has_session: bool,
+    /// What `/dashboard/live` compares with: how things were before the page was read.
+    pub(super) known: String,
     /// What each form must send back.
     pub(super) csrf: String,
     pub(super) style: &'static str,
@@ -70,9 +73,15 @@ impl Shell {
 impl FromRequestParts<Api> for Shell {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Infallible> {
         let given = parts.extensions.get::<Self>().cloned();
-        Ok(given.unwrap_or_else(|| Self::at(parts.uri.path())))
+        let mut shell = given.unwrap_or_else(|| Self::at(parts.uri.path()));
+        if let Ok(caller) = Caller::from_request_parts(parts, api).await
+            && parts.method == Method::GET
+        {
+            shell.known = super::live::state(&caller).await.unwrap_or_default();
+        }
+        Ok(shell)
     }
 }
 

@@ -91,6 +91,38 @@ async fn nothing_is_missed_between_two_streams() {
 }
 
 #[tokio::test]
+async fn nothing_is_missed_between_a_page_and_its_stream() {
+    let clock = ManualClock::default();
+    let dispatcher = engine(&clock);
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    let first = first_heard_by_page(&app, async || {}).await;
+    assert!(!first.contains("event:"), "{first}");
+    let sent = first_heard_by_page(&app, async || {
+        let event = NewEvent::json("a", &1).unwrap();
+        dispatcher.enqueue(event).await.unwrap();
+    });
+    let sent = sent.await;
+    assert!(sent.contains("event: changed"), "{sent}");
+}
+
+/// What a page's stream says first if this happens between the two.
+async fn first_heard_by_page(app: &Router, between: impl AsyncFnOnce()) -> String {
+    let request = Request::get("/dashboard/deliveries");
+    let request = request.body(Body::empty()).unwrap();
+    let response = app.clone().oneshot(request).await.unwrap();
+    let page = response.into_body().collect().await.unwrap().to_bytes();
+    let page = String::from_utf8(page.to_vec()).unwrap();
+    let (_, known) = page.split_once("data-live=\"").expect("a live page");
+    let (known, _) = known.split_once('"').unwrap();
+    assert!(!known.is_empty());
+    between().await;
+    let request = Request::get(format!("/dashboard/live?known={known}"));
+    let request = request.body(Body::empty()).unwrap();
+    let response = app.clone().oneshot(request).await.unwrap();
+    heard(&mut response.into_body()).await.unwrap()
+}
+
+#[tokio::test]
 async fn a_stream_ends_so_that_a_server_can() {
     let clock = ManualClock::default();
     let app: Router = router(engine(&clock), Auth::none());
