@@ -8,6 +8,7 @@ use crate::Result;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Package {
     pub(crate) name: String,
+    /// Without a `default` that names none.
     pub(crate) features: Vec<String>,
 }
 
@@ -32,7 +33,8 @@ fn read(file: &Path) -> Result<String> {
 
 fn package(manifest: &str) -> Result<Package> {
     let mut name = values(manifest, "package", "name");
-    let features = entries(manifest).filter(|(table, ..)| table == "features");
+    let features = entries(manifest)
+        .filter(|(table, key, value)| table == "features" && !(key == "default" && value == "[]"));
     Ok(Package {
         name: name.pop().ok_or("the manifest names no package")?,
         features: features.map(|(_, key, _)| key).collect(),
@@ -94,7 +96,7 @@ mod tests {
         };
         let expected = [
             package("whole", &[]),
-            package("the-core", &["default", "tls"]),
+            package("the-core", &["tls"]),
             package("axum", &[]),
         ];
         assert_eq!(packages(temp.path()).unwrap(), expected);
