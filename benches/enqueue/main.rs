@@ -2,8 +2,9 @@
 //!
 //! `DATABASE_URL=postgres://… cargo bench --bench enqueue --features postgres`
 //!
-//! 64 tasks each, by turns: an `INSERT` of one row of the same size into a table with one index, committed by itself;
-//! and `Dispatcher::enqueue` to one endpoint, which stores the event and its delivery.
+//! 64 tasks each and then 256, by turns: an `INSERT` of one row of the same size into a table with one index, committed
+//! by itself; and `Dispatcher::enqueue` to one endpoint, which stores the event and its delivery. Both have 16
+//! connections.
 
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
@@ -19,10 +20,10 @@ use webhook_delivery::{
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const SCHEMA: &str = "enqueue_cost";
-const TASKS: usize = 64;
+const TASKS: [usize; 2] = [64, 256];
 const CONNECTIONS: u32 = 16;
 const ROUNDS: usize = 5;
-const EVENTS: usize = 20_032;
+const EVENTS: usize = 20_480;
 const PAYLOAD: usize = 1_024;
 
 fn main() -> Result<()> {
@@ -42,16 +43,18 @@ async fn measure(url: &str) -> Result<()> {
     dispatcher.endpoints().create(endpoint).await?;
     let data = format!("\"{}\"", "x".repeat(PAYLOAD));
 
-    let (mut single, mut enqueued) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        single.push(rate(|| commit_row(pool.clone(), data.clone())).await?);
-        let enqueue = || enqueue(dispatcher.clone(), data.clone());
-        enqueued.push(rate(enqueue).await?);
+    println!("tasks  single-row commits  enqueue  ratio");
+    for tasks in TASKS {
+        let (mut single, mut enqueued) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            single.push(rate(tasks, || commit_row(pool.clone(), data.clone())).await?);
+            let enqueue = || enqueue(dispatcher.clone(), data.clone());
+            enqueued.push(rate(tasks, enqueue).await?);
+        }
+        let (single, enqueued) = (median(single), median(enqueued));
+        let ratio = enqueued / single;
+        println!("{tasks:>5}  {single:>16.0}/s  {enqueued:>5.0}/s  {ratio:>5.2}");
     }
-    let (single, enqueued) = (median(single), median(enqueued));
-    println!("single-row commits  {single:>8.0}/s");
-    println!("enqueue             {enqueued:>8.0}/s");
-    println!("ratio               {:>8.2}", enqueued / single);
     run(&pool, format!("DROP SCHEMA {SCHEMA} CASCADE")).await
 }
 
@@ -70,23 +73,23 @@ async fn store(url: &str) -> Result<PgStore> {
     Ok(store)
 }
 
-/// How many a second.
-async fn rate<F>(work: impl Fn() -> F) -> Result<f64>
+/// How many a second by so many tasks.
+async fn rate<F>(tasks: usize, work: impl Fn() -> F) -> Result<f64>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     let began = Instant::now();
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..TASKS {
-        let chain: Vec<F> = (0..EVENTS / TASKS).map(|_| work()).collect();
-        tasks.spawn(async move {
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..tasks {
+        let chain: Vec<F> = (0..EVENTS / tasks).map(|_| work()).collect();
+        running.spawn(async move {
             for one in chain {
                 one.await?;
             }
             Result::Ok(())
         });
     }
-    while let Some(done) = tasks.join_next().await {
+    while let Some(done) = running.join_next().await {
         done??;
     }
     Ok(EVENTS as f64 / began.elapsed().as_secs_f64())
