@@ -194,7 +194,9 @@ SELECT clock.now,
     (
         SELECT min(eligible_at) FROM limits
         WHERE eligible_at > clock.now AND room > 0
-    ) AS next_eligible
+    ) AS next_eligible,
+    -- If nothing can be claimed: what there is would be of these.
+    CASE WHEN leases.deliveries IS NULL THEN (SELECT array_agg(endpoint_id) FROM limits) END AS blocked
 FROM clock
 CROSS JOIN (
     SELECT array_agg(id ORDER BY place) AS deliveries,

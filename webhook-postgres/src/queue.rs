@@ -1,6 +1,6 @@
 //! The queue that a store's deliveries are. Only its store hands it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::mem;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,13 +62,23 @@ pub(crate) struct Round {
 }
 
 /// That there was nothing to claim.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Dry {
     until: Instant,
     news: u64,
-    /// Something is ready, in lanes that are at their cap.
-    is_blocked: bool,
+    /// Something is ready, in lanes of which nothing can be claimed.
+    blocked: Option<Blocked>,
     next_due: Option<Timestamp>,
+}
+
+/// The lanes in which something is ready: if none are known, it may be any. A claim need not look again before one of
+/// them has a place.
+#[derive(Debug, Default)]
+struct Blocked {
+    /// Those for which this process has no room.
+    here: HashSet<Uuid>,
+    /// Those that wait for something else: their cap over all processes, or the head of their order.
+    elsewhere: HashSet<Uuid>,
 }
 
 /// What tells this process's claims that there may be something.
@@ -92,7 +102,17 @@ struct Woken {
 struct Part {
     leases: Vec<Lease>,
     next_eligible: Option<Timestamp>,
+    /// Of a part that brought nothing, the lanes in which something is ready.
+    blocked: Vec<Uuid>,
     is_last: bool,
+}
+
+/// What a round brought.
+#[derive(Default)]
+struct Look {
+    leases: Vec<Lease>,
+    next_eligible: Option<Timestamp>,
+    blocked: Vec<Uuid>,
 }
 
 impl PgQueue {
@@ -107,20 +127,20 @@ impl PgQueue {
     async fn claim_or_wake(&self, options: &ClaimOptions, now: Now) -> sqlx::Result<Claimed> {
         // Two at a time would only be in each other's way.
         let _turn = self.0.claiming.lock().await;
-        if let Some(next_due) = self.still_dry(now) {
+        if let Some(next_due) = self.still_dry(options, now) {
             return Ok(Claimed {
                 next_due,
                 ..Claimed::default()
             });
         }
         let news = self.0.news.count.load(Ordering::SeqCst);
-        let (mut claimed, has_ready) = self.look(options, now).await?;
-        if has_ready && claimed.leases.is_empty() {
+        let (mut claimed, blocked) = self.look(options, now).await?;
+        if blocked.is_some() && claimed.leases.is_empty() {
             self.look_for_strays().await?;
         }
         // What is ready and cannot be claimed waits for a place that another process frees.
-        let dry_for = match has_ready {
-            false if self.0.announcements.are_heard() => DRY_IF_HEARD,
+        let dry_for = match blocked {
+            None if self.0.announcements.are_heard() => DRY_IF_HEARD,
             _ => DRY_FOR,
         };
         let mut round = self.round();
@@ -135,7 +155,7 @@ impl PgQueue {
             .map(|(due, now)| due.since(now));
         round.dry = claimed.leases.is_empty().then(|| Dry {
             until: Instant::now() + due_in.map_or(dry_for, |due_in| due_in.min(dry_for)),
-            is_blocked: has_ready,
+            blocked,
             news,
             next_due: claimed.next_due,
         });
@@ -155,15 +175,21 @@ impl PgQueue {
     }
 
     /// Whether there is still nothing, as far as this process knows, and when there may be.
-    fn still_dry(&self, now: Now) -> Option<Option<Timestamp>> {
-        let dry = self.round().dry.filter(|_| now.is_none())?;
+    fn still_dry(&self, options: &ClaimOptions, now: Now) -> Option<Option<Timestamp>> {
+        let round = self.round();
+        let dry = round.dry.as_ref().filter(|_| now.is_none())?;
         let is_fresh = Instant::now() < dry.until && !self.0.news.may_commit();
         let has_none = dry.news == self.0.news.count.load(Ordering::SeqCst);
-        (is_fresh && has_none).then_some(dry.next_due)
+        let is_blocked = dry.blocked.as_ref().is_none_or(|it| it.is_left(options));
+        (is_fresh && has_none && is_blocked).then_some(dry.next_due)
     }
 
-    /// Claims, and if that brings nothing, sees what has become due. Answers also whether something is ready.
-    async fn look(&self, options: &ClaimOptions, now: Now) -> sqlx::Result<(Claimed, bool)> {
+    /// Claims, and if that brings nothing, sees what has become due. Answers also where something is ready, if it is.
+    async fn look(
+        &self,
+        options: &ClaimOptions,
+        now: Now,
+    ) -> sqlx::Result<(Claimed, Option<Blocked>)> {
         let (mut woken, mut reclaimed) = (None, 0);
         if self.round().dry.is_some() {
             // One statement tells that there is still nothing.
@@ -173,55 +199,56 @@ impl PgQueue {
                     next_due: found.next_due,
                     ..Claimed::default()
                 };
-                return Ok((claimed, false));
+                return Ok((claimed, None));
             }
             reclaimed += found.reclaimed;
             woken = Some(found);
         }
-        let (mut leases, mut next_eligible) = self.claim_round(options, now).await?;
-        if leases.is_empty() && woken.is_none() || self.round().wake_is_due() {
+        let mut look = self.claim_round(options, now).await?;
+        if look.leases.is_empty() && woken.is_none() || self.round().wake_is_due() {
             let found = self.wake(now).await?;
             reclaimed += found.reclaimed;
-            if leases.is_empty() && found.count > 0 {
-                (leases, next_eligible) = self.claim_round(options, now).await?;
+            if look.leases.is_empty() && found.count > 0 {
+                look = self.claim_round(options, now).await?;
             }
             woken = Some(found);
         }
         let has_ready = woken.as_ref().is_none_or(|woken| woken.has_ready);
         let next_due = woken.and_then(|woken| woken.next_due);
-        let next_due = [next_due, next_eligible].into_iter().flatten().min();
+        let next_due = [next_due, look.next_eligible].into_iter().flatten().min();
         let claimed = Claimed {
-            next_due: next_due.filter(|_| leases.is_empty()),
-            leases,
+            next_due: next_due.filter(|_| look.leases.is_empty()),
+            leases: look.leases,
             reclaimed,
         };
-        Ok((claimed, has_ready))
+        let blocked = has_ready.then(|| Blocked::of(look.blocked, options));
+        Ok((claimed, blocked))
     }
 
     /// Claims part after part of the round, until there is something or it is complete.
-    async fn claim_round(
-        &self,
-        options: &ClaimOptions,
-        now: Now,
-    ) -> sqlx::Result<(Vec<Lease>, Option<Timestamp>)> {
+    async fn claim_round(&self, options: &ClaimOptions, now: Now) -> sqlx::Result<Look> {
         let starts_at_first = self.round().is_at_first();
-        let mut next_eligible: Option<Timestamp> = None;
+        let mut look = Look::default();
         let mut laps = usize::from(starts_at_first);
         for _ in 0..MAX_PARTS {
             let part = self.claim_part(options, now).await?;
             if !part.leases.is_empty() {
-                return Ok((part.leases, None));
+                return Ok(Look {
+                    leases: part.leases,
+                    ..Look::default()
+                });
             }
-            next_eligible = [next_eligible, part.next_eligible]
-                .into_iter()
-                .flatten()
-                .min();
+            let eligible = [look.next_eligible, part.next_eligible];
+            look.next_eligible = eligible.into_iter().flatten().min();
+            look.blocked.extend(part.blocked);
             laps += usize::from(part.is_last);
             if laps > 1 {
-                break;
+                return Ok(look);
             }
         }
-        Ok((Vec::new(), next_eligible))
+        // Of the rest nothing is known.
+        look.blocked.clear();
+        Ok(look)
     }
 
     async fn claim_part(&self, options: &ClaimOptions, now: Now) -> sqlx::Result<Part> {
@@ -245,9 +272,11 @@ impl PgQueue {
         let At(now) = row.try_get("now")?;
         round.last_claim = Some(now);
         let next_eligible: Option<At> = row.try_get("next_eligible")?;
+        let blocked: Option<Vec<Uuid>> = row.try_get("blocked")?;
         Ok(Part {
             leases,
             next_eligible: next_eligible.map(|At(time)| time),
+            blocked: blocked.unwrap_or_default(),
             is_last,
         })
     }
@@ -316,6 +345,28 @@ impl News {
 
     fn joined(&self) -> MutexGuard<'_, Option<Instant>> {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Blocked {
+    fn of(lanes: Vec<Uuid>, options: &ClaimOptions) -> Self {
+        let full = options.rooms.iter().filter(|(_, room)| *room == 0);
+        let full: HashSet<Uuid> = full.map(|(lane, _)| *lane).collect();
+        let (here, elsewhere) = lanes.into_iter().partition(|lane| full.contains(lane));
+        Self { here, elsewhere }
+    }
+
+    /// Whether this process still has no room for any of those for which it had none.
+    fn is_left(&self, options: &ClaimOptions) -> bool {
+        let full = options.rooms.iter();
+        let full = full.filter(|(lane, room)| *room == 0 && self.here.contains(lane));
+        full.count() == self.here.len()
+    }
+
+    /// Whether something may be claimed when jobs of these lanes have ended. The others' rooms tell by themselves.
+    fn may_end_with(&self, lanes: impl IntoIterator<Item = Uuid>) -> bool {
+        let is_known = !self.here.is_empty() || !self.elsewhere.is_empty();
+        !is_known || lanes.into_iter().any(|lane| self.elsewhere.contains(&lane))
     }
 }
 
@@ -427,7 +478,13 @@ impl Queue for PgQueue {
         {
             let mut round = self.round();
             // Each makes a place.
-            round.dry = round.dry.filter(|dry| !dry.is_blocked);
+            let lanes = || settled.iter().map(|(lease, _)| lease.lane);
+            let ends = |blocked: &Blocked| blocked.may_end_with(lanes());
+            if let Some(dry) = &round.dry
+                && dry.blocked.as_ref().is_some_and(ends)
+            {
+                round.dry = None;
+            }
             for (lease, settle) in settled {
                 if let Settle::Unused(by) = settle {
                     unused.push((*lease, *by));
@@ -489,5 +546,40 @@ impl Queue for PgQueue {
             leased: count("leased")?,
             oldest_due: oldest_due.map(|At(time)| time),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LANES: [Uuid; 3] = [Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3)];
+
+    fn options(rooms: &[(Uuid, u32)]) -> ClaimOptions {
+        ClaimOptions::new(8, Duration::from_secs(30)).rooms(1, rooms.to_vec())
+    }
+
+    #[test]
+    fn a_process_without_room_looks_again_when_it_has_some() {
+        let [full, capped, other] = LANES;
+        let before = options(&[(full, 0), (other, 0)]);
+        let blocked = Blocked::of(vec![full, capped], &before);
+        assert!(blocked.is_left(&before));
+        assert!(blocked.is_left(&options(&[(full, 0)])));
+        assert!(!blocked.is_left(&options(&[(full, 1), (other, 0)])));
+        // Of which nothing is said there is room for one.
+        assert!(!blocked.is_left(&options(&[(other, 0)])));
+    }
+
+    #[test]
+    fn what_ends_counts_only_in_a_lane_where_something_waits_for_it() {
+        let [full, capped, other] = LANES;
+        let blocked = Blocked::of(vec![full, capped], &options(&[(full, 0)]));
+        assert!(blocked.may_end_with([other, capped]));
+        assert!(!blocked.may_end_with([full, other]));
+        assert!(
+            Blocked::default().may_end_with([other]),
+            "which they are is unknown"
+        );
     }
 }

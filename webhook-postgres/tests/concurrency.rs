@@ -585,3 +585,42 @@ fn other_processes_hear_of_what_sql_enqueues_at_its_commit() {
         assert_eq!(claim().await.len(), 2);
     });
 }
+
+#[test]
+fn what_is_blocked_is_claimed_as_soon_as_there_is_a_place() {
+    run(async {
+        let schema = Schema::new().await;
+        let capped = EndpointSettings {
+            max_in_flight: Some(1),
+            ..EndpointSettings::default()
+        };
+        lane(&schema.store, capped).await;
+        enqueue(&schema.store, 3).await;
+        let queue = schema.store.queue().expect("its own");
+        // By the server's clock, as only then a claim may take it that there is still nothing.
+        let claim = async |rooms| {
+            let options = ClaimOptions::new(8, LEASE).rooms(8, rooms);
+            queue.claim(options, None).await.expect("it claims").leases
+        };
+        let first = claim(vec![]).await;
+        let [lease] = first[..] else {
+            panic!("{first:?}");
+        };
+        assert_eq!(claim(vec![]).await, [], "its cap");
+        let record = Record {
+            lease,
+            attempt: None,
+            next: Next::Failed(EndReason::Permanent),
+            disable: None,
+            hold: None,
+            health: None,
+            event: None,
+        };
+        let recorded = schema.store.record(&[record], None).await;
+        recorded.expect("it is recorded");
+        let settled = queue.settle(&[(lease, Settle::Done)], None).await;
+        settled.expect("it is settled");
+        assert_eq!(claim(vec![(lease.lane, 0)]).await, [], "no room here");
+        assert_eq!(claim(vec![(lease.lane, 1)]).await.len(), 1);
+    });
+}
