@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -9,7 +10,7 @@ use uuid::Uuid;
 use webhook_core::backend::AttemptRow;
 use webhook_core::{
     Attempt, BoxError, Delivery, DeliveryFilter, Event, EventFilter, EventType, Job, Page,
-    PageRequest, Result, Scope, Tenant,
+    PageRequest, Result, Scope, Tenant, Timestamp,
 };
 
 use crate::column::{At, at, count, tenant};
@@ -98,6 +99,7 @@ impl Shared {
         let query = query.bind((!filter.error_kinds.is_empty()).then_some(&filter.error_kinds));
         let query = query.bind(at(filter.since)).bind(at(filter.until));
         let query = query.bind(filter.cause.map(webhook_core::FailureCause::as_str));
+        let query = query.bind(at(filter.event_id.and_then(made_at)));
         let rows = self.rows(query).await?;
         page_of(&rows, page, delivery)
     }
@@ -118,6 +120,13 @@ impl Shared {
             Attempt::try_from(columns).map_err(corrupt("attempts"))
         }))
     }
+}
+
+/// When an event was made, as its id says; ids of other kinds say nothing.
+fn made_at(id: Uuid) -> Option<Timestamp> {
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    let seconds = Timestamp::from_seconds(i64::try_from(seconds).ok()?);
+    Some(seconds + Duration::from_nanos(u64::from(nanos)))
 }
 
 /// A page of rows of which one more was asked for than the page holds.

@@ -269,6 +269,46 @@ fn what_held_lanes_keep_costs_a_claim_nothing() {
     });
 }
 
+/// One each 20 seconds, for 23 days.
+const DAYS: &str = "
+    INSERT INTO webhook.deliveries_history (id, event_id, endpoint_id, replay_no, tenant, event_type,
+        status, attempts, created_at, updated_at)
+    SELECT webhook.first_id(at), webhook.first_id(at), gen_random_uuid(), 0, 'default', 'a', 'succeeded', 1, at, at
+    FROM (SELECT now() - n * interval '20 s' AS at FROM generate_series(1, 100000) AS n) AS made";
+
+#[test]
+fn a_page_of_deliveries_costs_what_it_shows_however_old_it_is() {
+    run(async {
+        let schema = Schema::new().await;
+        schema.run(DAYS).await;
+        analyze(&schema).await;
+        let pages = "SELECT sum(pg_relation_size(oid) / 8192)::bigint FROM pg_class
+            WHERE relkind = 'r' AND relnamespace = 'webhook'::regnamespace AND relname LIKE 'deliveries_history%'";
+        let pages = pages.replace("'webhook'", &format!("'{}'", schema.name));
+        let stored: i64 = schema.value(&pages).await;
+        let (then, no) = ("now() - interval '10 days'", "NULL");
+        for (before, event, since, until, event_at) in [
+            (no, no, no, no, no),
+            ("webhook.first_id(THEN)", no, no, no, no),
+            (no, no, no, "THEN", no),
+            (no, no, "THEN", "THEN + interval '1 day'", no),
+            (no, no, no, "THEN - interval '1 year'", no),
+            (no, "webhook.first_id(THEN)", no, no, "THEN"),
+        ] {
+            let arguments = format!(
+                "NULL, {before}, 51, NULL, {event}, NULL, NULL, NULL, {since}, {until}, NULL, {event_at}"
+            );
+            let arguments = arguments.replace("THEN", then);
+            let arguments = schema.sql(&arguments).0;
+            let read = pages_read(&schema, "deliveries", &arguments, CUSTOM[0]).await;
+            assert!(
+                read * 5 < u64::try_from(stored).unwrap(),
+                "{read} of {stored}: {arguments}"
+            );
+        }
+    });
+}
+
 fn assert_no_dearer(before: [u64; 2], after: [u64; 2], more: u64) {
     for (mode, (before, after)) in MODES.iter().zip(before.into_iter().zip(after)) {
         assert!(
@@ -284,19 +324,24 @@ async fn pages_of_a_claim(schema: &Schema) -> [u64; 2] {
     let (name, arguments) = HOT[0];
     let mut pages = [0; 2];
     for (pages, mode) in pages.iter_mut().zip(MODES) {
-        let analyzed = "EXPLAIN (ANALYZE, TIMING off, BUFFERS)";
-        let plan = explain(schema, name, arguments, mode, analyzed).await;
-        let line = plan
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("Buffers: shared "));
-        let counts = line.into_iter().flat_map(str::split_whitespace);
-        let counts =
-            counts.filter_map(|count| count.strip_prefix("hit=").or(count.strip_prefix("read=")));
-        *pages = counts
-            .map(|count| count.parse::<u64>().expect("a number"))
-            .sum();
-        assert!(*pages > 0, "{plan}");
+        *pages = pages_read(schema, name, arguments, mode).await;
     }
+    pages
+}
+
+async fn pages_read(schema: &Schema, name: &str, arguments: &str, mode: &str) -> u64 {
+    let analyzed = "EXPLAIN (ANALYZE, TIMING off, BUFFERS)";
+    let plan = explain(schema, name, arguments, mode, analyzed).await;
+    let line = plan
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Buffers: shared "));
+    let counts = line.into_iter().flat_map(str::split_whitespace);
+    let counts =
+        counts.filter_map(|count| count.strip_prefix("hit=").or(count.strip_prefix("read=")));
+    let pages = counts
+        .map(|count| count.parse::<u64>().expect("a number"))
+        .sum();
+    assert!(pages > 0, "{plan}");
     pages
 }
 

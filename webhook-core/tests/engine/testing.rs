@@ -11,17 +11,28 @@ use webhook_core::{
 
 use crate::{DAY, World};
 
+/// More than any test needs.
+const STEPS: u32 = 500;
+
 /// Tests an endpoint while a worker is at work.
 async fn test(world: &World, endpoint: &Endpoint, event: TestEvent) -> Tested {
     let endpoints = world.dispatcher.endpoints();
     let work = async {
+        let mut steps = 0..STEPS;
         while world.dispatcher.step().await.unwrap().claimed == 0 {
+            steps.next().expect("there is an attempt to make");
             tokio::task::yield_now().await;
         }
-        world.clock.advance(Duration::from_millis(20));
+        for _ in steps {
+            world.clock.advance(Duration::from_millis(20));
+            tokio::task::yield_now().await;
+        }
     };
-    let (tested, ()) = tokio::join!(endpoints.test(endpoint.id, event), work);
-    tested.unwrap()
+    tokio::select! {
+        biased;
+        tested = endpoints.test(endpoint.id, event) => tested.unwrap(),
+        () = work => panic!("the attempt has no outcome"),
+    }
 }
 
 fn picky() -> EndpointSettings {
