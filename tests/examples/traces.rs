@@ -101,6 +101,22 @@ async fn a_collector_that_is_away_holds_up_no_delivery_and_the_log_says_so() {
     assert!(log.contains("ERROR opentelemetry"), "{log}");
 }
 
+#[tokio::test]
+async fn log_lines_show_spans_only_where_the_filter_names_them() {
+    let (url, mut told) = receiver().await;
+    for (filter, shows) in [("debug", false), ("debug,webhook_core::trace=info", true)] {
+        let platform = Program::start(platform_on("memory:").env("LOG", filter)).await;
+        platform
+            .post("/endpoints", &json!({ "url": url }).to_string())
+            .await;
+        platform.post("/events", EVENT).await;
+        assert_eq!(within(told.recv()).await.unwrap(), "", "nobody traces");
+        let log = ended(platform).await;
+        assert!(log.contains("DEBUG"), "{log}");
+        assert_eq!(log.contains("webhook.attempt{"), shows, "{filter}: {log}");
+    }
+}
+
 /// The platform in memory, whose traces go to this collector, and nothing by way of a proxy.
 fn platform_to(collector: &str) -> Command {
     let mut command = platform_on("memory:");
