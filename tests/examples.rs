@@ -18,6 +18,8 @@ mod receivers;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 #[path = "examples/servers.rs"]
 mod servers;
+#[path = "examples/traces.rs"]
+mod traces;
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
@@ -183,7 +185,6 @@ async fn a_worker_serves_probes_and_settings_without_effect_are_told() {
         ("ROLE", "worker"),
         ("RETENTION_DAYS", "60"),
         ("ENCRYPTION_KEY", "hush-hush"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
     ];
     let platform = Program::start(platform().envs(settings)).await;
     for (path, status) in [
@@ -240,6 +241,9 @@ async fn a_wrong_value_stops_the_platform_with_one_line_that_names_the_variable(
         ("RETENTION_DAYS", "7"), // while a delivery may wait for 7
         ("LOG", "verbose"),
         ("LOG_FORMAT", "xml"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "hush-hush"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://hush-hush:4317"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:hush-hush@otel"),
     ];
     for (name, value) in wrong {
         let output = output(platform().env(name, value)).await;

@@ -3,22 +3,30 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use webhook_delivery::{Notice, Outcome, Report};
 
 use crate::settings::LogFormat;
+use crate::traces::{self, Traces};
 
-/// Starts logging.
-pub(crate) fn start(filter: Targets, format: LogFormat) {
+/// Starts logging, and tracing where traces go somewhere. The engine's spans are part of log lines only where the
+/// filter names them.
+pub(crate) fn start(filter: Targets, format: LogFormat, traces: Option<&Traces>) {
+    let names_spans = filter.iter().any(|(target, _)| target == traces::TARGET);
+    let filter = match names_spans {
+        true => filter,
+        false => filter.with_target(traces::TARGET, LevelFilter::OFF),
+    };
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().boxed(),
     };
     tracing_subscriber::registry()
+        .with(traces.map(Traces::layer))
         .with(lines.with_filter(filter))
         .init();
 }

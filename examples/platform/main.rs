@@ -8,7 +8,7 @@
 //! - `encryption.rs`: the keys that seal secrets.
 //! - `store.rs`: the engine, on the store that was asked for.
 //! - `serve.rs`: the server, and the way down; `health.rs`: whether it answers.
-//! - `logging.rs`: what is logged, and how.
+//! - `logging.rs`: what is logged, and how; `traces.rs`: where traces go.
 
 mod encryption;
 mod health;
@@ -16,6 +16,7 @@ mod logging;
 mod serve;
 mod settings;
 mod store;
+mod traces;
 mod value;
 
 use std::process::ExitCode;

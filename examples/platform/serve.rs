@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use webhook_delivery::{Auth, Dispatcher, Metrics};
 
 use crate::settings::{Role, Settings};
+use crate::traces::Traces;
 use crate::value::Database;
 use crate::{logging, store};
 
@@ -22,11 +23,19 @@ const API_DRAIN: Duration = Duration::from_secs(10);
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(settings: Settings) -> Result<()> {
-    logging::start(settings.log.clone(), settings.log_format);
+    let traces = settings.collector.as_ref().map(Traces::to).transpose()?;
+    logging::start(settings.log.clone(), settings.log_format, traces.as_ref());
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    runtime()?.block_on(serve(settings))
+    let served = runtime()?.block_on(serve(settings));
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    if served.is_ok() {
+        say("stopped");
+    }
+    served
 }
 
 /// Applies the database's migrations.
@@ -37,7 +46,7 @@ pub(crate) fn migrate(database: &Database) -> Result<()> {
 
 /// Seals what is stored with the current key.
 pub(crate) fn rekey(settings: &Settings) -> Result<()> {
-    logging::start(settings.log.clone(), settings.log_format);
+    logging::start(settings.log.clone(), settings.log_format, None);
     let done = runtime()?.block_on(store::rekey(settings))?;
     say(&format!("endpoints sealed anew: {}", done.rekeyed));
     match (done.unopened, done.changed) {
@@ -90,7 +99,6 @@ async fn serve(settings: Settings) -> Result<()> {
         // What it counted last; no reason to fail or to stay.
         None => drop(tokio::time::timeout(API_DRAIN, dispatcher.flush_stats()).await),
     }
-    say("stopped");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::filter::Targets;
+use url::Url;
 use webhook_delivery::ProxyUrl;
 
 use crate::encryption::Keys;
@@ -150,11 +151,13 @@ struct Arguments {
     #[arg(long, env = "LOG_FORMAT", value_name = "LOG_FORMAT", value_enum,
           default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// Where traces go; this build exports none: ignored with a warning [default: none]
+    /// The collector that traces go to, by OTLP over HTTP, `http://localhost:4318`; the other OTEL_ variables of an
+    /// exporter hold as well [default: none]
     #[arg(
         long,
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
-        value_name = "OTEL_EXPORTER_OTLP_ENDPOINT"
+        value_name = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        hide_env_values = true
     )]
     otel_exporter_otlp_endpoint: Option<String>,
 }
@@ -231,6 +234,7 @@ pub(crate) struct Settings {
     pub(crate) retention: Duration,
     pub(crate) keys: Keys,
     pub(crate) egress_proxy: Option<ProxyUrl>,
+    pub(crate) collector: Option<Url>,
     pub(crate) log: Targets,
     pub(crate) log_format: LogFormat,
     /// What is set, allowed, and yet not what it seems.
@@ -314,6 +318,7 @@ impl Arguments {
     fn settings(self, database: Database) -> Result<Settings, WrongSetting> {
         let address = self.listens();
         let egress_proxy = self.egress_proxy()?;
+        let collector = self.collector()?;
         self.check_queue(&database)?;
         let keys = self.keys(&database)?;
         self.check_token()?;
@@ -333,6 +338,7 @@ impl Arguments {
             retention: DAY * self.retention_days.unwrap_or(30),
             keys,
             egress_proxy,
+            collector,
             log: self.log,
             log_format: self.log_format,
         })
@@ -342,6 +348,24 @@ impl Arguments {
         let given = self.egress_proxy.as_deref().filter(|it| !it.is_empty());
         let parsed = given.map(str::parse).transpose();
         parsed.map_err(|invalid| WrongSetting(format!("EGRESS_PROXY: {invalid}")))
+    }
+
+    fn collector(&self) -> Result<Option<Url>, WrongSetting> {
+        const COLLECTOR: &str =
+            "must be the http or https URL of a collector, such as http://localhost:4318";
+        let given = self.otel_exporter_otlp_endpoint.as_deref();
+        let Some(text) = given.filter(|it| !it.is_empty()) else {
+            return Ok(None);
+        };
+        let why = match Url::parse(text) {
+            Ok(url) if !matches!(url.scheme(), "http" | "https") => COLLECTOR,
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                "must have no credentials: OTEL_EXPORTER_OTLP_HEADERS is for those"
+            }
+            Ok(url) => return Ok(Some(url)),
+            Err(_) => COLLECTOR,
+        };
+        Err(wrong("OTEL_EXPORTER_OTLP_ENDPOINT", why))
     }
 
     /// Redis is for processes that share a Postgres.
@@ -416,10 +440,6 @@ impl Arguments {
             (
                 in_memory && is_key && is_given(&self.encryption_key),
                 "ENCRYPTION_KEY is ignored: memory stores nothing",
-            ),
-            (
-                is_given(&self.otel_exporter_otlp_endpoint),
-                "OTEL_EXPORTER_OTLP_ENDPOINT is ignored: this build exports no traces",
             ),
         ];
         let holding = warnings.into_iter().filter(|(holds, _)| *holds);

@@ -18,6 +18,7 @@ use crate::encryption::keys_beside;
 use crate::logging;
 use crate::serve::Result;
 use crate::settings::Settings;
+use crate::traces::Contexts;
 use crate::value::Database;
 
 /// The engine on the database that the settings name.
@@ -120,6 +121,10 @@ fn finish<S: Store + 'static>(builder: Builder<S>, settings: &Settings) -> Resul
     if let Some(proxy) = &settings.egress_proxy {
         transport = transport.proxy(proxy.clone());
     }
+    let builder = match settings.collector {
+        Some(_) => builder.propagation(Contexts),
+        None => builder,
+    };
     let dispatcher = builder
         .transport(transport.build()?)
         .network_policy(policy)

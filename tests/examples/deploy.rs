@@ -18,8 +18,9 @@ const OF_OTHERS: [&str; 7] = [
     "GF_ANALYTICS_REPORTING_ENABLED",
 ];
 
-/// How much longer than an attempt a platform may take to end: requests to the API, recording, and some air.
-const DRAIN_MARGIN: u64 = 10 + 5 + 5;
+/// How much longer than an attempt a platform may take to end: requests to the API, recording, the last traces, and
+/// some air.
+const DRAIN_MARGIN: u64 = 10 + 5 + 5 + 5;
 /// The most that `REQUEST_TIMEOUT` may be.
 const LONGEST_ATTEMPT: u64 = 60;
 
@@ -132,7 +133,7 @@ fn whoever_stops_a_platform_waits_for_longer_than_its_drain() {
         &read("kubernetes/base/api.yaml"),
         "terminationGracePeriodSeconds: ",
     );
-    assert!(api >= 5 + 10 + 10 + 5, "{api} s");
+    assert!(api >= 5 + 10 + 10 + 5 + 5, "{api} s");
 }
 
 #[test]

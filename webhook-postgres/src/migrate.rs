@@ -19,6 +19,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_event_types.sql"),
     include_str!("../migrations/0004_management.sql"),
     include_str!("../migrations/0005_traceparent.sql"),
+    include_str!("../migrations/0006_enqueue_traceparent.sql"),
 ];
 
 /// An index of a table that is in use: built before the migration that it belongs to, and beside all who write.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use webhook_core::testing::{ScriptedTransport, endpoint_for, run};
 use webhook_core::{
     CatalogueEntry, Dispatcher, EndpointSettings, NewEvent, Scope, Store, Tenant, Timestamp,
+    TraceParent,
 };
 use webhook_postgres::PgStore;
 
@@ -112,6 +113,40 @@ fn data_is_nested_as_deep_as_in_the_library() {
                 let refused = sqlx::query(call).bind(&data).execute(&schema.pool).await;
                 assert!(!expected && refused.is_err());
             }
+        }
+    });
+}
+
+#[test]
+fn a_trace_is_read_as_by_the_library_and_what_is_none_is_ignored() {
+    const IDS: &str = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let zeros = |digits: usize| "0".repeat(digits);
+    let mut texts = vec![
+        String::new(),
+        IDS.to_owned(),
+        format!("00-{IDS}").to_uppercase(),
+        format!("00-{}-00f067aa0ba902b7-01", zeros(32)),
+        format!("00-{}1-00f067aa0ba902b7-01", zeros(31)),
+        format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{}-01", zeros(16)),
+        format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{}1-01", zeros(15)),
+    ];
+    for version in ["00", "01", "fe", "ff", "0", "0g"] {
+        for end in ["", "-", "-more", "0", "\n", " "] {
+            texts.push(format!("{version}-{IDS}{end}"));
+        }
+        texts.push(format!(" {version}-{IDS}"));
+    }
+    run(async {
+        let schema = Schema::new().await;
+        for text in texts.iter().map(Some).chain([None]) {
+            let call = schema.sql("SELECT webhook.enqueue('a', '1', traceparent => $1)");
+            let call = sqlx::query_scalar::<_, Uuid>(call).bind(text);
+            let id = call.fetch_one(&schema.pool).await.expect("accepted");
+            let stored = schema.sql("SELECT traceparent FROM webhook.events WHERE id = $1");
+            let stored = sqlx::query_scalar::<_, Option<String>>(stored).bind(id);
+            let stored = stored.fetch_one(&schema.pool).await.expect("it is there");
+            let read = text.and_then(|text| text.parse::<TraceParent>().ok());
+            assert_eq!(stored, read.map(|it| it.to_string()), "{text:?}");
         }
     });
 }

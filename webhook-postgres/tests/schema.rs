@@ -72,6 +72,57 @@ fn what_was_prepared_before_a_migration_is_prepared_anew() {
 }
 
 #[test]
+fn the_function_in_sql_keeps_its_callers_when_it_learns_of_traces() {
+    run(async {
+        let (name, owner) = (new_name(), pool().await);
+        let execute = async |text: String| {
+            let done = owner.execute(sqlx::raw_sql(AssertSqlSafe(text))).await;
+            done.expect("executed");
+        };
+        let builder = || PgStore::builder().schema(&name);
+        let scripts = builder().migrations().expect("the name is allowed");
+        for script in &scripts[..5] {
+            execute(script.clone()).await;
+        }
+        execute(format!(
+            "CREATE ROLE {name}_app; CREATE ROLE \"{name} other\";
+            REVOKE EXECUTE ON FUNCTION {name}.enqueue FROM PUBLIC;
+            GRANT EXECUTE ON FUNCTION {name}.enqueue TO {name}_app;
+            GRANT EXECUTE ON FUNCTION {name}.enqueue TO \"{name} other\" WITH GRANT OPTION"
+        ))
+        .await;
+        let mut caller = owner.acquire().await.expect("a connection");
+        let call = format!("PREPARE call AS SELECT {name}.enqueue('a', '1', 'acme')");
+        let prepared = caller.execute(sqlx::raw_sql(AssertSqlSafe(call))).await;
+        prepared.expect("prepared");
+        caller.execute("EXECUTE call").await.expect("it is called");
+        let migrated = builder().open(owner.clone()).await;
+        migrated.expect("it migrates");
+        caller.execute("EXECUTE call").await.expect("it goes on");
+        caller.close_on_drop();
+
+        let roles = [
+            format!("{name}_app"),
+            format!("{name} other"),
+            "pg_monitor".to_owned(),
+        ];
+        let may = format!(
+            "SELECT array_agg(concat_ws(
+                ' ', has_function_privilege(role, function.oid, 'EXECUTE'),
+                has_function_privilege(role, function.oid, 'EXECUTE WITH GRANT OPTION')
+            ) ORDER BY place)
+            FROM pg_proc AS function, unnest($1::text[]) WITH ORDINALITY AS input (role, place)
+            WHERE function.pronamespace = '{name}'::regnamespace AND function.proname = 'enqueue'"
+        );
+        let may = sqlx::query_scalar::<_, Vec<String>>(AssertSqlSafe(may)).bind(&roles[..]);
+        let may = may.fetch_one(&owner).await.expect("asked");
+        assert_eq!(may, ["t f", "t t", "f f"], "one function, and as before");
+        let roles = format!("{name}_app, \"{name} other\"");
+        execute(format!("DROP OWNED BY {roles}; DROP ROLE {roles}")).await;
+    });
+}
+
+#[test]
 fn without_migrations_nothing_is_made() {
     run(async {
         let name = new_name();

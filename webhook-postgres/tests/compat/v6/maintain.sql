@@ -1,0 +1,76 @@
+-- Makes room for the days ahead, drops what ended too long ago, and forgets what nobody needs: old
+-- idempotency keys, and lanes without limits whose hold is over. Bounded.
+-- $1 now or null, $2 for how many days to make room, $3 how long to keep what has ended, in µs, $4 the most rows
+-- of each kind.
+WITH clock AS MATERIALIZED (
+    SELECT coalesce($1::timestamptz, now()) AS now
+),
+kept AS MATERIALIZED (
+    SELECT now - $3::bigint * interval '1 microsecond' AS start FROM clock
+),
+keys AS (
+    DELETE FROM "webhook".idempotency_keys
+    WHERE (tenant, key) IN (
+        SELECT tenant, key FROM "webhook".idempotency_keys
+        WHERE expires_at <= (SELECT now FROM clock)
+        ORDER BY expires_at LIMIT $4::bigint
+        FOR UPDATE SKIP LOCKED
+    )
+    RETURNING 1
+),
+-- Of days without a partition of their own.
+attempts AS (
+    DELETE FROM "webhook".attempts_default
+    WHERE (delivery_id, number) IN (
+        SELECT delivery_id, number FROM "webhook".attempts_default
+        WHERE delivery_id < "webhook".first_id((SELECT start FROM kept))
+            AND NOT EXISTS (SELECT FROM "webhook".deliveries WHERE id = delivery_id)
+            AND NOT EXISTS (
+                SELECT FROM "webhook".deliveries_history_default AS delivery
+                WHERE delivery.id = delivery_id AND delivery.updated_at >= (SELECT start FROM kept)
+            )
+        LIMIT $4::bigint
+    )
+),
+history AS (
+    DELETE FROM "webhook".deliveries_history_default
+    WHERE id IN (
+        SELECT id FROM "webhook".deliveries_history_default
+        WHERE id < "webhook".first_id((SELECT start FROM kept)) AND updated_at < (SELECT start FROM kept)
+        LIMIT $4::bigint
+    )
+),
+events AS (
+    DELETE FROM "webhook".events_default
+    WHERE id IN (
+        SELECT id FROM "webhook".events_default AS event
+        WHERE id < "webhook".first_id((SELECT start FROM kept))
+            AND NOT EXISTS (SELECT FROM "webhook".deliveries WHERE event_id = event.id)
+            -- Its deliveries' ids begin with the same time. (A partition that is looked at here could not be dropped.)
+            AND NOT EXISTS (
+                SELECT FROM "webhook".deliveries_history_default AS delivery
+                WHERE delivery.id >= "webhook".first_id(event.created_at)
+                    AND delivery.id < "webhook".first_id(event.created_at + interval '1 ms')
+                    AND delivery.event_id = event.id AND delivery.updated_at >= (SELECT start FROM kept)
+            )
+        LIMIT $4::bigint
+    )
+),
+lanes AS (
+    DELETE FROM "webhook".lane_state
+    WHERE max_in_flight IS NULL AND rate_limit IS NULL AND NOT ordered
+        AND held_until <= (SELECT now FROM clock)
+        -- Until its breaker closes.
+        AND NOT (is_probed AND EXISTS (SELECT FROM "webhook".endpoints WHERE id = endpoint_id))
+    RETURNING 1
+),
+-- What an older version leaves behind when it deletes an endpoint.
+health AS (
+    DELETE FROM "webhook".endpoint_health
+    WHERE NOT EXISTS (SELECT FROM "webhook".endpoints WHERE id = endpoint_id)
+)
+SELECT "webhook".make_partitions(clock.now, $2::integer) AS made,
+    "webhook".drop_partitions(kept.start) AS dropped,
+    (SELECT count(*) FROM keys) AS keys,
+    (SELECT count(*) FROM lanes) AS lanes
+FROM clock, kept
