@@ -4,7 +4,7 @@
 -- $1 now or null, $2 the most jobs, $3 the length of the leases in µs, $4 the tenant after which the round
 -- goes on, $5 and $6 of tenants with many lanes: name, and the lane after which theirs goes on,
 -- $7 and $8 lanes of which this process knows something, and how many jobs it takes of each; $9 how many it takes
--- of any other.
+-- of any other; $10 the most tenants that it looks at.
 WITH RECURSIVE clock AS MATERIALIZED (
     SELECT coalesce($1::timestamptz, now()) AS now
 ),
@@ -24,7 +24,7 @@ hop AS (
     WHERE hop.tenant IS NOT NULL
 ),
 tenant AS MATERIALIZED (
-    SELECT tenant FROM hop WHERE tenant IS NOT NULL LIMIT least($2::integer, 256)
+    SELECT tenant FROM hop WHERE tenant IS NOT NULL LIMIT $10::integer
 ),
 share AS MATERIALIZED (
     -- Rounded down: what is over would be cut off, always at the end of the round.
@@ -173,6 +173,14 @@ spent AS (
     ) AS taken, clock
     WHERE state.endpoint_id = taken.endpoint_id
 ),
+-- Where there were more tenants than jobs to take: the last one of which one was taken.
+last AS MATERIALIZED (
+    SELECT max(chosen.tenant) AS tenant
+    FROM job
+    JOIN chosen ON chosen.endpoint_id = job.endpoint_id
+    WHERE $10::integer > $2::integer
+    HAVING count(*) = $2::integer
+),
 -- Of tenants with more lanes than were served or looked at: the last one that was.
 goes_on AS MATERIALIZED (
     SELECT DISTINCT ON (tenant) tenant, endpoint_id
@@ -182,13 +190,16 @@ goes_on AS MATERIALIZED (
         UNION ALL
         SELECT tenant, endpoint_id, 2 FROM lane, share WHERE lane.turn = share.lanes
     ) AS candidate
+    WHERE tenant <= coalesce((SELECT tenant FROM last), tenant)
     ORDER BY tenant, preference
 )
 SELECT clock.now,
     clock.now + $3::bigint * interval '1 microsecond' AS until,
     leases.deliveries, leases.lanes, leases.fences,
     -- The round goes on after this tenant, unless it is complete.
-    (SELECT CASE WHEN count(*) = least($2::integer, 256) THEN max(tenant) END FROM tenant) AS tenant_cursor,
+    coalesce(
+        (SELECT tenant FROM last), (SELECT max(tenant) FROM tenant HAVING count(*) = $10::integer)
+    ) AS tenant_cursor,
     (SELECT array_agg(tenant) FROM goes_on) AS cursor_tenants,
     (SELECT array_agg(endpoint_id) FROM goes_on) AS cursor_lanes,
     (

@@ -230,8 +230,11 @@ impl PgQueue {
         let starts_at_first = self.round().is_at_first();
         let mut look = Look::default();
         let mut laps = usize::from(starts_at_first);
+        // Where some are blocked, of the next ones more are looked at than there are jobs to take.
+        let mut tenants = options.limit.min(MAX_TENANTS);
         for _ in 0..MAX_PARTS {
-            let part = self.claim_part(options, now).await?;
+            let part = self.claim_part(options, tenants, now).await?;
+            tenants = MAX_TENANTS;
             if !part.leases.is_empty() {
                 return Ok(Look {
                     leases: part.leases,
@@ -251,19 +254,25 @@ impl PgQueue {
         Ok(look)
     }
 
-    async fn claim_part(&self, options: &ClaimOptions, now: Now) -> sqlx::Result<Part> {
+    async fn claim_part(
+        &self,
+        options: &ClaimOptions,
+        tenants: usize,
+        now: Now,
+    ) -> sqlx::Result<Part> {
         let shared = &self.0;
         let query = {
             let round = self.round();
             let rooms = options.rooms.iter();
             let (busy, rooms): (Vec<_>, Vec<_>) =
                 rooms.map(|(lane, room)| (*lane, integer(*room))).unzip();
-            let (tenants, lanes) = round.cursors();
+            let (after, lanes) = round.cursors();
             let limit = i32::try_from(options.limit).unwrap_or(i32::MAX);
             let query = shared.sql.claim.query();
             let query = query.bind(at(now)).bind(limit).bind(micros(options.lease));
-            let query = query.bind(round.tenant.clone()).bind(tenants).bind(lanes);
-            query.bind(busy).bind(rooms).bind(integer(options.room))
+            let query = query.bind(round.tenant.clone()).bind(after).bind(lanes);
+            let query = query.bind(busy).bind(rooms).bind(integer(options.room));
+            query.bind(i32::try_from(tenants).unwrap_or(i32::MAX))
         };
         let row = only(shared.rows(query).await?)?;
         let mut round = self.round();

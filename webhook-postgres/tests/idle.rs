@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
@@ -15,9 +16,10 @@ use tokio::time::Instant;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
-use webhook_core::testing::{ScriptedTransport, endpoint_for, run};
+use webhook_core::testing::{ScriptedTransport, endpoint_for, event_for, run};
 use webhook_core::{
-    Clock, Dispatcher, EndpointSettings, MemoryQueue, Now, Store, SystemClock, Timestamp,
+    ClaimOptions, Clock, Dispatcher, EndpointSettings, InsertOptions, MemoryQueue, Now, OnConflict,
+    Store, SystemClock, Timestamp,
 };
 use webhook_postgres::{PgStore, PgStoreBuilder};
 
@@ -151,4 +153,58 @@ fn who_claims_elsewhere_idles_quietly() {
         PgStore::builder(),
         Some(MemoryQueue::default()),
     ));
+}
+
+#[test]
+fn tenants_without_room_cost_few_statements_and_the_others_no_turn() {
+    run(async {
+        const BLOCKED: usize = 300;
+        const OTHERS: usize = 10;
+        let schema = Schema::new().await;
+        let mut rooms = Vec::new();
+        let mut events = Vec::new();
+        for number in 0..BLOCKED + OTHERS {
+            let tenant = format!("tenant-{number}");
+            let endpoint = endpoint_for(&tenant, EndpointSettings::default());
+            let stored = schema.store.insert_endpoint(&endpoint).await;
+            stored.expect("stored");
+            // The others are among them.
+            if number % 31 > 0 {
+                rooms.push((endpoint.id, 0));
+            }
+            let event = |n: usize| event_for(&tenant, "a", &n.to_string(), Timestamp::EPOCH);
+            events.extend((0..2).map(event));
+        }
+        let options = InsertOptions::new(OnConflict::Skip);
+        let stored = schema.store.insert_events(&events, &options, None).await;
+        stored.expect("stored");
+        let queue = schema.store.queue().expect("its own");
+        let statements = Statements::default();
+        let _sent = tracing::subscriber::set_default(statements.clone());
+        let claim = async || {
+            let options = ClaimOptions::new(3, SECOND * 60).rooms(8, rooms.clone());
+            queue.claim(options, None).await.expect("it claims").leases
+        };
+        let mut turns: HashMap<_, Vec<usize>> = HashMap::new();
+        let mut claims = 0;
+        loop {
+            let leases = claim().await;
+            if leases.is_empty() {
+                break;
+            }
+            claims += 1;
+            for lease in leases {
+                turns.entry(lease.lane).or_default().push(claims);
+            }
+        }
+        let sent = statements.0.lock().expect("no panic").len();
+        assert!(sent <= 5 * (claims + 1), "{sent} for {claims} claims");
+        assert_eq!(turns.len(), OTHERS);
+        for turns in turns.values() {
+            let [first, second] = turns[..] else {
+                panic!("{turns:?}");
+            };
+            assert!(first <= OTHERS / 2 && second > first, "{first}, {second}");
+        }
+    });
 }

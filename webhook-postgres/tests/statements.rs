@@ -100,7 +100,7 @@ async fn analyze(schema: &Schema) {
 const HOT: [(&str, &str); 14] = [
     (
         "claim",
-        "NULL, 128, 30000000, '', '{}', '{}', '{}', '{}', 32",
+        "NULL, 128, 30000000, '', '{}', '{}', '{}', '{}', 32, 128",
     ),
     ("wake", "NULL, 1000"),
     (
@@ -280,6 +280,7 @@ const DAYS: &str = "
 fn a_page_of_deliveries_costs_what_it_shows_however_old_it_is() {
     run(async {
         let schema = Schema::new().await;
+        fill(&schema, READY).await;
         schema.run(DAYS).await;
         analyze(&schema).await;
         let pages = "SELECT sum(pg_relation_size(oid) / 8192)::bigint FROM pg_class
