@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Finding, endpoint, event};
 use crate::engine::Engine;
-use crate::report::Latency;
+use crate::report::{Latency, median};
 use crate::sink::Sink;
 use crate::{Options, Result};
 
@@ -31,32 +31,37 @@ struct Share {
 
 pub(super) async fn measure(options: &Options) -> Result<Finding> {
     let sink = Sink::start().await?;
-    let alone = healthy(options, &sink, "beside").await?;
-    let beside = healthy(options, &sink, "hang").await?;
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        alone.push(healthy(options, &sink, "beside").await?);
+        beside.push(healthy(options, &sink, "hang").await?);
+    }
     let quiet = quiet(options, &sink).await?;
     sink.stop().await?;
 
     let mut finding = Finding::new(options);
-    let throughput = beside.per_second / alone.per_second;
-    let tail = beside.latency.p99_ms / alone.latency.p99_ms;
+    let per_second = |shares: &[Share]| median(shares.iter().map(|it| it.per_second));
+    let (without, with) = (per_second(&alone), per_second(&beside));
     finding.figure(
         "alone_per_second",
-        alone.per_second,
-        "deliveries/s of 900 endpoints, none hangs",
+        without,
+        "deliveries/s of 900 endpoints, none hangs; the median",
     );
     finding.figure(
         "beside_per_second",
-        beside.per_second,
+        with,
         "deliveries/s of them beside 100 that hang",
     );
-    finding.figure("throughput_ratio", throughput, "");
+    finding.figure("throughput_ratio", with / without, "");
+    let p99 = |shares: &[Share]| median(shares.iter().map(|it| it.latency.p99_ms));
+    let (without, with) = (p99(&alone), p99(&beside));
     finding.figure(
         "alone_p99_ms",
-        alone.latency.p99_ms,
-        "ms from enqueue to receipt at 500/s",
+        without,
+        "ms from enqueue to receipt at 500/s; the median",
     );
-    finding.figure("beside_p99_ms", beside.latency.p99_ms, "ms");
-    finding.figure("p99_ratio", tail, "");
+    finding.figure("beside_p99_ms", with, "ms");
+    finding.figure("p99_ratio", with / without, "");
     finding.figure(
         "quiet_p50_ms",
         quiet.p50_ms,
