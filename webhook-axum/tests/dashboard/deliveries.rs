@@ -226,6 +226,7 @@ async fn an_endpoint_says_why_what_is_due_does_not_go_out() {
         open.contains("<dt>Due, held back by the breaker</dt>"),
         "{open}"
     );
+    assert!(open.contains("Close the breaker"), "{open}");
     let all = get(&world.app, "/dashboard/").await.text;
     assert!(all.contains("<dt>Due or held</dt>"), "{all}");
     let endpoints = world.dispatcher.endpoints();

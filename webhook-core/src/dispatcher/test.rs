@@ -12,6 +12,7 @@ use crate::delivery::{Attempt, Delivery};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::error::Error;
 use crate::event::{Event, EventType, NewEvent};
+use crate::health::BreakerState;
 use crate::id::as_test;
 use crate::tenant::Scope;
 
@@ -58,13 +59,18 @@ impl Endpoints<'_> {
     /// endpoint, no statistics count it, and no bulk replay selects it. See [`Event::is_test`].
     ///
     /// # Errors
-    /// When there is no such endpoint in the scope, it is paused or disabled, the event is not allowed or does not fit
-    /// the schema of its type, or the store fails.
+    /// When there is no such endpoint in the scope, it is paused or disabled, its circuit breaker is open, the event is
+    /// not allowed or does not fit the schema of its type, or the store fails.
     pub async fn test(&self, id: Uuid, test: TestEvent) -> Result<Tested, ManageError> {
         let endpoint = self.get(id).await?;
         let engine = self.engine;
         let event = engine.test_event(&endpoint, test).await?;
         let now = engine.clock.pinned();
+        if self.is_left_alone(id).await? {
+            return Err(ManageError::Conflict(
+                "the endpoint's circuit breaker is open, and nothing goes out: close it to test it",
+            ));
+        }
         let job = match endpoint.state {
             EndpointState::Enabled => engine.store.insert_test(&event, id, now).await?,
             EndpointState::Paused | EndpointState::Disabled => None,
@@ -84,6 +90,13 @@ impl Endpoints<'_> {
         engine.write_down(&self.actor, deed).await;
         let patience = engine.timeout_of(&endpoint) + PATIENCE;
         Ok(engine.await_end(tested, patience).await)
+    }
+
+    /// Whether an attempt would have to wait for the breaker, longer than anybody waits for its outcome.
+    async fn is_left_alone(&self, id: Uuid) -> Result<bool, ManageError> {
+        let health = self.health(&[id]).await?;
+        let breaker = health.get(&id).map(|it| it.breaker);
+        Ok(matches!(breaker, Some(BreakerState::Open(_))))
     }
 }
 

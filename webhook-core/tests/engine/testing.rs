@@ -131,6 +131,31 @@ async fn tests_that_fail_again_and_again_open_no_breaker() {
 }
 
 #[tokio::test]
+async fn an_endpoint_whose_breaker_is_open_is_tested_once_that_is_closed() {
+    let world = World::new(ScriptedTransport::new([500; 10]));
+    let endpoint = world.endpoint(EndpointSettings::default()).await;
+    for _ in 0..10 {
+        world.enqueue().await;
+        world.dispatcher.step().await.unwrap();
+    }
+    let endpoints = world.dispatcher.endpoints();
+    let refused = endpoints.test(endpoint.id, TestEvent::default()).await;
+    let Err(ManageError::Conflict(why)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(why.contains("breaker is open"), "{why}");
+    assert_eq!(
+        world.deliveries().await.len(),
+        10,
+        "and none waits to be made"
+    );
+    let closed = endpoints.update(endpoint.id, |it| it.recover = true).await;
+    closed.unwrap();
+    let tested = test(&world, &endpoint, TestEvent::default()).await;
+    assert_eq!(answer(&tested), 200);
+}
+
+#[tokio::test]
 async fn a_test_that_nobody_makes_in_time_is_left_to_be_made() {
     let world = World::new(ScriptedTransport::default());
     let endpoint = world.endpoint(EndpointSettings::default()).await;
