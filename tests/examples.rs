@@ -115,6 +115,13 @@ async fn the_platform_delivers_what_is_posted_retries_and_drains_on_sigterm() {
         ("LOG_FORMAT", "json"),
     ]))
     .await;
+    let dashboard = platform.line().await;
+    let dashboard = dashboard
+        .strip_prefix("dashboard at ")
+        .expect("a second line");
+    let root = within(client().get(&platform.url).send()).await.unwrap();
+    assert_eq!(root.status(), StatusCode::OK);
+    assert!(root.url().as_str().starts_with(dashboard), "{}", root.url());
     let wanted = json!({"url": inbox.url, "event_types": ["order.*"], "secret": SECRET});
     let created = platform.post("/endpoints", &wanted.to_string()).await;
     assert_eq!(created["secret"], SECRET);

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::Redirect;
+use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -73,7 +75,11 @@ async fn serve(settings: Settings) -> Result<()> {
     let dispatcher = store::dispatcher(&settings).await?;
     let app = app(&settings, dispatcher.clone(), &metrics)?;
     let listener = bind(settings.address).await?;
-    say(&format!("listening on http://{}", listener.local_addr()?));
+    let address = listener.local_addr()?;
+    say(&format!("listening on http://{address}"));
+    if settings.role != Role::Worker {
+        say(&format!("dashboard at http://{address}/dashboard/"));
+    }
 
     let (stop_api, stop_worker) = (CancellationToken::new(), CancellationToken::new());
     let worker = (settings.role != Role::Api).then(|| {
@@ -110,7 +116,8 @@ fn app(settings: &Settings, dispatcher: Dispatcher, metrics: &Metrics) -> Result
     let metrics = metrics.router(dispatcher.clone(), auth.clone());
     let routes = match settings.role {
         Role::Worker => webhook_delivery::probes(dispatcher),
-        Role::All | Role::Api => webhook_delivery::router(dispatcher, auth),
+        Role::All | Role::Api => webhook_delivery::router(dispatcher, auth)
+            .route("/", get(async || Redirect::temporary("/dashboard/"))),
     };
     Ok(routes.merge(metrics))
 }
