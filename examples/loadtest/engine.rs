@@ -11,9 +11,9 @@ use webhook_delivery::{
     Builder, Dispatcher, NetworkPolicy, NewEndpoint, NewEvent, Notice, RetryPolicy, Store,
 };
 
-use crate::report::{Latency, Round, Spent};
+use crate::report::{Latency, Round};
 use crate::sink::{BESIDE, Sink, now_micros};
-use crate::store::{self, Configure, Kept};
+use crate::store::{self, Configure, Count, Kept};
 use crate::{Options, Result};
 
 /// As much as the largest event takes.
@@ -65,16 +65,13 @@ pub(crate) async fn throughput(options: &Options, sink: &Sink) -> Result<Round> 
     let after = engine.count().await?;
     engine.stop().await?;
     let seen = sink.take_seen().await?;
-    let spent = before.zip(after).map(|(before, after)| Spent {
-        statements: (after.statements - before.statements) as f64 / options.events as f64,
-        wal_bytes: (after.wal_bytes - before.wal_bytes) as f64 / options.events as f64,
-    });
     Ok(Round {
         sent: options.events,
         received: seen.requests,
+        repeated: seen.repeated(),
         seconds: elapsed.as_secs_f64(),
         enqueue_seconds: Some(enqueued.as_secs_f64()),
-        spent,
+        spent: Count::spent(before, after, options.events),
     })
 }
 
@@ -186,7 +183,8 @@ impl Engine {
         Ok(began.elapsed())
     }
 
-    async fn count(&self) -> Result<Option<store::Count>> {
+    /// What the databases have done so far, if there is one that counts.
+    pub(crate) async fn count(&self) -> Result<Option<Count>> {
         match &self.kept {
             Kept::Counters(counters) => counters.read().await.map(Some),
             Kept::Nothing | Kept::File(_) => Ok(None),

@@ -7,7 +7,12 @@
 //! `--outstanding`. The two are interleaved, and medians and their ratio are printed: on a shared machine only the ratio
 //! means something. The receiver is a process of its own, started and stopped by this one, on loopback.
 //!
-//! `--scenario fairness`, `ratelimit` or `catchup` looks at endpoints beside each other instead.
+//! What else `--scenario` may be:
+//!
+//! - `drain`: `--events` wait before anything runs, and then a process delivers them, beside steady runs of a tenth as many.
+//! - `fairness`: 100 of 1,000 endpoints hang; then 100 quiet ones beside one with a backlog.
+//! - `ratelimit`: three processes, one endpoint with a rate limit.
+//! - `catchup`: 100 endpoints come back from an outage, each with a backlog.
 
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
@@ -94,6 +99,8 @@ struct Options {
 enum Scenario {
     /// As many events as it takes, to one endpoint, beside a bare loop.
     Steady,
+    /// A backlog that a process finds when it starts, beside steady runs with a tenth of the events.
+    Drain,
     /// 100 of 1,000 endpoints hang; then 100 quiet ones beside one with a backlog.
     Fairness,
     /// Three processes, one endpoint that takes 50 requests a second.
@@ -106,6 +113,7 @@ impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Steady => "steady",
+            Self::Drain => "drain",
             Self::Fairness => "fairness",
             Self::Ratelimit => "ratelimit",
             Self::Catchup => "catchup",
@@ -140,10 +148,10 @@ impl Options {
         self.run.clone().unwrap_or_else(own)
     }
 
-    /// For a run of several processes.
+    /// For several processes, on stores that nobody has used before.
     fn shared(&self) -> Self {
         Self {
-            run: Some(self.run()),
+            run: Some(uuid::Uuid::now_v7().simple().to_string()),
             ..self.clone()
         }
     }

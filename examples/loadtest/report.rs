@@ -13,12 +13,26 @@ pub(crate) struct Round {
     pub(crate) sent: u64,
     /// Requests that the receiver counted.
     pub(crate) received: u64,
+    /// How many of those brought what had been received before; not looked at in the bare loop, whose requests are alike.
+    pub(crate) repeated: u64,
     /// From the first to the last.
     pub(crate) seconds: f64,
     /// Until the last event was accepted; the engine's only.
     pub(crate) enqueue_seconds: Option<f64>,
     /// What each delivery took of the database, if there is one that counts.
     pub(crate) spent: Option<Spent>,
+}
+
+impl Round {
+    /// Deliveries or requests a second.
+    pub(crate) fn per_second(&self) -> f64 {
+        self.sent as f64 / self.seconds
+    }
+
+    /// Whether each was received exactly once.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.sent == self.received && self.repeated == 0
+    }
 }
 
 /// What a delivery took of a database, from its enqueue to its record.
@@ -86,9 +100,8 @@ impl Report {
         engine: &[Round],
         latency: Option<Latency>,
     ) -> Self {
-        let per_second = |round: &Round| round.sent as f64 / round.seconds;
-        let bare_per_second = median(bare.iter().map(per_second));
-        let deliveries_per_second = median(engine.iter().map(per_second));
+        let bare_per_second = median(bare.iter().map(Round::per_second));
+        let deliveries_per_second = median(engine.iter().map(Round::per_second));
         let accepted =
             |round: &Round| round.sent as f64 / round.enqueue_seconds.unwrap_or(round.seconds);
         Self {
@@ -103,11 +116,8 @@ impl Report {
             ratio: deliveries_per_second / bare_per_second,
             spent: engine.get(engine.len() / 2).and_then(|round| round.spent),
             latency,
-            peak_rss_mib: peak_rss_mib().unwrap_or(f64::NAN),
-            complete: bare
-                .iter()
-                .chain(engine)
-                .all(|round| round.sent == round.received),
+            peak_rss_mib: peak_rss_mib("self"),
+            complete: bare.iter().chain(engine).all(Round::is_complete),
         }
     }
 
@@ -121,20 +131,23 @@ impl Report {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// As the kernel counts it; Linux only.
-fn peak_rss_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / 1_024.0)
+/// The most memory that a process had, or `self`, in MiB. As the kernel counts it; Linux only.
+pub(crate) fn peak_rss_mib(process: &str) -> f64 {
+    let peak = || {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib / 1_024.0)
+    };
+    peak().unwrap_or(f64::NAN)
 }
 
 impl fmt::Display for Report {

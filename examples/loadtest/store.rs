@@ -6,6 +6,7 @@ use webhook_delivery::{
     Builder, Dispatcher, MemoryStore, PgStore, PgStoreBuilder, RedisQueue, SqliteStore,
 };
 
+use crate::report::Spent;
 use crate::{Options, Result, StoreKind};
 
 /// The schema that is made anew for each round.
@@ -135,6 +136,22 @@ pub(crate) struct Counters {
 pub(crate) struct Count {
     pub(crate) statements: i64,
     pub(crate) wal_bytes: i64,
+}
+
+impl Count {
+    /// What each of so many deliveries took.
+    pub(crate) fn spent(
+        before: Option<Self>,
+        after: Option<Self>,
+        deliveries: u64,
+    ) -> Option<Spent> {
+        let (before, after) = before.zip(after)?;
+        let each = |before: i64, after: i64| (after - before) as f64 / deliveries as f64;
+        Some(Spent {
+            statements: each(before.statements, after.statements),
+            wal_bytes: each(before.wal_bytes, after.wal_bytes),
+        })
+    }
 }
 
 impl Counters {

@@ -6,6 +6,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::engine::Engine;
+use crate::report::peak_rss_mib;
 use crate::{Options, Result, StoreKind};
 
 /// A process that delivers until its standard input ends.
@@ -30,6 +31,9 @@ impl Worker {
         for (name, value) in settings {
             command.args(value.iter().flat_map(|value| [name, value]));
         }
+        if let Some(in_flight) = options.in_flight {
+            command.args(["--in-flight", &in_flight.to_string()]);
+        }
         if let Some(folder) = &options.folder {
             command.arg("--folder").arg(folder);
         }
@@ -42,6 +46,12 @@ impl Worker {
         let line = BufReader::new(stdout).lines().next_line().await?;
         line.ok_or("a worker did not start")?;
         Ok(Self(child))
+    }
+
+    /// The most memory that it has had so far, in MiB.
+    pub(crate) fn peak_rss_mib(&self) -> f64 {
+        let id = self.0.id().map(|id| id.to_string());
+        id.map_or(f64::NAN, |id| peak_rss_mib(&id))
     }
 
     /// Lets it end what it has begun.

@@ -1,6 +1,7 @@
 //! What the steady run does not show: endpoints beside each other, limits, and what follows an outage.
 
 mod catchup;
+mod drain;
 mod fairness;
 mod ratelimit;
 
@@ -11,6 +12,7 @@ use serde::ser::{SerializeMap, Serializer};
 use webhook_delivery::{NewEndpoint, NewEvent, Tenant};
 
 use crate::engine::data;
+use crate::report::{Round, median};
 use crate::sink::Sink;
 use crate::{Options, Result, Scenario};
 
@@ -34,6 +36,28 @@ impl Finding {
 
     fn figure(&mut self, name: &'static str, value: f64, unit: &'static str) {
         self.figures.push((name, value, unit));
+    }
+
+    /// The median rounds of the engine in two ways, and of the bare loop beside them.
+    fn compare(&mut self, bare: &[Round], steady: &[Round], rounds: &[Round]) {
+        let per_second = |rounds: &[Round]| median(rounds.iter().map(Round::per_second));
+        let [bare_rate, steady_rate, rate] = [bare, steady, rounds].map(per_second);
+        self.figure("bare_per_second", bare_rate, "requests/s of the bare loop");
+        self.figure("steady_per_second", steady_rate, "deliveries/s, steady");
+        self.figure("per_second", rate, "deliveries/s");
+        self.figure("ratio_to_steady", rate / steady_rate, "");
+        self.figure("ratio_to_bare", rate / bare_rate, "");
+        if let Some(spent) = rounds[rounds.len() / 2].spent {
+            self.figure("statements", spent.statements, "a delivery");
+            self.figure("wal_bytes", spent.wal_bytes, "a delivery");
+        }
+        self.expect(
+            [bare, steady, rounds]
+                .into_iter()
+                .flatten()
+                .all(Round::is_complete),
+            "not each event was received exactly once",
+        );
     }
 
     /// Notes what is not as promised.
@@ -82,6 +106,7 @@ impl fmt::Display for Finding {
 /// Runs the one that was asked for.
 pub(crate) async fn measure(options: &Options) -> Result<Finding> {
     match options.scenario {
+        Scenario::Drain => drain::measure(options).await,
         Scenario::Fairness => fairness::measure(options).await,
         Scenario::Ratelimit => ratelimit::measure(options).await,
         Scenario::Catchup => catchup::measure(options).await,
