@@ -57,22 +57,7 @@ pub(crate) fn data(options: &Options, number: u64) -> String {
 /// Accepts and delivers the events as fast as it can.
 pub(crate) async fn throughput(options: &Options, sink: &Sink) -> Result<Round> {
     let engine = Engine::start(options, sink).await?;
-    let before = engine.count().await?;
-    let began = Instant::now();
-    let enqueued = engine.enqueue_all(options).await?;
-    engine.delivered.wait_for(options.events).await;
-    let elapsed = began.elapsed();
-    let after = engine.count().await?;
-    engine.stop().await?;
-    let seen = sink.take_seen().await?;
-    Ok(Round {
-        sent: options.events,
-        received: seen.requests,
-        repeated: seen.repeated(),
-        seconds: elapsed.as_secs_f64(),
-        enqueue_seconds: Some(enqueued.as_secs_f64()),
-        spent: Count::spent(before, after, options.events),
-    })
+    engine.throughput(options, sink, 1).await
 }
 
 /// Enqueues 100 events a second, and asks the receiver how long each was under way.
@@ -125,6 +110,31 @@ impl Engine {
         })
     }
 
+    /// Accepts events, each for so many endpoints, and makes `options.events` deliveries of them as fast as it can.
+    pub(crate) async fn throughput(
+        self,
+        options: &Options,
+        sink: &Sink,
+        endpoints: u64,
+    ) -> Result<Round> {
+        let before = self.count().await?;
+        let began = Instant::now();
+        let enqueued = self.enqueue_all(options, endpoints).await?;
+        self.delivered.wait_for(options.events).await;
+        let elapsed = began.elapsed();
+        let after = self.count().await?;
+        self.stop().await?;
+        let seen = sink.take_seen().await?;
+        Ok(Round {
+            sent: options.events,
+            received: seen.requests,
+            repeated: seen.repeated(),
+            seconds: elapsed.as_secs_f64(),
+            enqueue_seconds: Some(enqueued.as_secs_f64()),
+            spent: Count::spent(before, after, options.events),
+        })
+    }
+
     pub(crate) fn run(&mut self) {
         let (stop, stopped) = oneshot::channel::<()>();
         let worker = self.dispatcher.clone();
@@ -154,7 +164,10 @@ impl Engine {
     }
 
     /// Enqueues from as many tasks as there is concurrency; answers how long that took.
-    async fn enqueue_all(&self, options: &Options) -> Result<Duration> {
+    async fn enqueue_all(&self, options: &Options, endpoints: u64) -> Result<Duration> {
+        let events = options.events / endpoints;
+        let step = (ROOM_STEP / endpoints).max(1);
+        let room_step = u32::try_from(step * endpoints)?;
         let next = Arc::new(AtomicU64::new(0));
         let began = Instant::now();
         let tasks: Vec<_> = (0..options.in_flight())
@@ -164,12 +177,12 @@ impl Engine {
                 let (next, options) = (Arc::clone(&next), options.clone());
                 tokio::spawn(async move {
                     loop {
-                        let first = next.fetch_add(ROOM_STEP, Ordering::Relaxed);
-                        if first >= options.events {
+                        let first = next.fetch_add(step, Ordering::Relaxed);
+                        if first >= events {
                             return Result::Ok(());
                         }
-                        room.acquire_many(ROOM_STEP as u32).await?.forget();
-                        for number in first..options.events.min(first + ROOM_STEP) {
+                        room.acquire_many(room_step).await?.forget();
+                        for number in first..events.min(first + step) {
                             let event = NewEvent::data("load.test", data(&options, number))?;
                             dispatcher.enqueue(event).await?;
                         }

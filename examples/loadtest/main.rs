@@ -10,6 +10,7 @@
 //! What else `--scenario` may be:
 //!
 //! - `drain`: `--events` wait before anything runs, and then a process delivers them, beside steady runs of a tenth as many.
+//! - `fanout`: each event goes to `--endpoints` endpoints, beside steady runs; `--events` counts deliveries.
 //! - `fairness`: 100 of 1,000 endpoints hang; then 100 quiet ones beside one with a backlog.
 //! - `ratelimit`: three processes, one endpoint with a rate limit.
 //! - `catchup`: 100 endpoints come back from an outage, each with a backlog.
@@ -78,6 +79,9 @@ struct Options {
     /// Rounds of each, interleaved.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
+    /// Endpoints of each event in `fanout`.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    endpoints: u64,
     /// Events at 100 a second whose way from enqueue to receipt is measured.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     latency_events: u64,
@@ -101,6 +105,8 @@ enum Scenario {
     Steady,
     /// A backlog that a process finds when it starts, beside steady runs with a tenth of the events.
     Drain,
+    /// Each event goes to `--endpoints` endpoints, beside steady runs with as many deliveries.
+    Fanout,
     /// 100 of 1,000 endpoints hang; then 100 quiet ones beside one with a backlog.
     Fairness,
     /// Three processes, one endpoint that takes 50 requests a second.
@@ -114,6 +120,7 @@ impl fmt::Display for Scenario {
         f.write_str(match self {
             Self::Steady => "steady",
             Self::Drain => "drain",
+            Self::Fanout => "fanout",
             Self::Fairness => "fairness",
             Self::Ratelimit => "ratelimit",
             Self::Catchup => "catchup",

@@ -27,6 +27,7 @@ pub(super) async fn measure(options: &Options) -> Result<Finding> {
     let sink = Sink::start().await?;
     let (mut bare, mut steady, mut drained) = (Vec::new(), Vec::new(), Vec::new());
     let mut peak = 0_f64;
+    crate::warm_up(&part, &sink).await?;
     for _ in 0..options.rounds {
         bare.push(bare::run(&part, &sink).await?);
         steady.push(engine::throughput(&part, &sink).await?);

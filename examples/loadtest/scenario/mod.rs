@@ -3,6 +3,7 @@
 mod catchup;
 mod drain;
 mod fairness;
+mod fanout;
 mod ratelimit;
 
 use std::fmt;
@@ -94,7 +95,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {}", self.store, self.scenario)?;
         for (name, value, unit) in &self.figures {
-            write!(f, "\n  {:<28} {value:>10.2} {unit}", name.replace('_', " "))?;
+            write!(f, "\n  {:<28} {value:>12.3} {unit}", name.replace('_', " "))?;
         }
         for broken in &self.broken {
             write!(f, "\n  BROKEN: {broken}")?;
@@ -107,6 +108,7 @@ impl fmt::Display for Finding {
 pub(crate) async fn measure(options: &Options) -> Result<Finding> {
     match options.scenario {
         Scenario::Drain => drain::measure(options).await,
+        Scenario::Fanout => fanout::measure(options).await,
         Scenario::Fairness => fairness::measure(options).await,
         Scenario::Ratelimit => ratelimit::measure(options).await,
         Scenario::Catchup => catchup::measure(options).await,
