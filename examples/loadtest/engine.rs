@@ -11,9 +11,10 @@ use webhook_delivery::{
     Builder, Dispatcher, NetworkPolicy, NewEndpoint, NewEvent, Notice, RetryPolicy, Store,
 };
 
+use crate::counters::Count;
 use crate::report::{Latency, Round};
 use crate::sink::{BESIDE, Sink, now_micros};
-use crate::store::{self, Configure, Count, Kept};
+use crate::store::{self, Configure, Kept};
 use crate::{Options, Result};
 
 /// As much as the largest event takes.

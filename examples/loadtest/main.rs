@@ -18,6 +18,7 @@
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
 mod bare;
+mod counters;
 mod engine;
 mod report;
 mod scenario;

@@ -35,11 +35,15 @@ impl Round {
     }
 }
 
-/// What a delivery took of a database, from its enqueue to its record.
+/// What a delivery took of the databases, from its enqueue to its record; or a minute.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Spent {
     pub(crate) statements: f64,
     pub(crate) wal_bytes: f64,
+    /// As the server counts them: also those that scripts run there.
+    pub(crate) redis_commands: Option<f64>,
+    /// Of those, the scripts.
+    pub(crate) redis_scripts: Option<f64>,
 }
 
 /// From enqueue to receipt at 100 events a second, in milliseconds.
@@ -180,15 +184,8 @@ impl fmt::Display for Report {
             self.deliveries_per_second
         )?;
         writeln!(f, "  ratio          {:>10.2} of the bare loop", self.ratio)?;
-        if let Some(Spent {
-            statements,
-            wal_bytes,
-        }) = self.spent
-        {
-            writeln!(
-                f,
-                "  database       {statements:>10.3} statements and {wal_bytes:.0} bytes of WAL a delivery"
-            )?;
+        if let Some(spent) = self.spent {
+            writeln!(f, "{spent}")?;
         }
         if let Some(Latency {
             p50_ms,
@@ -215,5 +212,27 @@ impl fmt::Display for Report {
                 "NOT what was sent"
             }
         )
+    }
+}
+
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            statements,
+            wal_bytes,
+            redis_commands,
+            redis_scripts,
+        } = self;
+        write!(
+            f,
+            "  database       {statements:>10.3} statements and {wal_bytes:.0} bytes of WAL a delivery"
+        )?;
+        if let Some((commands, scripts)) = redis_commands.zip(*redis_scripts) {
+            write!(
+                f,
+                "\n  Redis          {commands:>10.3} commands a delivery, {scripts:.3} of them scripts that run the others"
+            )?;
+        }
+        Ok(())
     }
 }

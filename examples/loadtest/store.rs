@@ -1,4 +1,4 @@
-//! The stores under load, each empty at the start, and what a database says it did for them.
+//! The stores under load, each empty at the start.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use webhook_delivery::{
     Builder, Dispatcher, MemoryStore, PgStore, PgStoreBuilder, RedisQueue, SqliteStore,
 };
 
-use crate::report::Spent;
+use crate::counters::Counters;
 use crate::{Options, Result, StoreKind};
 
 /// The schema that is made anew for each round.
@@ -29,12 +29,13 @@ pub(crate) async fn build(
         }
         StoreKind::Postgres => {
             let store = postgres(options).await?;
-            let kept = Kept::Counters(Counters::new(&store));
+            let kept = Kept::Counters(Counters::new(&store, None).await?);
             Ok((configure.finish(Dispatcher::builder(store))?, kept))
         }
         StoreKind::Redis => {
             let store = postgres(options).await?;
-            let kept = Kept::Counters(Counters::new(&store));
+            let counters = Counters::new(&store, options.redis_url.as_deref());
+            let kept = Kept::Counters(counters.await?);
             let builder = Dispatcher::builder(store).queue(redis(options).await?);
             Ok((configure.finish(builder)?, kept))
         }
@@ -124,56 +125,4 @@ async fn postgres(options: &Options) -> Result<PgStore> {
     let store = builder().connect(url).await?;
     sqlx::raw_sql("CHECKPOINT").execute(store.pool()).await?;
     Ok(store)
-}
-
-/// What a Postgres server counts.
-pub(crate) struct Counters {
-    pool: sqlx::PgPool,
-}
-
-/// What it had counted at one time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Count {
-    pub(crate) statements: i64,
-    pub(crate) wal_bytes: i64,
-}
-
-impl Count {
-    /// What each of so many deliveries took.
-    pub(crate) fn spent(
-        before: Option<Self>,
-        after: Option<Self>,
-        deliveries: u64,
-    ) -> Option<Spent> {
-        let (before, after) = before.zip(after)?;
-        let each = |before: i64, after: i64| (after - before) as f64 / deliveries as f64;
-        Some(Spent {
-            statements: each(before.statements, after.statements),
-            wal_bytes: each(before.wal_bytes, after.wal_bytes),
-        })
-    }
-}
-
-impl Counters {
-    fn new(store: &PgStore) -> Self {
-        Self {
-            pool: store.pool().clone(),
-        }
-    }
-
-    /// Statements, by the transactions they are: each of the engine's is one. The server gathers what
-    /// its processes report once a second.
-    pub(crate) async fn read(&self) -> Result<Count> {
-        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
-        let (statements, wal_bytes) = sqlx::query_as(
-            "SELECT xact_commit + xact_rollback, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint
-            FROM pg_stat_database WHERE datname = current_database()",
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(Count {
-            statements,
-            wal_bytes,
-        })
-    }
 }

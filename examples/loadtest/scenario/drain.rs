@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use webhook_delivery::{NewEndpoint, NewEvent};
 
 use super::Finding;
+use crate::counters::Count;
 use crate::engine::{self, Engine, data};
 use crate::report::{Round, peak_rss_mib};
 use crate::sink::{Seen, Sink};
-use crate::store::Count;
 use crate::worker::Worker;
 use crate::{Options, Result, StoreKind, bare};
 

@@ -13,7 +13,7 @@ use serde::ser::{SerializeMap, Serializer};
 use webhook_delivery::{NewEndpoint, NewEvent, Tenant};
 
 use crate::engine::data;
-use crate::report::{Round, median};
+use crate::report::{Round, Spent, median};
 use crate::sink::Sink;
 use crate::{Options, Result, Scenario};
 
@@ -48,10 +48,7 @@ impl Finding {
         self.figure("per_second", rate, "deliveries/s");
         self.figure("ratio_to_steady", rate / steady_rate, "");
         self.figure("ratio_to_bare", rate / bare_rate, "");
-        if let Some(spent) = rounds[rounds.len() / 2].spent {
-            self.figure("statements", spent.statements, "a delivery");
-            self.figure("wal_bytes", spent.wal_bytes, "a delivery");
-        }
+        self.spent(rounds[rounds.len() / 2].spent, "a delivery");
         self.expect(
             [bare, steady, rounds]
                 .into_iter()
@@ -59,6 +56,17 @@ impl Finding {
                 .all(Round::is_complete),
             "not each event was received exactly once",
         );
+    }
+
+    /// What the databases did for each of something.
+    fn spent(&mut self, spent: Option<Spent>, unit: &'static str) {
+        let Some(spent) = spent else { return };
+        self.figure("statements", spent.statements, unit);
+        self.figure("wal_bytes", spent.wal_bytes, unit);
+        if let Some((commands, scripts)) = spent.redis_commands.zip(spent.redis_scripts) {
+            self.figure("redis_commands", commands, unit);
+            self.figure("redis_scripts", scripts, "of these");
+        }
     }
 
     /// Notes what is not as promised.
