@@ -126,4 +126,10 @@ impl Count {
         let (count, _) = after?.since(before?);
         Some(count.divided_by(deliveries as f64))
     }
+
+    /// What a minute took.
+    pub(crate) fn spent_per_minute(before: Option<Self>, after: Option<Self>) -> Option<Spent> {
+        let (count, time) = after?.since(before?);
+        Some(count.divided_by(time.as_secs_f64() / 60.0))
+    }
 }

@@ -11,6 +11,7 @@
 //!
 //! - `drain`: `--events` wait before anything runs, and then a process delivers them, beside steady runs of a tenth as many.
 //! - `fanout`: each event goes to `--endpoints` endpoints, beside steady runs; `--events` counts deliveries.
+//! - `idle`: what a process with 10 endpoints and nothing to do takes of the databases and of the processor.
 //! - `fairness`: 100 of 1,000 endpoints hang; then 100 quiet ones beside one with a backlog.
 //! - `ratelimit`: three processes, one endpoint with a rate limit.
 //! - `catchup`: 100 endpoints come back from an outage, each with a backlog.
@@ -83,6 +84,9 @@ struct Options {
     /// Endpoints of each event in `fanout`.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     endpoints: u64,
+    /// How long `idle` looks.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    seconds: u64,
     /// Events at 100 a second whose way from enqueue to receipt is measured.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     latency_events: u64,
@@ -108,6 +112,8 @@ enum Scenario {
     Drain,
     /// Each event goes to `--endpoints` endpoints, beside steady runs with as many deliveries.
     Fanout,
+    /// What a process with nothing to do takes in `--seconds`.
+    Idle,
     /// 100 of 1,000 endpoints hang; then 100 quiet ones beside one with a backlog.
     Fairness,
     /// Three processes, one endpoint that takes 50 requests a second.
@@ -122,6 +128,7 @@ impl fmt::Display for Scenario {
             Self::Steady => "steady",
             Self::Drain => "drain",
             Self::Fanout => "fanout",
+            Self::Idle => "idle",
             Self::Fairness => "fairness",
             Self::Ratelimit => "ratelimit",
             Self::Catchup => "catchup",

@@ -4,6 +4,7 @@ mod catchup;
 mod drain;
 mod fairness;
 mod fanout;
+pub(crate) mod idle;
 mod ratelimit;
 
 use std::fmt;
@@ -117,6 +118,7 @@ pub(crate) async fn measure(options: &Options) -> Result<Finding> {
     match options.scenario {
         Scenario::Drain => drain::measure(options).await,
         Scenario::Fanout => fanout::measure(options).await,
+        Scenario::Idle => idle::measure(options).await,
         Scenario::Fairness => fairness::measure(options).await,
         Scenario::Ratelimit => ratelimit::measure(options).await,
         Scenario::Catchup => catchup::measure(options).await,
