@@ -223,12 +223,8 @@ struct Settings {
 
 impl Configure for Settings {
     fn finish<S: Store + 'static>(self, builder: Builder<S>) -> Result<Dispatcher> {
-        let policy = NetworkPolicy::builder()
-            .allow_http(true)
-            .allow_networks(["127.0.0.0/8".parse()?])
-            .build();
         let dispatcher = builder
-            .network_policy(policy)
+            .network_policy(loopback()?)
             .max_in_flight(self.in_flight)
             .max_in_flight_per_endpoint(u32::try_from(self.in_flight)?)
             .retry_policy(self.retries)
@@ -236,6 +232,12 @@ impl Configure for Settings {
             .build()?;
         Ok(dispatcher.erase())
     }
+}
+
+/// Allows what the receiver's URLs need.
+pub(crate) fn loopback() -> Result<NetworkPolicy> {
+    let policy = NetworkPolicy::builder().allow_http(true);
+    Ok(policy.allow_networks(["127.0.0.0/8".parse()?]).build())
 }
 
 /// What goes beside the endpoints that are looked at does not count.

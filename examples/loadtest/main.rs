@@ -12,6 +12,7 @@
 //! - `drain`: `--events` wait before anything runs, and then a process delivers them, beside steady runs of a tenth as many.
 //! - `fanout`: each event goes to `--endpoints` endpoints, beside steady runs; `--events` counts deliveries.
 //! - `idle`: what a process with 10 endpoints and nothing to do takes of the databases and of the processor.
+//! - `growth`: enqueue, claims, statistics and pages on stores with as many finished deliveries as each of `--stored` says.
 //! - `fairness`: 100 of 1,000 endpoints hang; then 100 quiet ones beside one with a backlog.
 //! - `ratelimit`: three processes, one endpoint with a rate limit.
 //! - `catchup`: 100 endpoints come back from an outage, each with a backlog.
@@ -87,6 +88,9 @@ struct Options {
     /// How long `idle` looks.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
+    /// Finished deliveries of the stores that `growth` compares.
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 1_000_000], value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+    stored: Vec<u64>,
     /// Events at 100 a second whose way from enqueue to receipt is measured.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     latency_events: u64,
@@ -99,6 +103,9 @@ struct Options {
     /// Runs as one more process that delivers; for this program's own use.
     #[arg(long, hide = true)]
     worker: bool,
+    /// The schema that is made anew on Postgres; for this program's own use.
+    #[arg(long, hide = true, default_value = "loadtest")]
+    schema: String,
     /// What the stores of one run have in their names; for this program's own use.
     #[arg(long, hide = true)]
     run: Option<String>,
@@ -114,6 +121,9 @@ enum Scenario {
     Fanout,
     /// What a process with nothing to do takes in `--seconds`.
     Idle,
+    /// What callers wait for beside so many finished deliveries as each of `--stored` says. Seeds them: takes minutes
+    /// and gigabytes.
+    Growth,
     /// 100 of 1,000 endpoints hang; then 100 quiet ones beside one with a backlog.
     Fairness,
     /// Three processes, one endpoint that takes 50 requests a second.
@@ -129,6 +139,7 @@ impl fmt::Display for Scenario {
             Self::Drain => "drain",
             Self::Fanout => "fanout",
             Self::Idle => "idle",
+            Self::Growth => "growth",
             Self::Fairness => "fairness",
             Self::Ratelimit => "ratelimit",
             Self::Catchup => "catchup",

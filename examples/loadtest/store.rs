@@ -9,9 +9,6 @@ use webhook_delivery::{
 use crate::counters::Counters;
 use crate::{Options, Result, StoreKind};
 
-/// The schema that is made anew for each round.
-const SCHEMA: &str = "loadtest";
-
 /// Puts the engine on a store: what follows is the same for all.
 pub(crate) async fn build(
     options: &Options,
@@ -88,7 +85,7 @@ impl Drop for File {
 }
 
 /// A queue that nobody has used before.
-async fn redis(options: &Options) -> Result<RedisQueue> {
+pub(crate) async fn redis(options: &Options) -> Result<RedisQueue> {
     let url = options.redis_url.as_deref();
     let url = url.ok_or("--store redis needs --redis-url or REDIS_URL")?;
     let prefix = match &options.run {
@@ -110,19 +107,30 @@ pub(crate) trait Configure {
     ) -> Result<Dispatcher>;
 }
 
+/// In a schema that is made anew, except by those who share it.
 async fn postgres(options: &Options) -> Result<PgStore> {
+    if options.worker {
+        return connect(options).await;
+    }
+    let old = connect(options).await?;
+    run(&old, format!("DROP SCHEMA {} CASCADE", options.schema)).await?;
+    old.pool().close().await;
+    let store = connect(options).await?;
+    run(&store, "CHECKPOINT".to_owned()).await?;
+    Ok(store)
+}
+
+/// With what the schema has.
+pub(crate) async fn connect(options: &Options) -> Result<PgStore> {
     let url = options.database_url.as_deref();
     let url = url.ok_or("--store postgres needs --database-url or DATABASE_URL")?;
-    let builder = || PgStoreBuilder::default().schema(SCHEMA).max_connections(16);
-    if options.worker {
-        return Ok(builder().connect(url).await?);
-    }
-    let old = builder().connect(url).await?;
-    sqlx::raw_sql("DROP SCHEMA loadtest CASCADE")
-        .execute(old.pool())
+    let builder = PgStoreBuilder::default().schema(&options.schema);
+    Ok(builder.max_connections(16).connect(url).await?)
+}
+
+pub(crate) async fn run(store: &PgStore, sql: String) -> Result<()> {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(store.pool())
         .await?;
-    old.pool().close().await;
-    let store = builder().connect(url).await?;
-    sqlx::raw_sql("CHECKPOINT").execute(store.pool()).await?;
-    Ok(store)
+    Ok(())
 }

@@ -25,7 +25,7 @@ impl Worker {
             StoreKind::Redis => "redis",
         };
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--worker", "--store", store]);
+        command.args(["--worker", "--store", store, "--schema", &options.schema]);
         let settings = [
             ("--database-url", &options.database_url),
             ("--redis-url", &options.redis_url),

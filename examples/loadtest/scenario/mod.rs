@@ -4,6 +4,7 @@ mod catchup;
 mod drain;
 mod fairness;
 mod fanout;
+mod growth;
 pub(crate) mod idle;
 mod ratelimit;
 
@@ -22,7 +23,7 @@ use crate::{Options, Result, Scenario};
 pub(crate) struct Finding {
     scenario: Scenario,
     store: String,
-    figures: Vec<(&'static str, f64, &'static str)>,
+    figures: Vec<(String, f64, &'static str)>,
     broken: Vec<String>,
 }
 
@@ -36,8 +37,8 @@ impl Finding {
         }
     }
 
-    fn figure(&mut self, name: &'static str, value: f64, unit: &'static str) {
-        self.figures.push((name, value, unit));
+    fn figure(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
+        self.figures.push((name.into(), value, unit));
     }
 
     /// The median rounds of the engine in two ways, and of the bare loop beside them.
@@ -119,6 +120,7 @@ pub(crate) async fn measure(options: &Options) -> Result<Finding> {
         Scenario::Drain => drain::measure(options).await,
         Scenario::Fanout => fanout::measure(options).await,
         Scenario::Idle => idle::measure(options).await,
+        Scenario::Growth => growth::measure(options).await,
         Scenario::Fairness => fairness::measure(options).await,
         Scenario::Ratelimit => ratelimit::measure(options).await,
         Scenario::Catchup => catchup::measure(options).await,
