@@ -13,8 +13,9 @@ use webhook_delivery::{
 
 use crate::counters::Count;
 use crate::report::{Latency, Round};
-use crate::sink::{BESIDE, Sink, now_micros};
+use crate::sink::{BESIDE, Seen, Sink, now_micros};
 use crate::store::{self, Configure, Kept};
+use crate::worker::Worker;
 use crate::{Options, Result};
 
 /// As much as the largest event takes.
@@ -29,9 +30,13 @@ pub(crate) struct Engine {
     delivered: Arc<Delivered>,
     kept: Kept,
     worker: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// Other processes that deliver, too.
+    others: Vec<Worker>,
 }
 
 struct Delivered {
+    /// Whether this process does not know of all.
+    is_of_several: bool,
     /// For events that are accepted and not yet delivered.
     room: Arc<Semaphore>,
     count: AtomicU64,
@@ -55,9 +60,13 @@ pub(crate) fn data(options: &Options, number: u64) -> String {
     data
 }
 
-/// Accepts and delivers the events as fast as it can.
+/// Accepts and delivers the events as fast as it can, in as many processes as there should be.
 pub(crate) async fn throughput(options: &Options, sink: &Sink) -> Result<Round> {
-    let engine = Engine::start(options, sink).await?;
+    let options = &options.shared();
+    let mut engine = Engine::start(options, sink).await?;
+    for _ in 1..options.processes {
+        engine.others.push(Worker::start(options).await?);
+    }
     engine.throughput(options, sink, 1).await
 }
 
@@ -66,7 +75,11 @@ pub(crate) async fn latency(options: &Options, sink: &Sink) -> Result<Option<Lat
     if options.latency_events == 0 {
         return Ok(None);
     }
-    let engine = Engine::start(options, sink).await?;
+    let alone = &Options {
+        processes: 1,
+        ..options.clone()
+    };
+    let engine = Engine::start(alone, sink).await?;
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
     for number in 0..options.latency_events {
         ticks.tick().await;
@@ -96,7 +109,7 @@ impl Engine {
 
     /// The same, retrying in another way.
     pub(crate) async fn with_retries(options: &Options, retries: RetryPolicy) -> Result<Self> {
-        let delivered = Arc::new(Delivered::new(options.outstanding));
+        let delivered = Arc::new(Delivered::new(options));
         let settings = Settings {
             count: Arc::clone(&delivered),
             in_flight: usize::try_from(options.in_flight())?,
@@ -108,6 +121,7 @@ impl Engine {
             delivered,
             kept,
             worker: None,
+            others: Vec::new(),
         })
     }
 
@@ -120,12 +134,12 @@ impl Engine {
     ) -> Result<Round> {
         let before = self.count().await?;
         let began = Instant::now();
-        let enqueued = self.enqueue_all(options, endpoints).await?;
-        self.delivered.wait_for(options.events).await;
+        let enqueue = self.enqueue_all(options, endpoints);
+        let (enqueued, mut seen) = tokio::try_join!(enqueue, self.deliver(options, sink))?;
         let elapsed = began.elapsed();
         let after = self.count().await?;
         self.stop().await?;
-        let seen = sink.take_seen().await?;
+        seen.add(sink.take_seen().await?);
         Ok(Round {
             sent: options.events,
             received: seen.requests,
@@ -134,6 +148,20 @@ impl Engine {
             enqueue_seconds: Some(enqueued.as_secs_f64()),
             spent: Count::spent(before, after, options.events),
         })
+    }
+
+    /// Until all are delivered: as this process says, or as the receiver says if there are others. What that has told so far.
+    async fn deliver(&self, options: &Options, sink: &Sink) -> Result<Seen> {
+        if self.others.is_empty() {
+            self.delivered.wait_for(options.events).await;
+            return Ok(Seen::default());
+        }
+        let seen = sink.wait_for(options.events, |new| self.delivered.add(new));
+        let seen = seen.await?;
+        if seen.requests < options.events {
+            return Err("nothing more is delivered".into());
+        }
+        Ok(seen)
     }
 
     pub(crate) fn run(&mut self) {
@@ -206,6 +234,9 @@ impl Engine {
     }
 
     pub(crate) async fn stop(self) -> Result<()> {
+        for other in self.others {
+            other.stop().await?;
+        }
         if let Some((stop, worker)) = self.worker {
             stop.send(()).ok();
             worker.await?;
@@ -249,10 +280,11 @@ fn is_counted(notice: &Notice<'_>) -> bool {
 }
 
 impl Delivered {
-    fn new(outstanding: u64) -> Self {
+    fn new(options: &Options) -> Self {
         Self {
+            is_of_several: options.processes > 1,
             room: Arc::new(Semaphore::new(
-                usize::try_from(outstanding).unwrap_or(usize::MAX),
+                usize::try_from(options.outstanding).unwrap_or(usize::MAX),
             )),
             count: AtomicU64::new(0),
             target: AtomicU64::new(0),
@@ -261,14 +293,20 @@ impl Delivered {
     }
 
     fn hear(&self, notice: &Notice<'_>) {
-        if is_counted(notice) {
-            let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
-            if count.is_multiple_of(ROOM_STEP) {
-                self.room.add_permits(ROOM_STEP as usize);
-            }
-            if count >= self.target.load(Ordering::SeqCst) {
-                self.reached.notify_one();
-            }
+        if !self.is_of_several && is_counted(notice) {
+            self.add(1);
+        }
+    }
+
+    fn add(&self, new: u64) {
+        let before = self.count.fetch_add(new, Ordering::SeqCst);
+        let count = before + new;
+        let steps = count / ROOM_STEP - before / ROOM_STEP;
+        if steps > 0 {
+            self.room.add_permits((steps * ROOM_STEP) as usize);
+        }
+        if count >= self.target.load(Ordering::SeqCst) {
+            self.reached.notify_one();
         }
     }
 

@@ -7,6 +7,8 @@
 //! `--outstanding`. The two are interleaved, and medians and their ratio are printed: on a shared machine only the ratio
 //! means something. The receiver is a process of its own, started and stopped by this one, on loopback.
 //!
+//! With `--processes N`, others deliver beside this one; what is delivered is then what the receiver has got.
+//!
 //! What else `--scenario` may be:
 //!
 //! - `drain`: `--events` wait before anything runs, and then a process delivers them, beside steady runs of a tenth as many.
@@ -82,6 +84,9 @@ struct Options {
     /// Rounds of each, interleaved.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
+    /// Processes that deliver in the steady run, on stores that they share: this one, and so many less one beside it.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=16))]
+    processes: u64,
     /// Endpoints of each event in `fanout`.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     endpoints: u64,
@@ -168,6 +173,15 @@ impl Options {
         self.in_flight.unwrap_or(default)
     }
 
+    fn check(&self) -> Result<()> {
+        let is_fit = self.scenario == Scenario::Steady && self.store != StoreKind::Memory;
+        if self.processes == 1 || is_fit {
+            Ok(())
+        } else {
+            Err("--processes is for the steady run on a store that several processes share".into())
+        }
+    }
+
     /// In the names of what this run makes.
     fn run(&self) -> String {
         let own = || std::process::id().to_string();
@@ -194,6 +208,7 @@ fn main() -> Result<()> {
     if options.worker {
         return runtime.block_on(worker::serve(&options));
     }
+    options.check()?;
     if options.scenario == Scenario::Steady {
         let report = runtime.block_on(measure(&options))?;
         print(&options, &report)?;

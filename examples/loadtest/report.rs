@@ -61,6 +61,7 @@ pub(crate) struct Report {
     events: u64,
     payload: u64,
     concurrency: u64,
+    processes: u64,
     rounds: u64,
     /// Requests a second of the bare loop, the median.
     bare_per_second: f64,
@@ -113,6 +114,7 @@ impl Report {
             events: options.events,
             payload: options.payload,
             concurrency: options.concurrency,
+            processes: options.processes,
             rounds: options.rounds,
             bare_per_second,
             events_per_second: median(engine.iter().map(accepted)),
@@ -161,12 +163,13 @@ impl fmt::Display for Report {
             events,
             payload,
             concurrency,
+            processes,
             rounds,
             ..
         } = self;
         writeln!(
             f,
-            "{store}: {rounds} × {events} events of {payload} bytes, {concurrency} at once; medians"
+            "{store}: {rounds} × {events} events of {payload} bytes, {concurrency} at once, processes: {processes}; medians"
         )?;
         writeln!(
             f,

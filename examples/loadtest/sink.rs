@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -25,6 +25,10 @@ use crate::Result;
 
 /// The path of those that are not looked at.
 pub(crate) const BESIDE: &str = "/beside/";
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+/// How many times in a row it may have seen nothing before nothing more is thought to come: a minute.
+const LOOKS: u32 = 3_000;
 
 /// What the receiver has seen since it was last asked.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -123,6 +127,20 @@ impl Sink {
             .bytes()
             .await?;
         Ok(serde_json::from_slice(&seen)?)
+    }
+
+    /// What it has seen when that is so many requests, or when nothing more comes; each look tells how many were new.
+    pub(crate) async fn wait_for(&self, requests: u64, new: impl Fn(u64)) -> Result<Seen> {
+        let mut seen = Seen::default();
+        let mut looks = 0;
+        while seen.requests < requests && looks < LOOKS {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+            let later = self.take_seen().await?;
+            looks = if later.requests == 0 { looks + 1 } else { 0 };
+            new(later.requests);
+            seen.add(later);
+        }
+        Ok(seen)
     }
 
     /// Ends it.

@@ -1,6 +1,6 @@
 //! How fast a process works off the backlog that it finds, and how much memory it needs for that.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use webhook_delivery::{NewEndpoint, NewEvent};
 
@@ -8,16 +8,13 @@ use super::Finding;
 use crate::counters::Count;
 use crate::engine::{self, Engine, data};
 use crate::report::{Round, peak_rss_mib};
-use crate::sink::{Seen, Sink};
+use crate::sink::Sink;
 use crate::worker::Worker;
 use crate::{Options, Result, StoreKind, bare};
 
 /// Of the backlog, what a steady run takes.
 const PART: u64 = 10;
 const BATCH: u64 = 1_000;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
-/// How many times in a row the receiver may have seen nothing: a minute.
-const LOOKS: u32 = 3_000;
 
 pub(super) async fn measure(options: &Options) -> Result<Finding> {
     let part = Options {
@@ -61,7 +58,7 @@ async fn drain(options: &Options, sink: &Sink) -> Result<(Round, f64)> {
         Some(Worker::start(options).await?)
     };
     let began = Instant::now();
-    let mut seen = wait_for(sink, options.events).await?;
+    let mut seen = sink.wait_for(options.events, |_| {}).await?;
     let seconds = began.elapsed().as_secs_f64();
     let own = || peak_rss_mib("self");
     let peak = worker.as_ref().map_or_else(own, Worker::peak_rss_mib);
@@ -90,17 +87,4 @@ async fn enqueue(engine: &Engine, options: &Options) -> Result<()> {
         engine.enqueue_batch(batch.collect::<Result<_>>()?).await?;
     }
     Ok(())
-}
-
-/// What the receiver has seen when that is so much, or when nothing more comes.
-async fn wait_for(sink: &Sink, requests: u64) -> Result<Seen> {
-    let mut seen = Seen::default();
-    let mut looks = 0;
-    while seen.requests < requests && looks < LOOKS {
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-        let new = sink.take_seen().await?;
-        looks = if new.requests == 0 { looks + 1 } else { 0 };
-        seen.add(new);
-    }
-    Ok(seen)
 }
