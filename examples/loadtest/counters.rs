@@ -14,6 +14,7 @@ use crate::report::Spent;
 /// A Postgres server, and a Redis server if there is one beside it.
 pub(crate) struct Counters {
     pool: sqlx::PgPool,
+    schema: String,
     redis: Option<Client>,
 }
 
@@ -22,6 +23,7 @@ pub(crate) struct Counters {
 pub(crate) struct Count {
     at: Instant,
     statements: i64,
+    statements_here: Option<i64>,
     wal_bytes: i64,
     redis: Option<Commands>,
 }
@@ -35,7 +37,7 @@ struct Commands {
 }
 
 impl Counters {
-    pub(crate) async fn new(store: &PgStore, redis: Option<&str>) -> Result<Self> {
+    pub(crate) async fn new(store: &PgStore, schema: &str, redis: Option<&str>) -> Result<Self> {
         let redis = match redis {
             None => None,
             Some(url) => {
@@ -46,6 +48,7 @@ impl Counters {
         };
         Ok(Self {
             pool: store.pool().clone(),
+            schema: schema.to_owned(),
             redis,
         })
     }
@@ -60,6 +63,14 @@ impl Counters {
         )
         .fetch_one(&self.pool)
         .await?;
+        // Fails where the extension is not there.
+        let statements_here = sqlx::query_scalar(
+            "SELECT sum(calls)::bigint FROM pg_stat_statements WHERE strpos(query, $1) > 0",
+        )
+        .bind(format!("\"{}\".", self.schema))
+        .fetch_one(&self.pool)
+        .await
+        .ok();
         let redis = match &self.redis {
             None => None,
             Some(client) => {
@@ -70,6 +81,7 @@ impl Counters {
         Ok(Count {
             at: Instant::now(),
             statements,
+            statements_here,
             wal_bytes,
             redis,
         })
@@ -92,7 +104,7 @@ impl Commands {
 }
 
 impl Count {
-    /// What was counted from then to now, without the question then: that was not yet in its own answer.
+    /// What was counted from then to now, without the questions then: they were not yet in their own answers.
     fn since(self, before: Self) -> (Self, Duration) {
         let redis = self.redis.zip(before.redis).map(|(now, then)| Commands {
             all: now.all - then.all - 1,
@@ -100,7 +112,11 @@ impl Count {
         });
         let count = Self {
             at: self.at,
-            statements: self.statements - before.statements - 1,
+            statements: self.statements - before.statements - 2,
+            statements_here: self
+                .statements_here
+                .zip(before.statements_here)
+                .map(|(now, then)| now - then),
             wal_bytes: self.wal_bytes - before.wal_bytes,
             redis,
         };
@@ -111,6 +127,7 @@ impl Count {
         let each = |count: i64| count as f64 / number;
         Spent {
             statements: each(self.statements),
+            statements_here: self.statements_here.map(each),
             wal_bytes: each(self.wal_bytes),
             redis_commands: self.redis.map(|redis| each(redis.all)),
             redis_scripts: self.redis.map(|redis| each(redis.scripts)),

@@ -38,7 +38,10 @@ impl Round {
 /// What a delivery took of the databases, from its enqueue to its record; or a minute.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Spent {
+    /// By the transactions of the whole database, also those of its own housekeeping.
     pub(crate) statements: f64,
+    /// Those that name the schema, if `pg_stat_statements` is there to tell.
+    pub(crate) statements_here: Option<f64>,
     pub(crate) wal_bytes: f64,
     /// As the server counts them: also those that scripts run there.
     pub(crate) redis_commands: Option<f64>,
@@ -225,6 +228,7 @@ impl fmt::Display for Spent {
             wal_bytes,
             redis_commands,
             redis_scripts,
+            ..
         } = self;
         write!(
             f,

@@ -26,12 +26,13 @@ pub(crate) async fn build(
         }
         StoreKind::Postgres => {
             let store = postgres(options).await?;
-            let kept = Kept::Counters(Counters::new(&store, None).await?);
+            let kept = Kept::Counters(Counters::new(&store, &options.schema, None).await?);
             Ok((configure.finish(Dispatcher::builder(store))?, kept))
         }
         StoreKind::Redis => {
             let store = postgres(options).await?;
-            let counters = Counters::new(&store, options.redis_url.as_deref());
+            let redis_url = options.redis_url.as_deref();
+            let counters = Counters::new(&store, &options.schema, redis_url);
             let kept = Kept::Counters(counters.await?);
             let builder = Dispatcher::builder(store).queue(redis(options).await?);
             Ok((configure.finish(builder)?, kept))

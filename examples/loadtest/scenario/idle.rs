@@ -34,8 +34,11 @@ pub(super) async fn measure(options: &Options) -> Result<Finding> {
     finding.figure("seconds", options.seconds as f64, "with nothing to do");
     let spent = Count::spent_per_minute(before, after);
     if let Some(spent) = spent {
-        let each_second = spent.statements / 60.0;
-        finding.figure("statements_per_second", each_second, "of the whole server");
+        let (statements, unit) = match spent.statements_here {
+            Some(here) => (here, "of the schema alone"),
+            None => (spent.statements, "of the whole database"),
+        };
+        finding.figure("statements_per_second", statements / 60.0, unit);
     }
     finding.spent(spent, "a minute");
     finding.figure("cpu_seconds", cpu / minutes, "a minute");

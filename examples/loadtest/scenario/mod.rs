@@ -64,6 +64,9 @@ impl Finding {
     fn spent(&mut self, spent: Option<Spent>, unit: &'static str) {
         let Some(spent) = spent else { return };
         self.figure("statements", spent.statements, unit);
+        if let Some(here) = spent.statements_here {
+            self.figure("statements_here", here, "of the schema alone");
+        }
         self.figure("wal_bytes", spent.wal_bytes, unit);
         if let Some((commands, scripts)) = spent.redis_commands.zip(spent.redis_scripts) {
             self.figure("redis_commands", commands, unit);
