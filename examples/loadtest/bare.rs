@@ -39,6 +39,7 @@ pub(crate) async fn run(options: &Options, sink: &Sink) -> Result<Round> {
     Ok(Round {
         sent: options.events,
         received: seen.requests,
+        repeated: 0,
         seconds: elapsed.as_secs_f64(),
         enqueue_seconds: None,
         spent: None,

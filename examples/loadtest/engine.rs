@@ -11,9 +11,11 @@ use webhook_delivery::{
     Builder, Dispatcher, NetworkPolicy, NewEndpoint, NewEvent, Notice, RetryPolicy, Store,
 };
 
-use crate::report::{Latency, Round, Spent};
-use crate::sink::{BESIDE, Sink, now_micros};
+use crate::counters::Count;
+use crate::report::{Latency, Round};
+use crate::sink::{BESIDE, Seen, Sink, now_micros};
 use crate::store::{self, Configure, Kept};
+use crate::worker::Worker;
 use crate::{Options, Result};
 
 /// As much as the largest event takes.
@@ -28,9 +30,13 @@ pub(crate) struct Engine {
     delivered: Arc<Delivered>,
     kept: Kept,
     worker: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// Other processes that deliver, too.
+    others: Vec<Worker>,
 }
 
 struct Delivered {
+    /// Whether this process does not know of all.
+    is_of_several: bool,
     /// For events that are accepted and not yet delivered.
     room: Arc<Semaphore>,
     count: AtomicU64,
@@ -54,28 +60,14 @@ pub(crate) fn data(options: &Options, number: u64) -> String {
     data
 }
 
-/// Accepts and delivers the events as fast as it can.
+/// Accepts and delivers the events as fast as it can, in as many processes as there should be.
 pub(crate) async fn throughput(options: &Options, sink: &Sink) -> Result<Round> {
-    let engine = Engine::start(options, sink).await?;
-    let before = engine.count().await?;
-    let began = Instant::now();
-    let enqueued = engine.enqueue_all(options).await?;
-    engine.delivered.wait_for(options.events).await;
-    let elapsed = began.elapsed();
-    let after = engine.count().await?;
-    engine.stop().await?;
-    let seen = sink.take_seen().await?;
-    let spent = before.zip(after).map(|(before, after)| Spent {
-        statements: (after.statements - before.statements) as f64 / options.events as f64,
-        wal_bytes: (after.wal_bytes - before.wal_bytes) as f64 / options.events as f64,
-    });
-    Ok(Round {
-        sent: options.events,
-        received: seen.requests,
-        seconds: elapsed.as_secs_f64(),
-        enqueue_seconds: Some(enqueued.as_secs_f64()),
-        spent,
-    })
+    let options = &options.shared();
+    let mut engine = Engine::start(options, sink).await?;
+    for _ in 1..options.processes {
+        engine.others.push(Worker::start(options).await?);
+    }
+    engine.throughput(options, sink, 1).await
 }
 
 /// Enqueues 100 events a second, and asks the receiver how long each was under way.
@@ -83,7 +75,11 @@ pub(crate) async fn latency(options: &Options, sink: &Sink) -> Result<Option<Lat
     if options.latency_events == 0 {
         return Ok(None);
     }
-    let engine = Engine::start(options, sink).await?;
+    let alone = &Options {
+        processes: 1,
+        ..options.clone()
+    };
+    let engine = Engine::start(alone, sink).await?;
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
     for number in 0..options.latency_events {
         ticks.tick().await;
@@ -113,7 +109,7 @@ impl Engine {
 
     /// The same, retrying in another way.
     pub(crate) async fn with_retries(options: &Options, retries: RetryPolicy) -> Result<Self> {
-        let delivered = Arc::new(Delivered::new(options.outstanding));
+        let delivered = Arc::new(Delivered::new(options));
         let settings = Settings {
             count: Arc::clone(&delivered),
             in_flight: usize::try_from(options.in_flight())?,
@@ -125,7 +121,47 @@ impl Engine {
             delivered,
             kept,
             worker: None,
+            others: Vec::new(),
         })
+    }
+
+    /// Accepts events, each for so many endpoints, and makes `options.events` deliveries of them as fast as it can.
+    pub(crate) async fn throughput(
+        self,
+        options: &Options,
+        sink: &Sink,
+        endpoints: u64,
+    ) -> Result<Round> {
+        let before = self.count().await?;
+        let began = Instant::now();
+        let enqueue = self.enqueue_all(options, endpoints);
+        let (enqueued, mut seen) = tokio::try_join!(enqueue, self.deliver(options, sink))?;
+        let elapsed = began.elapsed();
+        let after = self.count().await?;
+        self.stop().await?;
+        seen.add(sink.take_seen().await?);
+        Ok(Round {
+            sent: options.events,
+            received: seen.requests,
+            repeated: seen.repeated(),
+            seconds: elapsed.as_secs_f64(),
+            enqueue_seconds: Some(enqueued.as_secs_f64()),
+            spent: Count::spent(before, after, options.events),
+        })
+    }
+
+    /// Until all are delivered: as this process says, or as the receiver says if there are others. What that has told so far.
+    async fn deliver(&self, options: &Options, sink: &Sink) -> Result<Seen> {
+        if self.others.is_empty() {
+            self.delivered.wait_for(options.events).await;
+            return Ok(Seen::default());
+        }
+        let seen = sink.wait_for(options.events, |new| self.delivered.add(new));
+        let seen = seen.await?;
+        if seen.requests < options.events {
+            return Err("nothing more is delivered".into());
+        }
+        Ok(seen)
     }
 
     pub(crate) fn run(&mut self) {
@@ -157,7 +193,10 @@ impl Engine {
     }
 
     /// Enqueues from as many tasks as there is concurrency; answers how long that took.
-    async fn enqueue_all(&self, options: &Options) -> Result<Duration> {
+    async fn enqueue_all(&self, options: &Options, endpoints: u64) -> Result<Duration> {
+        let events = options.events / endpoints;
+        let step = (ROOM_STEP / endpoints).max(1);
+        let room_step = u32::try_from(step * endpoints)?;
         let next = Arc::new(AtomicU64::new(0));
         let began = Instant::now();
         let tasks: Vec<_> = (0..options.in_flight())
@@ -167,12 +206,12 @@ impl Engine {
                 let (next, options) = (Arc::clone(&next), options.clone());
                 tokio::spawn(async move {
                     loop {
-                        let first = next.fetch_add(ROOM_STEP, Ordering::Relaxed);
-                        if first >= options.events {
+                        let first = next.fetch_add(step, Ordering::Relaxed);
+                        if first >= events {
                             return Result::Ok(());
                         }
-                        room.acquire_many(ROOM_STEP as u32).await?.forget();
-                        for number in first..options.events.min(first + ROOM_STEP) {
+                        room.acquire_many(room_step).await?.forget();
+                        for number in first..events.min(first + step) {
                             let event = NewEvent::data("load.test", data(&options, number))?;
                             dispatcher.enqueue(event).await?;
                         }
@@ -186,7 +225,8 @@ impl Engine {
         Ok(began.elapsed())
     }
 
-    async fn count(&self) -> Result<Option<store::Count>> {
+    /// What the databases have done so far, if there is one that counts.
+    pub(crate) async fn count(&self) -> Result<Option<Count>> {
         match &self.kept {
             Kept::Counters(counters) => counters.read().await.map(Some),
             Kept::Nothing | Kept::File(_) => Ok(None),
@@ -194,6 +234,9 @@ impl Engine {
     }
 
     pub(crate) async fn stop(self) -> Result<()> {
+        for other in self.others {
+            other.stop().await?;
+        }
         if let Some((stop, worker)) = self.worker {
             stop.send(()).ok();
             worker.await?;
@@ -211,12 +254,8 @@ struct Settings {
 
 impl Configure for Settings {
     fn finish<S: Store + 'static>(self, builder: Builder<S>) -> Result<Dispatcher> {
-        let policy = NetworkPolicy::builder()
-            .allow_http(true)
-            .allow_networks(["127.0.0.0/8".parse()?])
-            .build();
         let dispatcher = builder
-            .network_policy(policy)
+            .network_policy(loopback()?)
             .max_in_flight(self.in_flight)
             .max_in_flight_per_endpoint(u32::try_from(self.in_flight)?)
             .retry_policy(self.retries)
@@ -224,6 +263,12 @@ impl Configure for Settings {
             .build()?;
         Ok(dispatcher.erase())
     }
+}
+
+/// Allows what the receiver's URLs need.
+pub(crate) fn loopback() -> Result<NetworkPolicy> {
+    let policy = NetworkPolicy::builder().allow_http(true);
+    Ok(policy.allow_networks(["127.0.0.0/8".parse()?]).build())
 }
 
 /// What goes beside the endpoints that are looked at does not count.
@@ -235,10 +280,11 @@ fn is_counted(notice: &Notice<'_>) -> bool {
 }
 
 impl Delivered {
-    fn new(outstanding: u64) -> Self {
+    fn new(options: &Options) -> Self {
         Self {
+            is_of_several: options.processes > 1,
             room: Arc::new(Semaphore::new(
-                usize::try_from(outstanding).unwrap_or(usize::MAX),
+                usize::try_from(options.outstanding).unwrap_or(usize::MAX),
             )),
             count: AtomicU64::new(0),
             target: AtomicU64::new(0),
@@ -247,14 +293,20 @@ impl Delivered {
     }
 
     fn hear(&self, notice: &Notice<'_>) {
-        if is_counted(notice) {
-            let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
-            if count.is_multiple_of(ROOM_STEP) {
-                self.room.add_permits(ROOM_STEP as usize);
-            }
-            if count >= self.target.load(Ordering::SeqCst) {
-                self.reached.notify_one();
-            }
+        if !self.is_of_several && is_counted(notice) {
+            self.add(1);
+        }
+    }
+
+    fn add(&self, new: u64) {
+        let before = self.count.fetch_add(new, Ordering::SeqCst);
+        let count = before + new;
+        let steps = count / ROOM_STEP - before / ROOM_STEP;
+        if steps > 0 {
+            self.room.add_permits((steps * ROOM_STEP) as usize);
+        }
+        if count >= self.target.load(Ordering::SeqCst) {
+            self.reached.notify_one();
         }
     }
 

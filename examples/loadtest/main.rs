@@ -7,11 +7,22 @@
 //! `--outstanding`. The two are interleaved, and medians and their ratio are printed: on a shared machine only the ratio
 //! means something. The receiver is a process of its own, started and stopped by this one, on loopback.
 //!
-//! `--scenario fairness`, `ratelimit` or `catchup` looks at endpoints beside each other instead.
+//! With `--processes N`, others deliver beside this one; what is delivered is then what the receiver has got.
+//!
+//! What else `--scenario` may be:
+//!
+//! - `drain`: `--events` wait before anything runs, and then a process delivers them, beside steady runs of a tenth as many.
+//! - `fanout`: each event goes to `--endpoints` endpoints, beside steady runs; `--events` counts deliveries.
+//! - `idle`: what a process with 10 endpoints and nothing to do takes of the databases and of the processor.
+//! - `growth`: enqueue, claims, statistics and pages on stores with as many finished deliveries as each of `--stored` says.
+//! - `fairness`: 100 of 1,000 endpoints hang; then 100 quiet ones beside one with a backlog.
+//! - `ratelimit`: three processes, one endpoint with a rate limit.
+//! - `catchup`: 100 endpoints come back from an outage, each with a backlog.
 
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
 mod bare;
+mod counters;
 mod engine;
 mod report;
 mod scenario;
@@ -73,6 +84,18 @@ struct Options {
     /// Rounds of each, interleaved.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
+    /// Processes that deliver in the steady run, on stores that they share: this one, and so many less one beside it.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=16))]
+    processes: u64,
+    /// Endpoints of each event in `fanout`.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    endpoints: u64,
+    /// How long `idle` looks.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    seconds: u64,
+    /// Finished deliveries of the stores that `growth` compares.
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 1_000_000], value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+    stored: Vec<u64>,
     /// Events at 100 a second whose way from enqueue to receipt is measured.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     latency_events: u64,
@@ -85,6 +108,9 @@ struct Options {
     /// Runs as one more process that delivers; for this program's own use.
     #[arg(long, hide = true)]
     worker: bool,
+    /// The schema that is made anew on Postgres; for this program's own use.
+    #[arg(long, hide = true, default_value = "loadtest")]
+    schema: String,
     /// What the stores of one run have in their names; for this program's own use.
     #[arg(long, hide = true)]
     run: Option<String>,
@@ -94,6 +120,15 @@ struct Options {
 enum Scenario {
     /// As many events as it takes, to one endpoint, beside a bare loop.
     Steady,
+    /// A backlog that a process finds when it starts, beside steady runs with a tenth of the events.
+    Drain,
+    /// Each event goes to `--endpoints` endpoints, beside steady runs with as many deliveries.
+    Fanout,
+    /// What a process with nothing to do takes in `--seconds`.
+    Idle,
+    /// What callers wait for beside so many finished deliveries as each of `--stored` says. Seeds them: takes minutes
+    /// and gigabytes.
+    Growth,
     /// 100 of 1,000 endpoints hang; then 100 quiet ones beside one with a backlog.
     Fairness,
     /// Three processes, one endpoint that takes 50 requests a second.
@@ -106,6 +141,10 @@ impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Steady => "steady",
+            Self::Drain => "drain",
+            Self::Fanout => "fanout",
+            Self::Idle => "idle",
+            Self::Growth => "growth",
             Self::Fairness => "fairness",
             Self::Ratelimit => "ratelimit",
             Self::Catchup => "catchup",
@@ -134,16 +173,25 @@ impl Options {
         self.in_flight.unwrap_or(default)
     }
 
+    fn check(&self) -> Result<()> {
+        let is_fit = self.scenario == Scenario::Steady && self.store != StoreKind::Memory;
+        if self.processes == 1 || is_fit {
+            Ok(())
+        } else {
+            Err("--processes is for the steady run on a store that several processes share".into())
+        }
+    }
+
     /// In the names of what this run makes.
     fn run(&self) -> String {
         let own = || std::process::id().to_string();
         self.run.clone().unwrap_or_else(own)
     }
 
-    /// For a run of several processes.
+    /// For several processes, on stores that nobody has used before.
     fn shared(&self) -> Self {
         Self {
-            run: Some(self.run()),
+            run: Some(uuid::Uuid::now_v7().simple().to_string()),
             ..self.clone()
         }
     }
@@ -160,6 +208,7 @@ fn main() -> Result<()> {
     if options.worker {
         return runtime.block_on(worker::serve(&options));
     }
+    options.check()?;
     if options.scenario == Scenario::Steady {
         let report = runtime.block_on(measure(&options))?;
         print(&options, &report)?;

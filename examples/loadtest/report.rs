@@ -13,6 +13,8 @@ pub(crate) struct Round {
     pub(crate) sent: u64,
     /// Requests that the receiver counted.
     pub(crate) received: u64,
+    /// How many of those brought what had been received before; not looked at in the bare loop, whose requests are alike.
+    pub(crate) repeated: u64,
     /// From the first to the last.
     pub(crate) seconds: f64,
     /// Until the last event was accepted; the engine's only.
@@ -21,11 +23,30 @@ pub(crate) struct Round {
     pub(crate) spent: Option<Spent>,
 }
 
-/// What a delivery took of a database, from its enqueue to its record.
+impl Round {
+    /// Deliveries or requests a second.
+    pub(crate) fn per_second(&self) -> f64 {
+        self.sent as f64 / self.seconds
+    }
+
+    /// Whether each was received exactly once.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.sent == self.received && self.repeated == 0
+    }
+}
+
+/// What a delivery took of the databases, from its enqueue to its record; or a minute.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Spent {
+    /// By the transactions of the whole database, also those of its own housekeeping.
     pub(crate) statements: f64,
+    /// Those that name the schema, if `pg_stat_statements` is there to tell.
+    pub(crate) statements_here: Option<f64>,
     pub(crate) wal_bytes: f64,
+    /// As the server counts them: also those that scripts run there.
+    pub(crate) redis_commands: Option<f64>,
+    /// Of those, the scripts.
+    pub(crate) redis_scripts: Option<f64>,
 }
 
 /// From enqueue to receipt at 100 events a second, in milliseconds.
@@ -43,6 +64,7 @@ pub(crate) struct Report {
     events: u64,
     payload: u64,
     concurrency: u64,
+    processes: u64,
     rounds: u64,
     /// Requests a second of the bare loop, the median.
     bare_per_second: f64,
@@ -86,9 +108,8 @@ impl Report {
         engine: &[Round],
         latency: Option<Latency>,
     ) -> Self {
-        let per_second = |round: &Round| round.sent as f64 / round.seconds;
-        let bare_per_second = median(bare.iter().map(per_second));
-        let deliveries_per_second = median(engine.iter().map(per_second));
+        let bare_per_second = median(bare.iter().map(Round::per_second));
+        let deliveries_per_second = median(engine.iter().map(Round::per_second));
         let accepted =
             |round: &Round| round.sent as f64 / round.enqueue_seconds.unwrap_or(round.seconds);
         Self {
@@ -96,6 +117,7 @@ impl Report {
             events: options.events,
             payload: options.payload,
             concurrency: options.concurrency,
+            processes: options.processes,
             rounds: options.rounds,
             bare_per_second,
             events_per_second: median(engine.iter().map(accepted)),
@@ -103,11 +125,8 @@ impl Report {
             ratio: deliveries_per_second / bare_per_second,
             spent: engine.get(engine.len() / 2).and_then(|round| round.spent),
             latency,
-            peak_rss_mib: peak_rss_mib().unwrap_or(f64::NAN),
-            complete: bare
-                .iter()
-                .chain(engine)
-                .all(|round| round.sent == round.received),
+            peak_rss_mib: peak_rss_mib("self"),
+            complete: bare.iter().chain(engine).all(Round::is_complete),
         }
     }
 
@@ -127,14 +146,17 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// As the kernel counts it; Linux only.
-fn peak_rss_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / 1_024.0)
+/// The most memory that a process had, or `self`, in MiB. As the kernel counts it; Linux only.
+pub(crate) fn peak_rss_mib(process: &str) -> f64 {
+    let peak = || {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib / 1_024.0)
+    };
+    peak().unwrap_or(f64::NAN)
 }
 
 impl fmt::Display for Report {
@@ -144,12 +166,13 @@ impl fmt::Display for Report {
             events,
             payload,
             concurrency,
+            processes,
             rounds,
             ..
         } = self;
         writeln!(
             f,
-            "{store}: {rounds} × {events} events of {payload} bytes, {concurrency} at once; medians"
+            "{store}: {rounds} × {events} events of {payload} bytes, {concurrency} at once, processes: {processes}; medians"
         )?;
         writeln!(
             f,
@@ -167,15 +190,8 @@ impl fmt::Display for Report {
             self.deliveries_per_second
         )?;
         writeln!(f, "  ratio          {:>10.2} of the bare loop", self.ratio)?;
-        if let Some(Spent {
-            statements,
-            wal_bytes,
-        }) = self.spent
-        {
-            writeln!(
-                f,
-                "  database       {statements:>10.3} statements and {wal_bytes:.0} bytes of WAL a delivery"
-            )?;
+        if let Some(spent) = self.spent {
+            writeln!(f, "{spent}")?;
         }
         if let Some(Latency {
             p50_ms,
@@ -202,5 +218,28 @@ impl fmt::Display for Report {
                 "NOT what was sent"
             }
         )
+    }
+}
+
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            statements,
+            wal_bytes,
+            redis_commands,
+            redis_scripts,
+            ..
+        } = self;
+        write!(
+            f,
+            "  database       {statements:>10.3} statements and {wal_bytes:.0} bytes of WAL a delivery"
+        )?;
+        if let Some((commands, scripts)) = redis_commands.zip(*redis_scripts) {
+            write!(
+                f,
+                "\n  Redis          {commands:>10.3} commands a delivery, {scripts:.3} of them scripts that run the others"
+            )?;
+        }
+        Ok(())
     }
 }

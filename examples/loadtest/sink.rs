@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -26,6 +26,10 @@ use crate::Result;
 /// The path of those that are not looked at.
 pub(crate) const BESIDE: &str = "/beside/";
 
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+/// How many times in a row it may have seen nothing before nothing more is thought to come: a minute.
+const LOOKS: u32 = 3_000;
+
 /// What the receiver has seen since it was last asked.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
@@ -35,6 +39,28 @@ pub(crate) struct Seen {
     pub(crate) latencies: Vec<u32>,
     /// Requests to numbered endpoints, in any order.
     pub(crate) arrivals: Vec<Arrival>,
+    /// The endpoint's number, 0 if it has none, and the event's, of each request that was not refused, in any order.
+    pub(crate) received: Vec<(u32, u32)>,
+}
+
+impl Seen {
+    /// Adds what was seen later.
+    pub(crate) fn add(&mut self, later: Self) {
+        self.requests += later.requests;
+        self.latencies.extend(later.latencies);
+        self.arrivals.extend(later.arrivals);
+        self.received.extend(later.received);
+    }
+
+    /// How many requests brought an endpoint what it had.
+    pub(crate) fn repeated(&self) -> u64 {
+        let mut received = self.received.clone();
+        received.sort_unstable();
+        received
+            .windows(2)
+            .filter(|pair| pair[0] == pair[1])
+            .count() as u64
+    }
 }
 
 /// A request to a numbered endpoint.
@@ -101,6 +127,20 @@ impl Sink {
             .bytes()
             .await?;
         Ok(serde_json::from_slice(&seen)?)
+    }
+
+    /// What it has seen when that is so many requests, or when nothing more comes; each look tells how many were new.
+    pub(crate) async fn wait_for(&self, requests: u64, new: impl Fn(u64)) -> Result<Seen> {
+        let mut seen = Seen::default();
+        let mut looks = 0;
+        while seen.requests < requests && looks < LOOKS {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+            let later = self.take_seen().await?;
+            looks = if later.requests == 0 { looks + 1 } else { 0 };
+            new(later.requests);
+            seen.add(later);
+        }
+        Ok(seen)
     }
 
     /// Ends it.
@@ -170,8 +210,10 @@ impl Receiver {
             at: now_micros(),
         }));
         let is_taken = number.is_none() || !self.is_down;
-        if is_taken {
-            self.seen.latencies.extend(under_way(body));
+        if let (true, Some((at, event))) = (is_taken, read(body)) {
+            let under_way = now_micros().saturating_sub(at);
+            self.seen.latencies.extend(u32::try_from(under_way));
+            self.seen.received.push((number.unwrap_or(0), event));
         }
         is_taken
     }
@@ -205,17 +247,19 @@ async fn answer(
     Ok(response)
 }
 
-/// How long ago the time in the event's data was: `…"at":<microseconds>,…`.
-fn under_way(body: &[u8]) -> Option<u32> {
+/// When the event was made, and its number: `…"at":<microseconds>,"number":<number>,…`.
+fn read(body: &[u8]) -> Option<(u64, u32)> {
     let marker = b"\"at\":";
     let start = body.windows(marker.len()).position(|part| part == marker)? + marker.len();
-    let digits = body[start..]
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    let at: u64 = std::str::from_utf8(&body[start..start + digits])
-        .ok()?
-        .parse()
-        .ok()?;
-    u32::try_from(now_micros().saturating_sub(at)).ok()
+    let (at, rest) = digits(&body[start..])?;
+    let (number, _) = digits(rest.strip_prefix(b",\"number\":")?)?;
+    Some((at, u32::try_from(number).ok()?))
+}
+
+/// The number that this begins with, and what follows.
+fn digits(text: &[u8]) -> Option<(u64, &[u8])> {
+    let is_digit = |byte: &&u8| byte.is_ascii_digit();
+    let (digits, rest) = text.split_at(text.iter().take_while(is_digit).count());
+    let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some((number, rest))
 }

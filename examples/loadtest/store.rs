@@ -1,4 +1,4 @@
-//! The stores under load, each empty at the start, and what a database says it did for them.
+//! The stores under load, each empty at the start.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,8 @@ use webhook_delivery::{
     Builder, Dispatcher, MemoryStore, PgStore, PgStoreBuilder, RedisQueue, SqliteStore,
 };
 
+use crate::counters::Counters;
 use crate::{Options, Result, StoreKind};
-
-/// The schema that is made anew for each round.
-const SCHEMA: &str = "loadtest";
 
 /// Puts the engine on a store: what follows is the same for all.
 pub(crate) async fn build(
@@ -28,12 +26,14 @@ pub(crate) async fn build(
         }
         StoreKind::Postgres => {
             let store = postgres(options).await?;
-            let kept = Kept::Counters(Counters::new(&store));
+            let kept = Kept::Counters(Counters::new(&store, &options.schema, None).await?);
             Ok((configure.finish(Dispatcher::builder(store))?, kept))
         }
         StoreKind::Redis => {
             let store = postgres(options).await?;
-            let kept = Kept::Counters(Counters::new(&store));
+            let redis_url = options.redis_url.as_deref();
+            let counters = Counters::new(&store, &options.schema, redis_url);
+            let kept = Kept::Counters(counters.await?);
             let builder = Dispatcher::builder(store).queue(redis(options).await?);
             Ok((configure.finish(builder)?, kept))
         }
@@ -86,7 +86,7 @@ impl Drop for File {
 }
 
 /// A queue that nobody has used before.
-async fn redis(options: &Options) -> Result<RedisQueue> {
+pub(crate) async fn redis(options: &Options) -> Result<RedisQueue> {
     let url = options.redis_url.as_deref();
     let url = url.ok_or("--store redis needs --redis-url or REDIS_URL")?;
     let prefix = match &options.run {
@@ -108,55 +108,30 @@ pub(crate) trait Configure {
     ) -> Result<Dispatcher>;
 }
 
+/// In a schema that is made anew, except by those who share it.
 async fn postgres(options: &Options) -> Result<PgStore> {
-    let url = options.database_url.as_deref();
-    let url = url.ok_or("--store postgres needs --database-url or DATABASE_URL")?;
-    let builder = || PgStoreBuilder::default().schema(SCHEMA).max_connections(16);
     if options.worker {
-        return Ok(builder().connect(url).await?);
+        return connect(options).await;
     }
-    let old = builder().connect(url).await?;
-    sqlx::raw_sql("DROP SCHEMA loadtest CASCADE")
-        .execute(old.pool())
-        .await?;
+    let old = connect(options).await?;
+    run(&old, format!("DROP SCHEMA {} CASCADE", options.schema)).await?;
     old.pool().close().await;
-    let store = builder().connect(url).await?;
-    sqlx::raw_sql("CHECKPOINT").execute(store.pool()).await?;
+    let store = connect(options).await?;
+    run(&store, "CHECKPOINT".to_owned()).await?;
     Ok(store)
 }
 
-/// What a Postgres server counts.
-pub(crate) struct Counters {
-    pool: sqlx::PgPool,
+/// With what the schema has.
+pub(crate) async fn connect(options: &Options) -> Result<PgStore> {
+    let url = options.database_url.as_deref();
+    let url = url.ok_or("--store postgres needs --database-url or DATABASE_URL")?;
+    let builder = PgStoreBuilder::default().schema(&options.schema);
+    Ok(builder.max_connections(16).connect(url).await?)
 }
 
-/// What it had counted at one time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Count {
-    pub(crate) statements: i64,
-    pub(crate) wal_bytes: i64,
-}
-
-impl Counters {
-    fn new(store: &PgStore) -> Self {
-        Self {
-            pool: store.pool().clone(),
-        }
-    }
-
-    /// Statements, by the transactions they are: each of the engine's is one. The server gathers what
-    /// its processes report once a second.
-    pub(crate) async fn read(&self) -> Result<Count> {
-        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
-        let (statements, wal_bytes) = sqlx::query_as(
-            "SELECT xact_commit + xact_rollback, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint
-            FROM pg_stat_database WHERE datname = current_database()",
-        )
-        .fetch_one(&self.pool)
+pub(crate) async fn run(store: &PgStore, sql: String) -> Result<()> {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(store.pool())
         .await?;
-        Ok(Count {
-            statements,
-            wal_bytes,
-        })
-    }
+    Ok(())
 }

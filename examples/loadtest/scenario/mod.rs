@@ -1,7 +1,11 @@
 //! What the steady run does not show: endpoints beside each other, limits, and what follows an outage.
 
 mod catchup;
+mod drain;
 mod fairness;
+mod fanout;
+mod growth;
+pub(crate) mod idle;
 mod ratelimit;
 
 use std::fmt;
@@ -11,6 +15,7 @@ use serde::ser::{SerializeMap, Serializer};
 use webhook_delivery::{NewEndpoint, NewEvent, Tenant};
 
 use crate::engine::data;
+use crate::report::{Round, Spent, median};
 use crate::sink::Sink;
 use crate::{Options, Result, Scenario};
 
@@ -18,7 +23,7 @@ use crate::{Options, Result, Scenario};
 pub(crate) struct Finding {
     scenario: Scenario,
     store: String,
-    figures: Vec<(&'static str, f64, &'static str)>,
+    figures: Vec<(String, f64, &'static str)>,
     broken: Vec<String>,
 }
 
@@ -32,8 +37,41 @@ impl Finding {
         }
     }
 
-    fn figure(&mut self, name: &'static str, value: f64, unit: &'static str) {
-        self.figures.push((name, value, unit));
+    fn figure(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
+        self.figures.push((name.into(), value, unit));
+    }
+
+    /// The median rounds of the engine in two ways, and of the bare loop beside them.
+    fn compare(&mut self, bare: &[Round], steady: &[Round], rounds: &[Round]) {
+        let per_second = |rounds: &[Round]| median(rounds.iter().map(Round::per_second));
+        let [bare_rate, steady_rate, rate] = [bare, steady, rounds].map(per_second);
+        self.figure("bare_per_second", bare_rate, "requests/s of the bare loop");
+        self.figure("steady_per_second", steady_rate, "deliveries/s, steady");
+        self.figure("per_second", rate, "deliveries/s");
+        self.figure("ratio_to_steady", rate / steady_rate, "");
+        self.figure("ratio_to_bare", rate / bare_rate, "");
+        self.spent(rounds[rounds.len() / 2].spent, "a delivery");
+        self.expect(
+            [bare, steady, rounds]
+                .into_iter()
+                .flatten()
+                .all(Round::is_complete),
+            "not each event was received exactly once",
+        );
+    }
+
+    /// What the databases did for each of something.
+    fn spent(&mut self, spent: Option<Spent>, unit: &'static str) {
+        let Some(spent) = spent else { return };
+        self.figure("statements", spent.statements, unit);
+        if let Some(here) = spent.statements_here {
+            self.figure("statements_here", here, "of the schema alone");
+        }
+        self.figure("wal_bytes", spent.wal_bytes, unit);
+        if let Some((commands, scripts)) = spent.redis_commands.zip(spent.redis_scripts) {
+            self.figure("redis_commands", commands, unit);
+            self.figure("redis_scripts", scripts, "of these");
+        }
     }
 
     /// Notes what is not as promised.
@@ -70,7 +108,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {}", self.store, self.scenario)?;
         for (name, value, unit) in &self.figures {
-            write!(f, "\n  {:<28} {value:>10.2} {unit}", name.replace('_', " "))?;
+            write!(f, "\n  {:<28} {value:>12.3} {unit}", name.replace('_', " "))?;
         }
         for broken in &self.broken {
             write!(f, "\n  BROKEN: {broken}")?;
@@ -82,6 +120,10 @@ impl fmt::Display for Finding {
 /// Runs the one that was asked for.
 pub(crate) async fn measure(options: &Options) -> Result<Finding> {
     match options.scenario {
+        Scenario::Drain => drain::measure(options).await,
+        Scenario::Fanout => fanout::measure(options).await,
+        Scenario::Idle => idle::measure(options).await,
+        Scenario::Growth => growth::measure(options).await,
         Scenario::Fairness => fairness::measure(options).await,
         Scenario::Ratelimit => ratelimit::measure(options).await,
         Scenario::Catchup => catchup::measure(options).await,
