@@ -1,4 +1,4 @@
-//! Repairs an index queue from the store: what was never pushed, each second, what is overdue, soon, and what it
+//! Repairs an index queue from the store: what was never pushed, each second or two, what is overdue, soon, and what it
 //! forgot without knowing it, in rounds. What it knows to be lost is for `refill.rs`.
 
 use std::collections::HashSet;
@@ -18,6 +18,8 @@ use crate::time::Timestamp;
 
 /// How often the sweeper looks.
 pub(super) const TICK: Duration = Duration::from_secs(1);
+/// How often while it finds nothing that is live.
+const IDLE_TICK: Duration = Duration::from_secs(2);
 /// How many live deliveries a tick looks at. With `TICK` and `REST`, this bounds how long a forgotten job stays so.
 pub(super) const PAGE: usize = 1_000;
 /// How long the audit rests between rounds. Meanwhile it looks at what is new.
@@ -62,6 +64,8 @@ struct Sweep {
     round_took: Option<Duration>,
     /// When to look for overdue ones next.
     next_overdue: Option<Timestamp>,
+    /// Whether the last page was empty.
+    is_idle: bool,
 }
 
 impl Sweeper {
@@ -93,6 +97,7 @@ impl Sweep {
 
     fn has_pushed(&mut self, page: &[Job], now: Timestamp) {
         let is_last = page.len() < PAGE;
+        self.is_idle = page.is_empty();
         self.after = page.last().map(|job| job.delivery).filter(|_| !is_last);
         if is_last && self.in_round {
             self.next_round = self.next_round.map(|_| now + REST);
@@ -107,7 +112,11 @@ impl Sweep {
             .round_began
             .filter(|_| self.in_round && self.after.is_some());
         let so_far = under_way.map_or(Duration::ZERO, |began| now.since(began));
-        Some(self.round_took?.max(so_far) + REST + TICK)
+        Some(self.round_took?.max(so_far) + REST + IDLE_TICK)
+    }
+
+    fn pause(&self) -> Duration {
+        if self.is_idle { IDLE_TICK } else { TICK }
     }
 
     /// Whether it is time to look for overdue ones.
@@ -146,7 +155,8 @@ impl Engine {
             if let Some(Err(error)) = surviving(self.sweep()).await {
                 tracing::warn!(%error, "sweeping failed");
             }
-            self.within(TICK, self.look_for_expected()).await;
+            let pause = self.sweeper.state().pause();
+            self.within(pause, self.look_for_expected()).await;
         }
     }
 
