@@ -517,7 +517,7 @@ struct EndpointView {
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 struct HealthView {
-    /// Since when nothing but failures has come from it.
+    /// Since about when nothing but failures has come from it.
     failing_since: Option<Timestamp>,
     /// When the host was told of that.
     notified_at: Option<Timestamp>,
