@@ -234,7 +234,7 @@ impl PgQueue {
         let mut tenants = options.limit.min(MAX_TENANTS);
         for _ in 0..MAX_PARTS {
             let part = self.claim_part(options, tenants, now).await?;
-            tenants = MAX_TENANTS;
+            tenants = (tenants * 4).min(MAX_TENANTS);
             if !part.leases.is_empty() {
                 return Ok(Look {
                     leases: part.leases,

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 
 /// How often the sweeper looks.
 pub(super) const TICK: Duration = Duration::from_secs(1);
-/// How often while it finds nothing that is live.
+/// How often while the last page was empty, and there is nothing to fill.
 const IDLE_TICK: Duration = Duration::from_secs(2);
 /// How many live deliveries a tick looks at. With `TICK` and `REST`, this bounds how long a forgotten job stays so.
 pub(super) const PAGE: usize = 1_000;
@@ -152,10 +152,14 @@ impl Engine {
     /// Sweeps until cancelled.
     pub(super) async fn sweep_all(&self) {
         loop {
-            if let Some(Err(error)) = surviving(self.sweep()).await {
-                tracing::warn!(%error, "sweeping failed");
-            }
-            let pause = self.sweeper.state().pause();
+            let pause = match surviving(self.sweep()).await {
+                Some(Ok(false)) => self.sweeper.state().pause(),
+                Some(Ok(true)) | None => TICK,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "sweeping failed");
+                    TICK
+                }
+            };
             self.within(pause, self.look_for_expected()).await;
         }
     }

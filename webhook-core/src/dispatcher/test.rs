@@ -66,12 +66,12 @@ impl Endpoints<'_> {
         let engine = self.engine;
         let event = engine.test_event(&endpoint, test).await?;
         let now = engine.clock.pinned();
-        if self.is_left_alone(id).await? {
-            return Err(ManageError::Conflict(
-                "the endpoint's circuit breaker is open, and nothing goes out: close it to test it",
-            ));
-        }
         let job = match endpoint.state {
+            EndpointState::Enabled if self.is_left_alone(id).await? => {
+                return Err(ManageError::Conflict(
+                    "the endpoint's circuit breaker is open, and nothing goes out: close it to test it",
+                ));
+            }
             EndpointState::Enabled => engine.store.insert_test(&event, id, now).await?,
             EndpointState::Paused | EndpointState::Disabled => None,
         };
