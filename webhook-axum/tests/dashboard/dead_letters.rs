@@ -7,7 +7,7 @@ use webhook_axum::{Auth, router};
 use webhook_core::testing::{ManualClock, ScriptedTransport, fast_forward};
 use webhook_core::{Dispatcher, MemoryStore, NewEndpoint, NewEvent};
 
-use super::get;
+use super::{CSRF, form, get, send};
 
 const AGE: Duration = Duration::from_secs(3_600);
 
@@ -71,4 +71,26 @@ async fn a_rows_links_select_what_it_counts() {
     );
     let list = get(&app, &format!("/dashboard/deliveries?{query}")).await;
     assert_eq!(list.text.matches("href=\"./deliveries/").count(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_started_when_all_was_replayed_since() {
+    let app = two_dead_letters().await;
+    let text = get(&app, "/dashboard/dead-letters").await.text;
+    assert!(text.contains("A replay passes over what was"), "{text}");
+    let query = links(&text, "replays/new")[0].replace("&#38;", "&");
+    let path = format!("/dashboard/replays/new?{query}");
+    let before = get(&app, &path).await.text;
+    assert!(before.contains("<button>Start</button>"), "{before}");
+    let list = get(&app, &format!("/dashboard/deliveries?{query}"))
+        .await
+        .text;
+    let id = list.split("href=\"./deliveries/").nth(1).unwrap();
+    let id = id.split('"').next().unwrap();
+    let replay = form(&format!("/dashboard/deliveries/{id}/replay"));
+    let replayed = send(&app, replay, &format!("csrf={CSRF}")).await;
+    assert_eq!(replayed.status, 303, "{}", replayed.text);
+    let after = get(&app, &path).await.text;
+    assert!(after.contains("There is nothing to start"), "{after}");
+    assert!(!after.contains("<button>Start</button>"), "{after}");
 }

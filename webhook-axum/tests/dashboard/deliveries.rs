@@ -155,7 +155,7 @@ async fn a_delivery_says_what_a_person_can_do_about_it() {
     let world = World::new(&[200, 400, 503]).await;
     let endpoints = world.dispatcher.endpoints();
     world.enqueue("a").await;
-    assert!(world.page().await.contains("It is attempted by itself"));
+    assert!(world.page().await.contains("it is tried by itself"));
     world.settle().await;
     assert!(
         world
@@ -200,6 +200,47 @@ async fn a_delivery_says_what_a_person_can_do_about_it() {
             .await
             .contains("Nothing: its endpoint is deleted")
     );
+}
+
+#[tokio::test]
+async fn a_replay_and_what_it_repeats_lead_to_each_other() {
+    let world = World::new(&[400, 400, 200]).await;
+    world.enqueue("a").await;
+    world.settle().await;
+    let dead = world.newest().await.id;
+    let page = async |id: Uuid| {
+        get(&world.app, &format!("/dashboard/deliveries/{id}"))
+            .await
+            .text
+    };
+    let link = |id: Uuid, status: &str| {
+        format!("deliveries/{id}\">{id}</a> <span class=\"badge {status}\">")
+    };
+    let before = page(dead).await;
+    assert!(!before.contains("Replayed since") && !before.contains("Repeats"));
+    let replay = async || {
+        world.clock.advance(Duration::from_secs(1));
+        world.dispatcher.deliveries().replay(dead).await.unwrap()
+    };
+    let first = replay().await;
+    let under_way = page(dead).await;
+    assert!(under_way.contains(&link(first, "pending")), "{under_way}");
+    assert!(under_way.contains("the replay is under way"), "{under_way}");
+    assert!(!under_way.contains("once the endpoint is well"));
+    assert!(page(first).await.contains(&link(dead, "failed")));
+    world.settle().await;
+    assert!(page(dead).await.contains("it was replayed since, in vain"));
+    let second = replay().await;
+    world.settle().await;
+    let delivered = page(dead).await;
+    assert!(delivered.contains(&link(first, "failed")), "{delivered}");
+    assert!(
+        delivered.contains(&link(second, "succeeded")),
+        "{delivered}"
+    );
+    assert!(delivered.contains("the replay was delivered"));
+    assert!(delivered.contains("<button>Replay once more</button>"));
+    assert!(page(second).await.contains(&link(first, "failed")));
 }
 
 #[tokio::test]
