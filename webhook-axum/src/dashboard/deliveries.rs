@@ -100,7 +100,7 @@ pub(super) fn query(asked: &Asked, next: Option<Uuid>) -> Option<String> {
     Some(query)
 }
 
-fn url_query<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+pub(super) fn url_query<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> String {
     let mut query = String::new();
     for (name, text) in pairs {
         for (part, end) in [(name, '='), (text, '&')] {

@@ -4,6 +4,7 @@
 //! - `assets.rs`: our style and script; `format.rs`: numbers and times; `chart.rs`: charts as SVG.
 //! - One file per screen: `overview.rs`, `endpoints.rs`, `deliveries.rs`, `events.rs`, `dead_letters.rs`, `replays.rs`,
 //!   `event_types.rs`, `audit.rs`. Templates are in `templates/`, one per screen.
+//! - `selected.rs`: what a replay selects, in words.
 //! - `live.rs`: tells open pages when something has changed.
 //!
 //! Handlers reach the engine through [`Caller`](crate::caller::Caller), as those of the API do.
@@ -20,6 +21,7 @@ mod format;
 mod live;
 mod overview;
 mod replays;
+mod selected;
 mod session;
 mod shell;
 
