@@ -18,6 +18,7 @@ use webhook_core::{
 
 use super::endpoints::Names;
 use super::format::{Shown, from_form, headers, quoted, span};
+use super::holds::{Hold, Holds};
 use super::shell::{PageError, Shell, download, page};
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
@@ -133,6 +134,7 @@ struct ListPage {
     statuses: [DeliveryStatus; 5],
     deliveries: Vec<Delivery>,
     names: Names,
+    holds: Holds,
     audience: Audience,
     next: Option<String>,
     /// The query of the same search among events, where payloads are searched.
@@ -154,6 +156,7 @@ async fn list(
         payloads: url_query(of_events(&asked)),
         asked,
         statuses: DeliveryStatus::ALL,
+        holds: Holds::of(&caller, &found.items).await?,
         deliveries: found.items,
         names: Names::newest(&caller).await?,
         audience: caller.audience(),
@@ -174,6 +177,9 @@ struct DetailPage {
     signed: Option<Signed>,
     error: Option<String>,
     kin: Kin,
+    holds: Holds,
+    /// By the endpoint's own schedule, if it has one.
+    most_attempts: Option<usize>,
 }
 
 /// The other deliveries of the same event to the same endpoint.
@@ -268,6 +274,8 @@ async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
         explanation: explanation(&caller, &delivery, endpoint.as_ref()).await?,
         advice: advice(&delivery, state, kin.outcome()),
         kin,
+        holds: Holds::of(&caller, std::slice::from_ref(&delivery)).await?,
+        most_attempts: endpoint.as_ref().and_then(most_attempts),
         curl: curl(endpoint.as_ref(), event.as_ref(), attempts.last()),
         signed: attempts.last().and_then(signed),
         attempts: attempts
@@ -279,6 +287,12 @@ async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
         error: delivery.last_error.map(|it| audience.failure(it)),
         delivery,
     }))
+}
+
+/// The first, and one after each delay.
+fn most_attempts(endpoint: &Endpoint) -> Option<usize> {
+    let delays = endpoint.settings.retry_schedule.as_ref()?;
+    Some(delays.len() + 1)
 }
 
 /// What happens by itself, and what a person can do.

@@ -4,6 +4,7 @@
 //! - `assets.rs`: our style and script; `format.rs`: numbers and times; `chart.rs`: charts as SVG.
 //! - One file per screen: `overview.rs`, `endpoints.rs`, `deliveries.rs`, `events.rs`, `dead_letters.rs`, `replays.rs`,
 //!   `event_types.rs`, `audit.rs`. Templates are in `templates/`, one per screen.
+//! - `holds.rs`: what keeps back what is due.
 //! - `selected.rs`: what a replay selects, in words.
 //! - `live.rs`: tells open pages when something has changed.
 //!
@@ -18,6 +19,7 @@ mod endpoints;
 mod event_types;
 mod events;
 mod format;
+mod holds;
 mod live;
 mod overview;
 mod replays;

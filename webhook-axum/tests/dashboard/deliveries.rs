@@ -255,6 +255,50 @@ async fn a_page_says_once_what_its_delivery_waits_for() {
 }
 
 #[tokio::test]
+async fn lists_and_pages_say_what_is_held_and_until_when() {
+    let world = World::with_an_open_breaker().await;
+    world.enqueue("a").await;
+    let id = world.newest().await.id;
+    let endpoint = world.endpoint;
+    let paths = [
+        "deliveries".to_owned(),
+        format!("deliveries/{id}"),
+        format!("endpoints/{endpoint}"),
+    ];
+    for path in &paths {
+        let page = get(&world.app, &format!("/dashboard/{path}")).await.text;
+        assert!(page.contains("held, not before <time "), "{path}: {page}");
+    }
+    let pause = |it: &mut webhook_core::EndpointChange| it.state = EndpointState::Paused;
+    let endpoints = world.dispatcher.endpoints();
+    endpoints.update(endpoint, pause).await.unwrap();
+    for path in &paths {
+        let page = get(&world.app, &format!("/dashboard/{path}")).await.text;
+        assert!(page.contains("held: paused"), "{path}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_says_how_often_it_is_tried_and_no_time_as_programs_write_it() {
+    let world = World::new(&[503]).await;
+    let delays = vec![Duration::from_secs(60); 2];
+    let schedule =
+        |it: &mut webhook_core::EndpointChange| it.settings.retry_schedule = Some(delays.clone());
+    let endpoints = world.dispatcher.endpoints();
+    endpoints.update(world.endpoint, schedule).await.unwrap();
+    let event = world.enqueue("a").await;
+    world.settle().await;
+    let page = world.page().await;
+    assert!(page.contains("<dd>1 of at most 3 times</dd>"), "{page}");
+    assert!(page.contains("it is tried again by itself"), "{page}");
+    let event = get(&world.app, &format!("/dashboard/events/{event}")).await;
+    for page in [page, event.text] {
+        assert!(page.contains(", due at <time datetime="), "{page}");
+        assert!(!page.contains("due at 2"), "{page}");
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_says_why_what_is_due_does_not_go_out() {
     let world = World::with_an_open_breaker().await;
     world.enqueue("a").await;
@@ -267,6 +311,7 @@ async fn an_endpoint_says_why_what_is_due_does_not_go_out() {
         open.contains("<dt>Due, held back by the breaker</dt>"),
         "{open}"
     );
+    assert!(open.contains("<dt>Oldest held</dt>"), "{open}");
     let all = get(&world.app, "/dashboard/").await.text;
     assert!(all.contains("<dt>Due or held</dt>"), "{all}");
     let endpoints = world.dispatcher.endpoints();
@@ -282,6 +327,7 @@ async fn an_endpoint_says_why_what_is_due_does_not_go_out() {
     enabled.await.unwrap();
     let enabled = page().await;
     assert!(enabled.contains("<dt>Due</dt>"), "{enabled}");
+    assert!(enabled.contains("<dt>Oldest due</dt>"), "{enabled}");
 }
 
 #[tokio::test]
