@@ -17,7 +17,7 @@ use webhook_core::{
 };
 
 use super::chart::Chart;
-use super::format::{Shown, count, percent, span};
+use super::format::{Shown, capital, count, percent, span};
 use super::holds::{Hold, Holds};
 use super::overview::{Asked, figures, lateness, up_to};
 use super::session::Fields;
@@ -431,7 +431,7 @@ async fn update(shell: Shell, caller: Caller, Id(id): Id, fields: Fields) -> Res
 
 fn refused(shell: Shell, id: Option<Uuid>, error: &ApiError, draft: Draft) -> Response {
     let status = error.status();
-    let error = Some(error.sentence().to_owned());
+    let error = Some(capital(error.sentence()));
     page_with(
         status,
         &FormPage {

@@ -66,6 +66,19 @@ pub(super) fn utc(time: &Timestamp) -> String {
     format!("{seconds} UTC")
 }
 
+/// A sentence as it stands alone: with a capital, unless it begins with a name such as `max_in_flight`.
+pub(super) fn capital(sentence: &str) -> String {
+    let word = sentence.split(' ').next().unwrap_or_default();
+    if !word.bytes().all(|it| it.is_ascii_lowercase()) {
+        return sentence.to_owned();
+    }
+    let mut sentence = sentence.to_owned();
+    if let Some(first) = sentence.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    sentence
+}
+
 /// A sentence in parts, each with the time that stands after it: as [`Timestamp`] writes it, people would have to read
 /// it in UTC.
 pub(super) fn parts(sentence: &impl ToString) -> Vec<(String, Option<Timestamp>)> {
@@ -202,6 +215,13 @@ mod tests {
         assert_eq!(span(Duration::from_micros(1_500)), "1.5 ms");
         assert_eq!(span(Duration::from_secs(90)), "2 min");
         assert_eq!(percent(1, 0), "–");
+    }
+
+    #[test]
+    fn a_sentence_begins_with_a_capital_and_a_name_as_it_is_written() {
+        assert_eq!(capital("there is none"), "There is none");
+        assert_eq!(capital("max_in_flight must be"), "max_in_flight must be");
+        assert_eq!(capital(""), "");
     }
 
     #[test]

@@ -29,8 +29,11 @@ mod shell;
 
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
+use axum::routing::any;
 
 use crate::router::Api;
+
+pub(crate) use shell::Refusal;
 
 /// What one router's dashboard spends on its readers, all together.
 #[derive(Default)]
@@ -49,6 +52,7 @@ pub(crate) fn routes(api: &Api) -> Router<Api> {
         .merge(event_types::routes())
         .merge(audit::routes())
         .merge(live::routes())
+        .route("/dashboard/{*path}", any(shell::unknown))
         .route_layer(from_fn_with_state(api.clone(), session::guard))
         .merge(session::routes())
         .merge(assets::routes())

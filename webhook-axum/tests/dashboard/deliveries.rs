@@ -156,6 +156,7 @@ async fn a_delivery_says_what_a_person_can_do_about_it() {
     let endpoints = world.dispatcher.endpoints();
     world.enqueue("a").await;
     assert!(world.page().await.contains("it is tried by itself"));
+    assert!(world.page().await.contains("<p>None yet.</p>"));
     world.settle().await;
     assert!(
         world
@@ -292,6 +293,8 @@ async fn a_page_says_how_often_it_is_tried_and_no_time_as_programs_write_it() {
     assert!(page.contains("<dd>1 of at most 3 times</dd>"), "{page}");
     assert!(page.contains("it is tried again by itself"), "{page}");
     let event = get(&world.app, &format!("/dashboard/events/{event}")).await;
+    let endpoint = format!("endpoints/{}\">https://example.com/</a>", world.endpoint);
+    assert!(event.text.contains(&endpoint), "{}", event.text);
     for page in [page, event.text] {
         assert!(page.contains(", due at <time datetime="), "{page}");
         assert!(!page.contains("due at 2"), "{page}");
@@ -312,6 +315,7 @@ async fn an_endpoint_says_why_what_is_due_does_not_go_out() {
         "{open}"
     );
     assert!(open.contains("<dt>Oldest held</dt>"), "{open}");
+    assert!(open.contains("failing since about <time "), "{open}");
     let all = get(&world.app, "/dashboard/").await.text;
     assert!(all.contains("<dt>Due or held</dt>"), "{all}");
     let endpoints = world.dispatcher.endpoints();
