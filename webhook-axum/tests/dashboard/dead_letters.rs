@@ -126,6 +126,7 @@ async fn nothing_is_started_when_all_was_replayed_since() {
     let app = two_dead_letters().await;
     let text = get(&app, "/dashboard/dead-letters").await.text;
     assert!(text.contains("A replay passes over what was"), "{text}");
+    assert!(text.contains("would now send 2."), "{text}");
     let query = links(&text, "replays/new")[0].replace("&#38;", "&");
     let path = format!("/dashboard/replays/new?{query}");
     let before = get(&app, &path).await.text;
@@ -138,6 +139,8 @@ async fn nothing_is_started_when_all_was_replayed_since() {
     let replay = form(&format!("/dashboard/deliveries/{id}/replay"));
     let replayed = send(&app, replay, &format!("csrf={CSRF}")).await;
     assert_eq!(replayed.status, 303, "{}", replayed.text);
+    let rest = get(&app, "/dashboard/dead-letters").await.text;
+    assert!(rest.contains("would now send 1."), "{rest}");
     let after = get(&app, &path).await.text;
     assert!(after.contains("There is nothing to start"), "{after}");
     assert!(!after.contains("<button>Start</button>"), "{after}");
