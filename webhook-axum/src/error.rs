@@ -134,11 +134,15 @@ pub(crate) struct ErrorBody {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        #[cfg(feature = "dashboard")]
+        let refusal = crate::dashboard::Refusal::of(&self);
         let body = Json(ErrorBody {
             error: self.sentence,
             code: self.code,
         });
         let mut response = (self.status, body).into_response();
+        #[cfg(feature = "dashboard")]
+        response.extensions_mut().insert(refusal);
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
             response

@@ -8,7 +8,8 @@ use axum::response::Response;
 use axum::routing::get;
 use uuid::Uuid;
 use webhook_core::{
-    Delivery, DeliveryFilter, DeliveryStatus, EndReason, FailureCause, PageRequest, Timestamp,
+    Delivery, DeliveryFilter, DeliveryStatus, EndReason, FailureCause, PageRequest,
+    ReplaySelection, Timestamp,
 };
 
 use super::shell::{PageError, Shell, page};
@@ -31,6 +32,8 @@ struct DeadLetters {
     groups: Vec<Group>,
     looked_at: usize,
     is_complete: bool,
+    /// How many a replay of all would send, where they are few enough to ask each time.
+    left: Option<u64>,
 }
 
 /// Dead letters of one endpoint with one cause.
@@ -69,11 +72,19 @@ async fn show(shell: Shell, caller: Caller) -> Result<Response, PageError> {
         let endpoint = caller.endpoints().get(group.endpoint_id).await;
         group.url = endpoint.ok().map(|it| shown_url(&it.url));
     }
+    let is_complete = before.is_none();
+    let left = if is_complete && !found.is_empty() {
+        let all = ReplaySelection::Deliveries(filter);
+        Some(caller.replays().count(&all).await?.deliveries)
+    } else {
+        None
+    };
     Ok(page(&DeadLetters {
         shell,
+        left,
         groups,
         looked_at: found.len(),
-        is_complete: before.is_none(),
+        is_complete,
     }))
 }
 

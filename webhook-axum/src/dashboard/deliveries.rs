@@ -13,16 +13,17 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use webhook_core::{
     Attempt, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, EndpointState, Event, ManageError,
-    Outcome, Tenant, Timestamp,
+    Outcome, PageRequest, Tenant, Timestamp,
 };
 
 use super::endpoints::Names;
 use super::format::{Shown, from_form, headers, quoted, span};
+use super::holds::{Hold, Holds};
 use super::shell::{PageError, Shell, download, page};
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
 use crate::extract::{Id, Query, invalid_query};
-use crate::page::{Cursor, Limit, cursor_text, page_request};
+use crate::page::{Cursor, Limit, MAX_LIMIT, cursor_text, page_request};
 use crate::router::Api;
 use crate::routes::deliveries::{Conditions, explanation};
 use crate::routes::endpoints::shown_url;
@@ -100,7 +101,7 @@ pub(super) fn query(asked: &Asked, next: Option<Uuid>) -> Option<String> {
     Some(query)
 }
 
-fn url_query<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+pub(super) fn url_query<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> String {
     let mut query = String::new();
     for (name, text) in pairs {
         for (part, end) in [(name, '='), (text, '&')] {
@@ -133,6 +134,7 @@ struct ListPage {
     statuses: [DeliveryStatus; 5],
     deliveries: Vec<Delivery>,
     names: Names,
+    holds: Holds,
     audience: Audience,
     next: Option<String>,
     /// The query of the same search among events, where payloads are searched.
@@ -154,6 +156,7 @@ async fn list(
         payloads: url_query(of_events(&asked)),
         asked,
         statuses: DeliveryStatus::ALL,
+        holds: Holds::of(&caller, &found.items).await?,
         deliveries: found.items,
         names: Names::newest(&caller).await?,
         audience: caller.audience(),
@@ -173,6 +176,62 @@ struct DetailPage {
     curl: Option<String>,
     signed: Option<Signed>,
     error: Option<String>,
+    kin: Kin,
+    holds: Holds,
+    /// By the endpoint's own schedule, if it has one.
+    most_attempts: Option<usize>,
+}
+
+/// The other deliveries of the same event to the same endpoint.
+struct Kin {
+    /// The one that was there when this was made, if this is a replay.
+    before: Option<Delivery>,
+    /// Its replays, the first one first.
+    after: Vec<Delivery>,
+}
+
+/// What became of a delivery's replays, taken together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replayed {
+    Never,
+    Delivered,
+    UnderWay,
+    InVain,
+}
+
+impl Kin {
+    /// Of the newest, with one look at the store.
+    async fn of(caller: &Caller, delivery: &Delivery) -> Result<Self, ManageError> {
+        let same = DeliveryFilter {
+            event_id: Some(delivery.event_id),
+            endpoint_id: Some(delivery.endpoint_id),
+            ..DeliveryFilter::default()
+        };
+        let newest = PageRequest {
+            before: None,
+            limit: MAX_LIMIT,
+        };
+        let mut found = caller.deliveries().list(&same, newest).await?.items;
+        found.sort_by_key(|it| it.replay_no);
+        let after = found.split_off(found.partition_point(|it| it.replay_no <= delivery.replay_no));
+        let before = found
+            .into_iter()
+            .rfind(|it| it.replay_no < delivery.replay_no);
+        Ok(Self { before, after })
+    }
+
+    fn outcome(&self) -> Replayed {
+        let is = |status| move |it: &Delivery| it.status == status;
+        if self.after.is_empty() {
+            Replayed::Never
+        } else if self.after.iter().any(is(DeliveryStatus::Succeeded)) {
+            Replayed::Delivered
+        } else if self.after.iter().any(|it| !it.status.is_final()) {
+            Replayed::UnderWay
+        } else {
+            Replayed::InVain
+        }
+    }
 }
 
 struct AttemptRow {
@@ -208,11 +267,15 @@ async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
     let event = there(caller.events().get(delivery.event_id).await)?;
     let audience = caller.audience();
     let state = endpoint.as_ref().map(|it| it.state);
+    let kin = Kin::of(&caller, &delivery).await?;
     Ok(page(&DetailPage {
         shell,
         url: endpoint.as_ref().map(|it| shown_url(&it.url)),
         explanation: explanation(&caller, &delivery, endpoint.as_ref()).await?,
-        advice: advice(&delivery, state),
+        advice: advice(&delivery, state, kin.outcome()),
+        kin,
+        holds: Holds::of(&caller, std::slice::from_ref(&delivery)).await?,
+        most_attempts: endpoint.as_ref().and_then(most_attempts),
         curl: curl(endpoint.as_ref(), event.as_ref(), attempts.last()),
         signed: attempts.last().and_then(signed),
         attempts: attempts
@@ -226,9 +289,18 @@ async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
     }))
 }
 
+/// The first, and one after each delay.
+fn most_attempts(endpoint: &Endpoint) -> Option<usize> {
+    let delays = endpoint.settings.retry_schedule.as_ref()?;
+    Some(delays.len() + 1)
+}
+
 /// What happens by itself, and what a person can do.
-fn advice(delivery: &Delivery, endpoint: Option<EndpointState>) -> &'static str {
-    let is_there = endpoint.is_some();
+fn advice(
+    delivery: &Delivery,
+    endpoint: Option<EndpointState>,
+    replayed: Replayed,
+) -> &'static str {
     match delivery.status {
         DeliveryStatus::Pending if endpoint == Some(EndpointState::Paused) => {
             "Resume the endpoint, and it is attempted"
@@ -236,16 +308,35 @@ fn advice(delivery: &Delivery, endpoint: Option<EndpointState>) -> &'static str 
         DeliveryStatus::Pending if endpoint == Some(EndpointState::Disabled) => {
             "Resume the endpoint once it is well, and it is attempted"
         }
-        DeliveryStatus::Pending => "It is attempted by itself; cancel it if nobody needs it",
+        DeliveryStatus::Pending if delivery.attempts == 0 => {
+            "Nothing to do: it is tried by itself. Cancel it if nobody needs it"
+        }
+        DeliveryStatus::Pending => {
+            "Nothing to do: it is tried again by itself. Cancel it if nobody needs it"
+        }
         DeliveryStatus::InProgress => "The answer, or the timeout, decides",
         DeliveryStatus::Succeeded => "Nothing; a replay sends it once more, as a new delivery",
-        DeliveryStatus::Failed | DeliveryStatus::Cancelled if !is_there => {
-            "Nothing: its endpoint is deleted"
+        DeliveryStatus::Failed | DeliveryStatus::Cancelled => after_the_end(
+            delivery.status == DeliveryStatus::Failed,
+            endpoint.is_some(),
+            replayed,
+        ),
+    }
+}
+
+/// What is left to do for one that did not get there.
+fn after_the_end(is_dead: bool, has_endpoint: bool, replayed: Replayed) -> &'static str {
+    match replayed {
+        Replayed::Delivered => "Nothing to do: it was replayed since, and the replay was delivered",
+        Replayed::UnderWay => "Nothing to do: it was replayed since, and the replay is under way",
+        Replayed::Never | Replayed::InVain if !has_endpoint => "Nothing: its endpoint is deleted",
+        Replayed::InVain => {
+            "Nothing by itself: it was replayed since, in vain. Replay it once the endpoint is well"
         }
-        DeliveryStatus::Failed => {
+        Replayed::Never if is_dead => {
             "Nothing by itself: it is a dead letter. Replay it once the endpoint is well"
         }
-        DeliveryStatus::Cancelled => "Nothing by itself; a replay sends it, as a new delivery",
+        Replayed::Never => "Nothing by itself; a replay sends it, as a new delivery",
     }
 }
 

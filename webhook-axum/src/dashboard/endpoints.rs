@@ -17,7 +17,8 @@ use webhook_core::{
 };
 
 use super::chart::Chart;
-use super::format::{Shown, count, percent, span};
+use super::format::{Shown, capital, count, percent, span};
+use super::holds::{Hold, Holds};
 use super::overview::{Asked, figures, lateness, up_to};
 use super::session::Fields;
 use super::shell::{PageError, Shell, page, page_with};
@@ -430,7 +431,7 @@ async fn update(shell: Shell, caller: Caller, Id(id): Id, fields: Fields) -> Res
 
 fn refused(shell: Shell, id: Option<Uuid>, error: &ApiError, draft: Draft) -> Response {
     let status = error.status();
-    let error = Some(error.sentence().to_owned());
+    let error = Some(capital(error.sentence()));
     page_with(
         status,
         &FormPage {
@@ -482,6 +483,7 @@ struct DetailPage {
     recent: Vec<Delivery>,
     /// None: all of them go to this endpoint.
     names: Names,
+    holds: Holds,
     audience: Audience,
 }
 
@@ -530,6 +532,7 @@ async fn show(
         waiting: waiting(due(endpoint.state, health.breaker), &backlog, stats.now),
         figures: attempted(&stats),
         chart: Chart::attempts(&stats),
+        holds: Holds::of(&caller, &recent.items).await?,
         recent: recent.items,
         names: Names::default(),
         audience: caller.audience(),
@@ -547,21 +550,31 @@ fn attempted(stats: &Stats) -> Vec<(&'static str, String)> {
     figures
 }
 
-fn waiting(due: &'static str, backlog: &Backlog, now: Timestamp) -> [(&'static str, String); 3] {
+fn waiting(
+    (due, oldest): (&'static str, &'static str),
+    backlog: &Backlog,
+    now: Timestamp,
+) -> [(&'static str, String); 3] {
     [
         (due, up_to(backlog.due)),
-        ("Oldest due", lateness(backlog.oldest_due, now)),
+        (oldest, lateness(backlog.oldest_due, now)),
         ("For later", up_to(backlog.parked)),
     ]
 }
 
-/// What the deliveries are called whose time has come: not all of them go out.
-fn due(state: EndpointState, breaker: BreakerState) -> &'static str {
+/// What the deliveries are called whose time has come, and the oldest of them: not all of them go out.
+fn due(state: EndpointState, breaker: BreakerState) -> (&'static str, &'static str) {
     match (state, breaker) {
-        (EndpointState::Paused | EndpointState::Disabled, _) => "Due, kept until it is resumed",
-        (EndpointState::Enabled, BreakerState::Closed) => "Due",
-        (EndpointState::Enabled, BreakerState::Open(_)) => "Due, held back by the breaker",
-        (EndpointState::Enabled, BreakerState::HalfOpen(_)) => "Due, behind the one that tries",
+        (EndpointState::Paused | EndpointState::Disabled, _) => {
+            ("Due, kept until it is resumed", "Oldest held")
+        }
+        (EndpointState::Enabled, BreakerState::Closed) => ("Due", "Oldest due"),
+        (EndpointState::Enabled, BreakerState::Open(_)) => {
+            ("Due, held back by the breaker", "Oldest held")
+        }
+        (EndpointState::Enabled, BreakerState::HalfOpen(_)) => {
+            ("Due, behind the one that tries", "Oldest held")
+        }
     }
 }
 

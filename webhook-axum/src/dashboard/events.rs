@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 use webhook_core::{Event, EventFilter, EventType, Tenant, Timestamp, Why};
 
 use super::deliveries::{Asked, cursor, query, text_of};
+use super::endpoints::Names;
 use super::format::{Shown, from_form};
 use super::shell::{PageError, Shell, download, page};
 use crate::caller::Caller;
@@ -89,6 +90,7 @@ fn filter(asked: &Asked, now: Timestamp) -> Result<EventFilter, ApiError> {
 struct DetailPage {
     shell: Shell,
     why: Why,
+    names: Names,
     body: Shown,
 }
 
@@ -96,6 +98,7 @@ async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
     let why = caller.events().why(id).await?;
     Ok(page(&DetailPage {
         shell,
+        names: Names::newest(&caller).await?,
         body: Shown::of(&why.event.body),
         why,
     }))

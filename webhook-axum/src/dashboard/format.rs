@@ -66,6 +66,38 @@ pub(super) fn utc(time: &Timestamp) -> String {
     format!("{seconds} UTC")
 }
 
+/// A sentence as it stands alone: with a capital, unless it begins with a name such as `max_in_flight`.
+pub(super) fn capital(sentence: &str) -> String {
+    let word = sentence.split(' ').next().unwrap_or_default();
+    if !word.bytes().all(|it| it.is_ascii_lowercase()) {
+        return sentence.to_owned();
+    }
+    let mut sentence = sentence.to_owned();
+    if let Some(first) = sentence.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    sentence
+}
+
+/// A sentence in parts, each with the time that stands after it: as [`Timestamp`] writes it, people would have to read
+/// it in UTC.
+pub(super) fn parts(sentence: &impl ToString) -> Vec<(String, Option<Timestamp>)> {
+    let (sentence, mut parts) = (sentence.to_string(), Vec::new());
+    let mut text = String::new();
+    for word in sentence.split_inclusive(' ') {
+        let bare = word.trim_end_matches([' ', ',', ';', ':', '.']);
+        match bare.parse() {
+            Ok(at) => {
+                parts.push((std::mem::take(&mut text), Some(at)));
+                text.push_str(&word[bare.len()..]);
+            }
+            Err(_) => text.push_str(word),
+        }
+    }
+    parts.push((text, None));
+    parts
+}
+
 /// A time on an axis: no seconds.
 pub(super) fn utc_minute(time: &Timestamp) -> String {
     let text = time.to_string();
@@ -183,6 +215,24 @@ mod tests {
         assert_eq!(span(Duration::from_micros(1_500)), "1.5 ms");
         assert_eq!(span(Duration::from_secs(90)), "2 min");
         assert_eq!(percent(1, 0), "–");
+    }
+
+    #[test]
+    fn a_sentence_begins_with_a_capital_and_a_name_as_it_is_written() {
+        assert_eq!(capital("there is none"), "There is none");
+        assert_eq!(capital("max_in_flight must be"), "max_in_flight must be");
+        assert_eq!(capital(""), "");
+    }
+
+    #[test]
+    fn times_are_told_apart_from_the_sentence_around_them() {
+        let at = Timestamp::from_seconds(1_700_000_000);
+        let found = parts(&format!("not before {at}: then, 7 days"));
+        let expected = [
+            ("not before ".to_owned(), Some(at)),
+            (": then, 7 days".to_owned(), None),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

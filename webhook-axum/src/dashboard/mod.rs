@@ -4,6 +4,8 @@
 //! - `assets.rs`: our style and script; `format.rs`: numbers and times; `chart.rs`: charts as SVG.
 //! - One file per screen: `overview.rs`, `endpoints.rs`, `deliveries.rs`, `events.rs`, `dead_letters.rs`, `replays.rs`,
 //!   `event_types.rs`, `audit.rs`. Templates are in `templates/`, one per screen.
+//! - `holds.rs`: what keeps back what is due.
+//! - `selected.rs`: what a replay selects, in words.
 //! - `live.rs`: tells open pages when something has changed.
 //!
 //! Handlers reach the engine through [`Caller`](crate::caller::Caller), as those of the API do.
@@ -17,16 +19,21 @@ mod endpoints;
 mod event_types;
 mod events;
 mod format;
+mod holds;
 mod live;
 mod overview;
 mod replays;
+mod selected;
 mod session;
 mod shell;
 
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
+use axum::routing::any;
 
 use crate::router::Api;
+
+pub(crate) use shell::Refusal;
 
 /// What one router's dashboard spends on its readers, all together.
 #[derive(Default)]
@@ -45,6 +52,7 @@ pub(crate) fn routes(api: &Api) -> Router<Api> {
         .merge(event_types::routes())
         .merge(audit::routes())
         .merge(live::routes())
+        .route("/dashboard/{*path}", any(shell::unknown))
         .route_layer(from_fn_with_state(api.clone(), session::guard))
         .merge(session::routes())
         .merge(assets::routes())

@@ -8,6 +8,7 @@ use webhook_core::{EndpointReplay, NewReplay, Replay, ReplayCount, ReplaySelecti
 
 use super::deliveries::{Asked, cursor, filter, query, text_of};
 use super::format::from_form;
+use super::selected::{conditions, made};
 use super::session::Fields;
 use super::shell::{PageError, Shell, page};
 use crate::caller::Caller;
@@ -53,7 +54,10 @@ async fn list(
 struct CountPage {
     shell: Shell,
     asked: Asked,
+    selected: Vec<(&'static str, String)>,
     count: ReplayCount,
+    /// The page to go back to, below `/dashboard/`.
+    back: String,
 }
 
 async fn count(
@@ -63,11 +67,23 @@ async fn count(
 ) -> Result<Response, PageError> {
     let (caller, selection) = selection(caller, &asked)?;
     let count = caller.replays().count(&selection).await?;
+    let tenant = Some(text_of(&asked, "tenant").to_owned()).filter(|it| !it.is_empty());
     Ok(page(&CountPage {
         shell,
+        selected: conditions(&caller, &selection, tenant).await,
+        back: back(&asked),
         asked,
         count,
     }))
+}
+
+/// Where a selection was probably made.
+fn back(asked: &Asked) -> String {
+    match (text_of(asked, "of"), text_of(asked, "endpoint_id")) {
+        ("endpoint", id) => format!("endpoints/{id}"),
+        _ if text_of(asked, "status") == "failed" => "dead-letters".to_owned(),
+        _ => "deliveries".to_owned(),
+    }
 }
 
 /// What is meant: all that an endpoint should have got since a time, or the deliveries that match.
@@ -110,11 +126,20 @@ async fn start(shell: Shell, caller: Caller, fields: Fields) -> Result<Response,
 struct DetailPage {
     shell: Shell,
     replay: Replay,
+    selected: Vec<(&'static str, String)>,
+    /// The query of a list with what it made.
+    made: String,
 }
 
 async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {
     let replay = caller.replays().get(id).await?;
-    Ok(page(&DetailPage { shell, replay }))
+    let tenant = replay.tenant.as_ref().map(ToString::to_string);
+    Ok(page(&DetailPage {
+        shell,
+        selected: conditions(&caller, &replay.selection, tenant).await,
+        made: made(&replay),
+        replay,
+    }))
 }
 
 async fn cancel(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {

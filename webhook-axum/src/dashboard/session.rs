@@ -295,7 +295,7 @@ async fn login(State(api): State<Api>, request: Request) -> Response {
     };
     if !bool::from(token.as_bytes().ct_eq(given.as_bytes())) {
         shell.csrf = csrf_of(&parts.headers).0;
-        let error = Some("this is not the token");
+        let error = Some("This is not the token");
         return page_with(StatusCode::UNAUTHORIZED, &LoginPage { shell, error });
     }
     let session = new_session(token, api.dispatcher.now());

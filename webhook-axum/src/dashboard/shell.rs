@@ -8,6 +8,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 
+use super::format::capital;
 use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::router::Api;
@@ -126,24 +127,28 @@ impl<E: Into<ApiError>> From<E> for PageError {
 
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
-        let mut response = self.0.status().into_response();
-        response.extensions_mut().insert(Refusal::of(&self.0));
-        response
+        self.0.into_response()
     }
 }
 
-/// A refusal on its way to the layer that knows the page's surroundings.
+/// Where no page is.
+pub(super) async fn unknown() -> PageError {
+    ApiError::unknown_path().into()
+}
+
+/// A refusal on its way to the layer that knows the page's surroundings: every answer that is made of an [`ApiError`]
+/// carries one, so that what an extractor refuses is a page too.
 #[derive(Clone)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     sentence: String,
 }
 
 impl Refusal {
-    pub(super) fn of(error: &ApiError) -> Self {
+    pub(crate) fn of(error: &ApiError) -> Self {
         Self {
             status: error.status(),
-            sentence: error.sentence().to_owned(),
+            sentence: capital(error.sentence()),
         }
     }
 

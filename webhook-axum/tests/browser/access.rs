@@ -27,7 +27,7 @@ async fn a_token_signs_in_and_out() {
         page.goto(&app.screen("")).await;
         page.fill("token", "wrong").await;
         page.press("Sign in").await;
-        page.see("this is not the token").await;
+        page.see("This is not the token").await;
         page.fill("token", "s3cret").await;
         page.press("Sign in").await;
         page.see("Most failed attempts").await;
@@ -80,7 +80,7 @@ async fn a_viewer_is_offered_nothing_and_a_form_of_theirs_is_refused() {
             .await;
         let answer = answer.as_str().unwrap();
         assert!(answer.starts_with("403 "), "{answer}");
-        assert!(answer.contains("a viewer may only read"), "{answer}");
+        assert!(answer.contains("A viewer may only read"), "{answer}");
     })
     .await;
     let after = app.dispatcher.endpoints().get(endpoint.id).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_page_of_another_origin_cannot_send_a_form() {
         app.receiver.answers_with("/trap", trap);
         page.goto(&app.receiver.url("/trap")).await;
         page.press("Win").await;
-        page.see("this form was sent from another site").await;
+        page.see("This form was sent from another site").await;
     })
     .await;
     let after = app.dispatcher.endpoints().get(endpoint.id).await.unwrap();

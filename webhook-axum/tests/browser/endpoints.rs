@@ -21,7 +21,7 @@ async fn what_was_typed_is_kept_when_it_is_refused_and_the_secret_can_be_copied(
         page.fill("headers", "x-shop: 7\nx-lane: fast").await;
         page.fill("retry_schedule", "5, 60").await;
         page.press("Create").await;
-        page.see("this host is not permitted").await;
+        page.see("This host is not permitted").await;
         for (name, typed) in [
             ("url", "http://169.254.169.254/latest"),
             ("description", "Shipping \"<b>\" & co"),

@@ -17,7 +17,7 @@ async fn endpoints_deliveries_and_replays_are_managed_without_a_script() {
         let notice = page.find("//*[@role='alert']").await;
         assert_eq!(
             notice.text().await.unwrap(),
-            "the URL must start with https:// (or http://)"
+            "The URL must start with https:// (or http://)"
         );
         assert_eq!(page.value("description").await, "Shipping");
         page.fill("url", &url).await;

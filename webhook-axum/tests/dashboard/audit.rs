@@ -202,7 +202,7 @@ async fn entries_are_found_by_each_field_of_the_form() {
     assert_eq!(page.matches("<td>support</td>").count(), 1);
     let refused = get(&desk.app, "/dashboard/audit?action=x").await;
     assert_eq!(refused.status, 400);
-    assert!(refused.text.contains("action must be one of"));
+    assert!(refused.text.contains("Action must be one of"));
 }
 
 #[tokio::test]

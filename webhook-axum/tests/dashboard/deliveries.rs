@@ -155,7 +155,8 @@ async fn a_delivery_says_what_a_person_can_do_about_it() {
     let world = World::new(&[200, 400, 503]).await;
     let endpoints = world.dispatcher.endpoints();
     world.enqueue("a").await;
-    assert!(world.page().await.contains("It is attempted by itself"));
+    assert!(world.page().await.contains("it is tried by itself"));
+    assert!(world.page().await.contains("<p>None yet.</p>"));
     world.settle().await;
     assert!(
         world
@@ -203,6 +204,47 @@ async fn a_delivery_says_what_a_person_can_do_about_it() {
 }
 
 #[tokio::test]
+async fn a_replay_and_what_it_repeats_lead_to_each_other() {
+    let world = World::new(&[400, 400, 200]).await;
+    world.enqueue("a").await;
+    world.settle().await;
+    let dead = world.newest().await.id;
+    let page = async |id: Uuid| {
+        get(&world.app, &format!("/dashboard/deliveries/{id}"))
+            .await
+            .text
+    };
+    let link = |id: Uuid, status: &str| {
+        format!("deliveries/{id}\">{id}</a> <span class=\"badge {status}\">")
+    };
+    let before = page(dead).await;
+    assert!(!before.contains("Replayed since") && !before.contains("Repeats"));
+    let replay = async || {
+        world.clock.advance(Duration::from_secs(1));
+        world.dispatcher.deliveries().replay(dead).await.unwrap()
+    };
+    let first = replay().await;
+    let under_way = page(dead).await;
+    assert!(under_way.contains(&link(first, "pending")), "{under_way}");
+    assert!(under_way.contains("the replay is under way"), "{under_way}");
+    assert!(!under_way.contains("once the endpoint is well"));
+    assert!(page(first).await.contains(&link(dead, "failed")));
+    world.settle().await;
+    assert!(page(dead).await.contains("it was replayed since, in vain"));
+    let second = replay().await;
+    world.settle().await;
+    let delivered = page(dead).await;
+    assert!(delivered.contains(&link(first, "failed")), "{delivered}");
+    assert!(
+        delivered.contains(&link(second, "succeeded")),
+        "{delivered}"
+    );
+    assert!(delivered.contains("the replay was delivered"));
+    assert!(delivered.contains("<button>Replay once more</button>"));
+    assert!(page(second).await.contains(&link(first, "failed")));
+}
+
+#[tokio::test]
 async fn a_page_says_once_what_its_delivery_waits_for() {
     let world = World::with_an_open_breaker().await;
     world.enqueue("a").await;
@@ -211,6 +253,52 @@ async fn a_page_says_once_what_its_delivery_waits_for() {
     assert!(page.contains("waits for its first attempt, but not before"));
     assert!(!page.contains("waits for a worker"), "{page}");
     assert!(!page.contains("Next attempt"), "{page}");
+}
+
+#[tokio::test]
+async fn lists_and_pages_say_what_is_held_and_until_when() {
+    let world = World::with_an_open_breaker().await;
+    world.enqueue("a").await;
+    let id = world.newest().await.id;
+    let endpoint = world.endpoint;
+    let paths = [
+        "deliveries".to_owned(),
+        format!("deliveries/{id}"),
+        format!("endpoints/{endpoint}"),
+    ];
+    for path in &paths {
+        let page = get(&world.app, &format!("/dashboard/{path}")).await.text;
+        assert!(page.contains("held, not before <time "), "{path}: {page}");
+    }
+    let pause = |it: &mut webhook_core::EndpointChange| it.state = EndpointState::Paused;
+    let endpoints = world.dispatcher.endpoints();
+    endpoints.update(endpoint, pause).await.unwrap();
+    for path in &paths {
+        let page = get(&world.app, &format!("/dashboard/{path}")).await.text;
+        assert!(page.contains("held: paused"), "{path}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_says_how_often_it_is_tried_and_no_time_as_programs_write_it() {
+    let world = World::new(&[503]).await;
+    let delays = vec![Duration::from_secs(60); 2];
+    let schedule =
+        |it: &mut webhook_core::EndpointChange| it.settings.retry_schedule = Some(delays.clone());
+    let endpoints = world.dispatcher.endpoints();
+    endpoints.update(world.endpoint, schedule).await.unwrap();
+    let event = world.enqueue("a").await;
+    world.settle().await;
+    let page = world.page().await;
+    assert!(page.contains("<dd>1 of at most 3 times</dd>"), "{page}");
+    assert!(page.contains("it is tried again by itself"), "{page}");
+    let event = get(&world.app, &format!("/dashboard/events/{event}")).await;
+    let endpoint = format!("endpoints/{}\">https://example.com/</a>", world.endpoint);
+    assert!(event.text.contains(&endpoint), "{}", event.text);
+    for page in [page, event.text] {
+        assert!(page.contains(", due at <time datetime="), "{page}");
+        assert!(!page.contains("due at 2"), "{page}");
+    }
 }
 
 #[tokio::test]
@@ -227,6 +315,8 @@ async fn an_endpoint_says_why_what_is_due_does_not_go_out() {
         "{open}"
     );
     assert!(open.contains("Close the breaker"), "{open}");
+    assert!(open.contains("<dt>Oldest held</dt>"), "{open}");
+    assert!(open.contains("failing since about <time "), "{open}");
     let all = get(&world.app, "/dashboard/").await.text;
     assert!(all.contains("<dt>Due or held</dt>"), "{all}");
     let endpoints = world.dispatcher.endpoints();
@@ -242,6 +332,7 @@ async fn an_endpoint_says_why_what_is_due_does_not_go_out() {
     enabled.await.unwrap();
     let enabled = page().await;
     assert!(enabled.contains("<dt>Due</dt>"), "{enabled}");
+    assert!(enabled.contains("<dt>Oldest due</dt>"), "{enabled}");
 }
 
 #[tokio::test]

@@ -55,6 +55,15 @@ fn new_endpoint() -> NewEndpoint {
 }
 
 #[tokio::test]
+async fn the_form_of_a_new_endpoint_says_nothing_of_what_is_there() {
+    let app: Router = router(super::dispatcher(), Auth::none());
+    let page = get(&app, "/dashboard/endpoints/new").await.text;
+    assert!(!page.contains("keeps what is there"), "{page}");
+    assert!(page.contains("placeholder=\"default\""), "{page}");
+    assert!(page.contains("<span>Headers, <code>"), "{page}");
+}
+
+#[tokio::test]
 async fn a_long_list_is_read_page_by_page() {
     let dispatcher = dispatcher();
     let app: Router = router(dispatcher.clone(), Auth::none());

@@ -145,6 +145,44 @@ async fn an_endpoint_is_made_by_a_form_and_its_secret_shown_once() {
 }
 
 #[tokio::test]
+async fn what_is_not_there_is_answered_with_a_page() {
+    let app: Router = router(dispatcher(), Auth::none());
+    let unknown = uuid::Uuid::nil();
+    for (path, status, sentence) in [
+        ("nonsense", 404, "There is no such path"),
+        ("endpoints/a/b/c", 404, "There is no such path"),
+        ("deliveries/abc", 400, "The id in the path must be a UUID"),
+        (&format!("deliveries/{unknown}"), 404, "role=\"alert\">"),
+        ("?range=1h&range=7d", 400, "role=\"alert\">"),
+    ] {
+        let answer = get(&app, &format!("/dashboard/{path}")).await;
+        assert_eq!(answer.status, status, "{path}");
+        let kind = answer.headers[header::CONTENT_TYPE].to_str().unwrap();
+        assert!(kind.starts_with("text/html"), "{path}: {kind}");
+        assert!(answer.text.contains(sentence), "{path}: {}", answer.text);
+        assert!(answer.text.contains("To the overview"), "{path}");
+    }
+    let api = get(&app, "/deliveries/abc").await;
+    assert_eq!(api.headers[header::CONTENT_TYPE], "application/json");
+    let locked: Router = router(dispatcher(), Auth::bearer("s3cret").unwrap());
+    let asked = get(&locked, "/dashboard/nonsense").await;
+    assert_eq!(asked.headers[header::LOCATION], "./login");
+}
+
+#[tokio::test]
+async fn the_page_before_the_door_leads_nowhere_else() {
+    let app: Router = router(dispatcher(), Auth::bearer("s3cret").unwrap());
+    let wrong = format!("csrf={CSRF}&token=x");
+    for page in [
+        get(&app, "/dashboard/login").await,
+        send(&app, form("/dashboard/login"), &wrong).await,
+    ] {
+        assert!(page.text.contains("<h1>Sign in</h1>"), "{}", page.text);
+        assert!(!page.text.contains("<nav"), "{}", page.text);
+    }
+}
+
+#[tokio::test]
 async fn a_form_from_elsewhere_changes_nothing() {
     let dispatcher = dispatcher();
     let app: Router = router(dispatcher.clone(), Auth::none());

@@ -1,0 +1,69 @@
+//! What keeps deliveries back whose time has come: a pause, or a breaker.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+use webhook_core::{BreakerState, Delivery, DeliveryStatus, EndpointState, ManageError, Timestamp};
+
+use crate::caller::Caller;
+
+/// How endpoints hold what waits for them, by their ids.
+pub(super) struct Holds {
+    now: Timestamp,
+    of: BTreeMap<Uuid, (EndpointState, BreakerState)>,
+}
+
+/// Why a delivery that waits does not go out when it is due.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Until a person resumes the endpoint.
+    State(EndpointState),
+    /// The breaker is open until then.
+    Until(Timestamp),
+    /// Another one tries whether the endpoint is well.
+    Trial,
+}
+
+impl Holds {
+    /// Of the endpoints for which one of these waits.
+    pub(super) async fn of(caller: &Caller, deliveries: &[Delivery]) -> Result<Self, ManageError> {
+        let waiting = deliveries
+            .iter()
+            .filter(|it| it.status == DeliveryStatus::Pending);
+        let ids: BTreeSet<_> = waiting.map(|it| it.endpoint_id).collect();
+        let ids: Vec<_> = ids.into_iter().collect();
+        let mut of = BTreeMap::new();
+        if ids.is_empty() {
+            return Ok(Self {
+                now: caller.now(),
+                of,
+            });
+        }
+        let health = caller.endpoints().health(&ids).await?;
+        for id in ids {
+            // Where an endpoint cannot be read, its list can.
+            if let Ok(endpoint) = caller.endpoints().get(id).await {
+                let health = health.get(&id).copied().unwrap_or_default();
+                of.insert(id, (endpoint.state, health.breaker));
+            }
+        }
+        Ok(Self {
+            now: caller.now(),
+            of,
+        })
+    }
+
+    /// What holds this one, if anything does.
+    pub(super) fn on(&self, delivery: &Delivery) -> Option<Hold> {
+        let due = delivery.next_retry_at?.max(self.now);
+        if delivery.status != DeliveryStatus::Pending {
+            return None;
+        }
+        match *self.of.get(&delivery.endpoint_id)? {
+            (state, _) if state != EndpointState::Enabled => Some(Hold::State(state)),
+            (_, BreakerState::Open(trip)) if trip.until > due => Some(Hold::Until(trip.until)),
+            (_, BreakerState::HalfOpen(_)) if due == self.now => Some(Hold::Trial),
+            _ => None,
+        }
+    }
+}
