@@ -359,8 +359,12 @@ impl Arguments {
         };
         let why = match Url::parse(text) {
             Ok(url) if !matches!(url.scheme(), "http" | "https") => COLLECTOR,
-            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                "must have no credentials: OTEL_EXPORTER_OTLP_HEADERS is for those"
+            Ok(url)
+                if !url.username().is_empty()
+                    || url.password().is_some()
+                    || url.query().is_some() =>
+            {
+                "must have no credentials and no query: OTEL_EXPORTER_OTLP_HEADERS is for what is secret"
             }
             Ok(url) => return Ok(Some(url)),
             Err(_) => COLLECTOR,

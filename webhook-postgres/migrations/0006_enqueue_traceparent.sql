@@ -1,6 +1,7 @@
 -- An event that SQL enqueues may belong to a trace, too. One argument more makes another function. The former cannot stay
--- beside it, as calls that leave arguments out would fit both. Calls are as before, also prepared ones; who may call it is
--- carried over. What the catalogue knows to depend on the former, such as a view, stops this: drop it first.
+-- beside it, as calls that leave arguments out would fit both. Calls are as before, also prepared ones; its owner, who may
+-- call it, with whose rights and with which settings it runs are carried over. What the catalogue knows to depend on the
+-- former, such as a view, stops this: drop it first.
 
 -- For hosts that do not use the library's own way: accepts an event inside the transaction that calls it,
 -- and answers its id. `data` is JSON text, and is sent byte for byte. The limits are the library's.
@@ -147,7 +148,24 @@ DECLARE
     former regprocedure := 'webhook.enqueue(text, text, text, text, timestamptz, interval)';
     heir regprocedure := 'webhook.enqueue(text, text, text, text, timestamptz, interval, text)';
     given record;
+    setting text;
 BEGIN
+    SELECT prosecdef, proowner, coalesce(proconfig, '{}') AS settings INTO given FROM pg_proc WHERE oid = former;
+    IF given.proowner <> current_user::regrole THEN
+        EXECUTE format('ALTER FUNCTION %s OWNER TO %s', heir, given.proowner::regrole);
+    END IF;
+    IF given.prosecdef THEN
+        EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER', heir);
+    END IF;
+    FOREACH setting IN ARRAY given.settings LOOP
+        IF split_part(setting, '=', 1) = 'search_path' THEN
+            EXECUTE format('ALTER FUNCTION %s SET search_path = %s', heir, substring(setting FROM '=(.*)'));
+        ELSE
+            EXECUTE format(
+                'ALTER FUNCTION %s SET %I = %L', heir, split_part(setting, '=', 1), substring(setting FROM '=(.*)')
+            );
+        END IF;
+    END LOOP;
     EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', heir);
     FOR given IN
         SELECT acl.grantee, acl.is_grantable

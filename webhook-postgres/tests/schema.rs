@@ -88,7 +88,10 @@ fn the_function_in_sql_keeps_its_callers_when_it_learns_of_traces() {
             "CREATE ROLE {name}_app; CREATE ROLE \"{name} other\";
             REVOKE EXECUTE ON FUNCTION {name}.enqueue FROM PUBLIC;
             GRANT EXECUTE ON FUNCTION {name}.enqueue TO {name}_app;
-            GRANT EXECUTE ON FUNCTION {name}.enqueue TO \"{name} other\" WITH GRANT OPTION"
+            GRANT EXECUTE ON FUNCTION {name}.enqueue TO \"{name} other\" WITH GRANT OPTION;
+            ALTER FUNCTION {name}.enqueue SECURITY DEFINER;
+            ALTER FUNCTION {name}.enqueue SET search_path = pg_catalog, \"{name} other\";
+            ALTER FUNCTION {name}.enqueue SET statement_timeout = '10s'"
         ))
         .await;
         let mut caller = owner.acquire().await.expect("a connection");
@@ -117,6 +120,14 @@ fn the_function_in_sql_keeps_its_callers_when_it_learns_of_traces() {
         let may = sqlx::query_scalar::<_, Vec<String>>(AssertSqlSafe(may)).bind(&roles[..]);
         let may = may.fetch_one(&owner).await.expect("asked");
         assert_eq!(may, ["t f", "t t", "f f"], "one function, and as before");
+        let runs = format!(
+            "SELECT concat_ws(' ', prosecdef, proconfig) FROM pg_proc
+            WHERE pronamespace = '{name}'::regnamespace AND proname = 'enqueue'"
+        );
+        let runs = sqlx::query_scalar::<_, String>(AssertSqlSafe(runs));
+        let runs = runs.fetch_one(&owner).await.expect("asked");
+        let path = format!(r#""search_path=pg_catalog, \"{name} other\"""#);
+        assert_eq!(runs, format!("t {{{path},statement_timeout=10s}}"));
         let roles = format!("{name}_app, \"{name} other\"");
         execute(format!("DROP OWNED BY {roles}; DROP ROLE {roles}")).await;
     });

@@ -22,6 +22,8 @@ use crate::router::Api;
 
 /// How often one page may hear something, and when it asks again after a stream has ended.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How long a page waits for what its stream compares with.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How many times a stream looks before it ends, and its page asks anew. A stream ends with the engine beside it; where
 /// none runs, this is what keeps a shutdown short.
 const LOOKS: u32 = 5;
@@ -107,8 +109,17 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
     Some((Ok(event), watch))
 }
 
+/// The [`state`] before a page is read, which does not wait for it long: a page without it is told less.
+pub(super) async fn state_soon(caller: &Caller) -> Option<String> {
+    tokio::select! {
+        biased;
+        state = state(caller) => state,
+        () = caller.dispatcher().clock().sleep(PATIENCE) => None,
+    }
+}
+
 /// Something that is another when something has happened.
-pub(super) async fn state(caller: &Caller) -> Option<String> {
+async fn state(caller: &Caller) -> Option<String> {
     let stats = caller.stats(StatsRange::Hour, None).await.ok()?;
     let newest = PageRequest {
         before: None,

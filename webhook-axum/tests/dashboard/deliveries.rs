@@ -41,7 +41,8 @@ impl World {
 
     /// Whose endpoint has failed often enough in a row.
     async fn with_an_open_breaker() -> Self {
-        let world = Self::new(&[500; 10]).await;
+        // And whatever of them is tried again meanwhile.
+        let world = Self::new(&[500; 40]).await;
         for _ in 0..10 {
             world.enqueue("a").await;
             world.settle().await;

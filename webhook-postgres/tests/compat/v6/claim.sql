@@ -106,6 +106,8 @@ chosen AS MATERIALIZED (
         least(greatest(share.jobs / least(eligible.lanes, share.jobs), 1), room, conforming)::integer AS jobs
     FROM eligible, share
     WHERE eligible.turn <= share.jobs
+    -- Each of them has a job, so nothing is cut off later.
+    ORDER BY eligible.tenant, eligible.turn LIMIT $2::integer
 ),
 -- Of two claims that saw the same room in a lane, one takes from it.
 reserved AS MATERIALIZED (
@@ -173,11 +175,10 @@ spent AS (
     ) AS taken, clock
     WHERE state.endpoint_id = taken.endpoint_id
 ),
--- Where there were more tenants than jobs to take: the last one of which one was taken.
+-- Where there were more tenants than jobs to take: the last one of which one is taken.
 last AS MATERIALIZED (
-    SELECT max(chosen.tenant) AS tenant
-    FROM job
-    JOIN chosen ON chosen.endpoint_id = job.endpoint_id
+    SELECT max(tenant) AS tenant
+    FROM chosen
     WHERE $10::integer > $2::integer
     HAVING count(*) = $2::integer
 ),
