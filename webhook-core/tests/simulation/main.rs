@@ -30,7 +30,7 @@ use scenario::Simulation;
 use world::{Fault, Point, Side};
 
 /// How many stories CI hears.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 6_000;
 /// The first of them, by themselves: a stale owner that records is met in one of 200.
 const FIRST_SEEDS: u64 = 1_500;
 /// The faults at different await points that they come by: a few fewer than they do.
