@@ -151,8 +151,8 @@ struct Arguments {
     #[arg(long, env = "LOG_FORMAT", value_name = "LOG_FORMAT", value_enum,
           default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// The collector that traces go to, by OTLP over HTTP, `http://localhost:4318`; the other OTEL_ variables of an
-    /// exporter hold as well [default: none]
+    /// The collector that traces go to, by OTLP over HTTP, `http://localhost:4318`; docs/tracing.md says which other
+    /// OTEL_ variables hold [default: none]
     #[arg(
         long,
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
