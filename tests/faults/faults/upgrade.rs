@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
+use xtask::services::Postgres;
+
 use super::{RATE, begin};
 use crate::Result;
-use crate::arena::{Arena, wait_until};
+use crate::arena::{Arena, pause, wait_until};
 use crate::oracle::Fired;
 use crate::servers::Servers;
 
-/// How long a migration may wait for those who work, and its consequences for being seen.
-const TO_MIGRATE: Duration = Duration::from_secs(20);
+/// How long the consequences of a migration may wait for being seen.
+const TO_BE_SEEN: Duration = Duration::from_secs(20);
+
+/// How often a migration is tried that gets no lock in time or is ended to resolve a deadlock, and the pause between: as
+/// by a process that starts.
+const TRIES: u32 = 60;
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// Processes that start at once on an empty store make its schema together, and each finds it whole. Beside
 /// them others join those who work, and find nothing to do.
@@ -51,11 +58,8 @@ pub(crate) fn migrated(arena: &mut Arena, servers: &mut Servers) -> Result<Fired
         arena.wait_for_deliveries(50)?;
         arena.wait_for_traffic()?;
         let refused = postgres.logged(REFUSED)?;
-        // One that Postgres ends to resolve a deadlock is run again, as a process that starts would.
-        wait_until("the schema is migrated", TO_MIGRATE, || {
-            Ok(postgres.sql_in(arena.name(), &migration).is_ok())
-        })?;
-        wait_until("old statements are refused", TO_MIGRATE, || {
+        migrate(postgres, arena.name(), &migration)?;
+        wait_until("old statements are refused", TO_BE_SEEN, || {
             Ok(postgres.logged(REFUSED)? > refused)
         })?;
     }
@@ -66,4 +70,20 @@ pub(crate) fn migrated(arena: &mut Arena, servers: &mut Servers) -> Result<Fired
         what: "prepared statements refused after four migrations under load",
         in_order: true,
     })
+}
+
+/// Changes the schema as a process does that starts: no lock that is not to be had soon is waited for, as everybody else
+/// waits behind it.
+fn migrate(postgres: &Postgres, database: &str, migration: &str) -> Result {
+    const LOCKED_OUT: [&str; 2] = ["deadlock detected", "due to lock timeout"];
+    let migration = format!("SET lock_timeout = '2s';\n{migration}");
+    for _ in 0..TRIES {
+        match postgres.sql_in(database, &migration) {
+            Ok(_) => return Ok(()),
+            Err(error) if LOCKED_OUT.iter().any(|it| error.to_string().contains(it)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        pause(BETWEEN_TRIES);
+    }
+    Err("the migration is locked out each time".into())
 }
