@@ -12,11 +12,11 @@ use webhook_core::{
     ReplaySelection, Timestamp,
 };
 
+use super::names::Names;
 use super::shell::{PageError, Shell, page};
 use crate::caller::{Audience, Caller};
 use crate::page::MAX_LIMIT;
 use crate::router::Api;
-use crate::routes::endpoints::shown_url;
 
 /// How many of the newest are grouped: opening the page costs the same however many there are.
 const PAGES: usize = 5;
@@ -68,9 +68,9 @@ async fn show(shell: Shell, caller: Caller) -> Result<Response, PageError> {
         }
     }
     let mut groups = grouped(&found, caller.audience());
+    let names = Names::of(&caller, groups.iter().map(|it| it.endpoint_id)).await?;
     for group in &mut groups {
-        let endpoint = caller.endpoints().get(group.endpoint_id).await;
-        group.url = endpoint.ok().map(|it| shown_url(&it.url));
+        group.url = names.url(&group.endpoint_id);
     }
     let is_complete = before.is_none();
     let left = if is_complete && !found.is_empty() {

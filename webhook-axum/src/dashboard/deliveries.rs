@@ -16,9 +16,9 @@ use webhook_core::{
     Outcome, PageRequest, Tenant, Timestamp,
 };
 
-use super::endpoints::Names;
 use super::format::{Shown, from_form, headers, quoted, span};
 use super::holds::{Hold, Holds};
+use super::names::Names;
 use super::shell::{PageError, Shell, download, page};
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
@@ -150,15 +150,16 @@ async fn list(
     let request = page_request(Limit::default(), cursor(&asked)?);
     let caller = caller.narrowed(tenant)?;
     let found = caller.deliveries().list(&wanted, request).await?;
+    let names = Names::of(&caller, found.items.iter().map(|it| it.endpoint_id)).await?;
     Ok(page(&ListPage {
         shell,
         next: query(&asked, found.next),
         payloads: url_query(of_events(&asked)),
         asked,
         statuses: DeliveryStatus::ALL,
-        holds: Holds::of(&caller, &found.items).await?,
+        holds: Holds::of(&caller, &found.items, &names).await?,
         deliveries: found.items,
-        names: Names::newest(&caller).await?,
+        names,
         audience: caller.audience(),
     }))
 }
@@ -268,13 +269,14 @@ async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
     let audience = caller.audience();
     let state = endpoint.as_ref().map(|it| it.state);
     let kin = Kin::of(&caller, &delivery).await?;
+    let names = Names::just(endpoint.as_ref());
     Ok(page(&DetailPage {
         shell,
         url: endpoint.as_ref().map(|it| shown_url(&it.url)),
         explanation: explanation(&caller, &delivery, endpoint.as_ref()).await?,
         advice: advice(&delivery, state, kin.outcome()),
         kin,
-        holds: Holds::of(&caller, std::slice::from_ref(&delivery)).await?,
+        holds: Holds::of(&caller, std::slice::from_ref(&delivery), &names).await?,
         most_attempts: endpoint.as_ref().and_then(most_attempts),
         curl: curl(endpoint.as_ref(), event.as_ref(), attempts.last()),
         signed: attempts.last().and_then(signed),

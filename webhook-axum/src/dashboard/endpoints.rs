@@ -1,6 +1,5 @@
 //! `/dashboard/endpoints`: where events go, and how.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use askama::Template;
@@ -13,19 +12,20 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use webhook_core::{
     Backlog, BreakerState, Delivery, DeliveryFilter, Endpoint, EndpointChange, EndpointState,
-    Health, ManageError, PageRequest, Stats, TestEvent, Timestamp,
+    Health, PageRequest, Stats, TestEvent, Timestamp,
 };
 
 use super::chart::Chart;
 use super::format::{Shown, capital, count, percent, span};
 use super::holds::{Hold, Holds};
+use super::names::Names;
 use super::overview::{Asked, figures, lateness, up_to};
 use super::session::Fields;
 use super::shell::{PageError, Shell, page, page_with};
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
 use crate::extract::{Id, Query, parse_object};
-use crate::page::{Cursor, Limit, MAX_LIMIT, cursor_text, page_request};
+use crate::page::{Cursor, Limit, cursor_text, page_request};
 use crate::router::Api;
 use crate::routes::endpoints::{EndpointRequest, HIDDEN, shown_url};
 
@@ -60,32 +60,6 @@ struct Row {
     breaker: &'static str,
     success: String,
     chart: Chart,
-}
-
-/// What endpoints are called: their URLs.
-#[derive(Default)]
-pub(super) struct Names(BTreeMap<Uuid, String>);
-
-impl Names {
-    /// Of the newest, with one look at the store.
-    pub(super) async fn newest(caller: &Caller) -> Result<Self, ManageError> {
-        let newest = PageRequest {
-            before: None,
-            limit: MAX_LIMIT,
-        };
-        let found = caller.endpoints().list(newest).await?.items;
-        let named = found.iter().map(|it| (it.id, shown_url(&it.url)));
-        Ok(Self(named.collect()))
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// An endpoint's URL, or the id of one that is older or gone.
-    pub(super) fn of(&self, id: &Uuid) -> String {
-        self.0.get(id).cloned().unwrap_or_else(|| id.to_string())
-    }
 }
 
 #[derive(Deserialize)]
@@ -532,7 +506,7 @@ async fn show(
         waiting: waiting(due(endpoint.state, health.breaker), &backlog, stats.now),
         figures: attempted(&stats),
         chart: Chart::attempts(&stats),
-        holds: Holds::of(&caller, &recent.items).await?,
+        holds: Holds::of(&caller, &recent.items, &Names::just(Some(&endpoint))).await?,
         recent: recent.items,
         names: Names::default(),
         audience: caller.audience(),

@@ -4,7 +4,7 @@
 //! - `assets.rs`: our style and script; `format.rs`: numbers and times; `chart.rs`: charts as SVG.
 //! - One file per screen: `overview.rs`, `endpoints.rs`, `deliveries.rs`, `events.rs`, `dead_letters.rs`, `replays.rs`,
 //!   `event_types.rs`, `audit.rs`. Templates are in `templates/`, one per screen.
-//! - `holds.rs`: what keeps back what is due.
+//! - `names.rs`: endpoints by their ids; `holds.rs`: what keeps back what is due.
 //! - `selected.rs`: what a replay selects, in words.
 //! - `live.rs`: tells open pages when something has changed.
 //!
@@ -21,6 +21,7 @@ mod events;
 mod format;
 mod holds;
 mod live;
+mod names;
 mod overview;
 mod replays;
 mod selected;

@@ -1,11 +1,13 @@
 //! Deliveries: how one is found, and what its page says of it.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use uuid::Uuid;
 use webhook_axum::{Auth, router};
-use webhook_core::testing::{ManualClock, ScriptedTransport, fast_forward};
+use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport, fast_forward};
 use webhook_core::{
     Clock as _, Delivery, DeliveryFilter, Dispatcher, EndpointState, MemoryStore, NewEndpoint,
     NewEvent, PageRequest, Tenant,
@@ -353,4 +355,36 @@ async fn a_signature_can_be_computed_from_what_the_page_shows() {
     assert!(page.contains(&command), "{page}");
     let tenant = Tenant::default();
     assert!(page.contains(&format!("<dd>{tenant}</dd>")));
+}
+
+#[tokio::test]
+async fn a_list_costs_few_looks_however_many_endpoints_it_names() {
+    let counts = Arc::new(Mutex::new(BTreeMap::<&str, usize>::new()));
+    let counted = counts.clone();
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        *counted.lock().unwrap().entry(operation).or_default() += 1;
+        std::future::ready(Ok(()))
+    });
+    let builder = Dispatcher::builder(store).transport(ScriptedTransport::default());
+    let dispatcher = builder.build().unwrap().erase();
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    for index in 0..500 {
+        let mut new = NewEndpoint::new(format!("https://e{index}.example.com").parse().unwrap());
+        if index % 20 > 0 {
+            new = new.event_types(vec!["other".parse().unwrap()]);
+        }
+        let endpoint = dispatcher.endpoints().create(new).await.unwrap();
+        let pause = |it: &mut webhook_core::EndpointChange| it.state = EndpointState::Paused;
+        let paused = dispatcher.endpoints().update(endpoint.id, pause).await;
+        paused.unwrap();
+    }
+    let event = NewEvent::json("a", &1).unwrap();
+    dispatcher.enqueue(event).await.unwrap();
+    counts.lock().unwrap().clear();
+    let page = get(&app, "/dashboard/deliveries").await.text;
+    assert_eq!(page.matches("held: paused").count(), 25, "{page}");
+    assert!(page.contains(">https://e0.example.com/</a>"), "{page}");
+    let counts = counts.lock().unwrap();
+    assert!(counts["endpoints"] <= 3, "{counts:?}");
+    assert!(!counts.contains_key("endpoint"), "{counts:?}");
 }
