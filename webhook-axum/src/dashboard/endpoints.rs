@@ -101,10 +101,14 @@ async fn list(
 }
 
 pub(super) fn breaker(health: Option<&Health>) -> &'static str {
-    match health.map(|it| it.breaker) {
-        None | Some(BreakerState::Closed) => "closed",
-        Some(BreakerState::Open(_)) => "open",
-        Some(BreakerState::HalfOpen(_)) => "half_open",
+    health.map_or("closed", |it| breaker_of(it.breaker))
+}
+
+pub(super) fn breaker_of(state: BreakerState) -> &'static str {
+    match state {
+        BreakerState::Closed => "closed",
+        BreakerState::Open(_) => "open",
+        BreakerState::HalfOpen(_) => "half_open",
     }
 }
 

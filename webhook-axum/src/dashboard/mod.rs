@@ -4,7 +4,7 @@
 //! - `assets.rs`: our style and script; `format.rs`: numbers and times; `chart.rs`: charts as SVG.
 //! - One file per screen: `overview.rs`, `endpoints.rs`, `deliveries.rs`, `events.rs`, `dead_letters.rs`, `replays.rs`,
 //!   `event_types.rs`, `audit.rs`. Templates are in `templates/`, one per screen.
-//! - `names.rs`: endpoints by their ids; `holds.rs`: what keeps back what is due.
+//! - `names.rs`: endpoints by their ids; `resting.rs`: those that get nothing; `holds.rs`: what keeps back what is due.
 //! - `selected.rs`: what a replay selects, in words.
 //! - `live.rs`: tells open pages when something has changed.
 //!
@@ -24,6 +24,7 @@ mod live;
 mod names;
 mod overview;
 mod replays;
+mod resting;
 mod selected;
 mod session;
 mod shell;
@@ -40,6 +41,7 @@ pub(crate) use shell::Refusal;
 #[derive(Default)]
 pub(crate) struct Limits {
     live: live::Room,
+    resting: resting::LastRound,
 }
 
 /// Every page, behind the layer that lets in who may.

@@ -32,7 +32,7 @@ impl Names {
                 .endpoints()
                 .list(PageRequest { before, limit })
                 .await?;
-            found.items.iter().for_each(|it| names.add(it));
+            names.add(&found.items);
             // What is not on the page is older than all of it, or cannot be read.
             wanted = match found.next {
                 Some(last) => wanted.into_iter().filter(|it| *it < last).collect(),
@@ -50,20 +50,21 @@ impl Names {
     /// Of the one that a page is about.
     pub(super) fn just(endpoint: Option<&Endpoint>) -> Self {
         let mut names = Self::default();
-        endpoint.into_iter().for_each(|it| names.add(it));
+        names.add(endpoint);
         names
     }
 
-    fn add(&mut self, endpoint: &Endpoint) {
-        let named = (shown_url(&endpoint.url), endpoint.state);
-        self.0.insert(endpoint.id, named);
+    pub(super) fn add<'a>(&mut self, endpoints: impl IntoIterator<Item = &'a Endpoint>) {
+        let named = |it: &Endpoint| (it.id, (shown_url(&it.url), it.state));
+        self.0.extend(endpoints.into_iter().map(named));
     }
 
-    /// All at once. Those that cannot be read go without a name.
-    async fn add_each(&mut self, caller: &Caller, ids: BTreeSet<Uuid>) {
+    /// Those of these that it does not know yet, all at once. What cannot be read goes without a name.
+    pub(super) async fn add_each(&mut self, caller: &Caller, ids: impl IntoIterator<Item = Uuid>) {
+        let unknown = ids.into_iter().filter(|id| !self.0.contains_key(id));
         let read = |id| async move { caller.endpoints().get(id).await };
-        let found = join_all(ids.into_iter().map(read)).await;
-        found.iter().flatten().for_each(|it| self.add(it));
+        let found = join_all(unknown.map(read)).await;
+        self.add(found.iter().flatten());
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,12 +1,15 @@
 //! What the first screen says of the engine, and to whom; and what waits for an endpoint.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use webhook_axum::{Auth, router};
-use webhook_core::testing::{ManualClock, ScriptedTransport, fast_forward};
+use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport, fast_forward};
 use webhook_core::{
-    Clock as _, Dispatcher, MemoryStore, NewEndpoint, NewEvent, Process, Store as _,
+    Clock as _, Dispatcher, EndpointChange, EndpointState, MemoryStore, NewEndpoint, NewEvent,
+    Process, Store as _,
 };
 
 use super::{Viewer, get};
@@ -122,5 +125,69 @@ async fn endpoints_that_breakers_leave_alone_are_listed_until_when() {
     let open = open.unwrap().split("</ul>").next().unwrap();
     for text in ["https://broken.example.com", "badge open", "until <time "] {
         assert!(open.contains(text), "{text}: {open}");
+    }
+}
+
+#[tokio::test]
+async fn endpoints_that_get_nothing_are_listed_however_many_were_made_since() {
+    let clock = ManualClock::default();
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(ScriptedTransport::new([410].into_iter().chain([503; 40])))
+        .clock(clock.clone())
+        .build()
+        .unwrap()
+        .erase();
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    let make = async |host: &str, event_type: &str| {
+        let new = NewEndpoint::new(format!("https://{host}.example.com").parse().unwrap());
+        let new = new.event_types(vec![event_type.parse().unwrap()]);
+        dispatcher.endpoints().create(new).await.unwrap().id
+    };
+    let gone = make("gone", "gone").await;
+    make("broken", "broken").await;
+    for event_type in ["gone"].into_iter().chain(["broken"; 20]) {
+        let event = NewEvent::json(event_type, &1).unwrap();
+        dispatcher.enqueue(event).await.unwrap();
+        fast_forward(&dispatcher, &clock, Duration::ZERO)
+            .await
+            .unwrap();
+    }
+    for index in 0..230 {
+        make(&format!("newer{index}"), "other").await;
+    }
+    // The range that is shown knows nothing of their attempts any more.
+    clock.advance(Duration::from_secs(7_200));
+    let page = get(&app, "/dashboard/?range=1h").await.text;
+    let open = page.split("Left alone by their breakers").nth(1).unwrap();
+    let (open, disabled) = open.split_once("<h2>Disabled</h2>").unwrap();
+    assert!(open.contains("https://broken.example.com"), "{page}");
+    assert!(disabled.contains("https://gone.example.com"), "{page}");
+
+    let resume = |it: &mut EndpointChange| it.state = EndpointState::Enabled;
+    dispatcher.endpoints().update(gone, resume).await.unwrap();
+    clock.advance(Duration::from_secs(30));
+    let page = get(&app, "/dashboard/").await.text;
+    assert!(!page.contains("<h2>Disabled</h2>"), "{page}");
+}
+
+#[tokio::test]
+async fn the_older_endpoints_are_not_read_anew_for_each_reader() {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = looks.clone();
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        counted.fetch_add(usize::from(operation == "endpoints"), Ordering::Relaxed);
+        std::future::ready(Ok(()))
+    });
+    let clock = ManualClock::default();
+    let builder = Dispatcher::builder(store).transport(ScriptedTransport::default());
+    let dispatcher = builder.clock(clock).build().unwrap().erase();
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    for _ in 0..300 {
+        let new = NewEndpoint::new("https://example.com".parse().unwrap());
+        dispatcher.endpoints().create(new).await.unwrap();
+    }
+    for expected in [2, 1, 1] {
+        assert_eq!(get(&app, "/dashboard/").await.status, 200);
+        assert_eq!(looks.swap(0, Ordering::Relaxed), expected);
     }
 }
