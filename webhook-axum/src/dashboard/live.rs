@@ -13,6 +13,7 @@ use futures_util::stream;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
 use webhook_core::{DeliveryFilter, PageRequest, StatsRange};
 
 use super::assets::tag;
@@ -30,12 +31,18 @@ const LOOKS: u32 = 5;
 /// How many pages are told at once; the others go without.
 const MOST: usize = 64;
 
-/// The places of those that are told.
-pub(super) struct Room(Arc<Semaphore>);
+/// The places of those that are told, and who tells them.
+pub(super) struct Room {
+    places: Arc<Semaphore>,
+    teller: Uuid,
+}
 
 impl Default for Room {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MOST)))
+        Self {
+            places: Arc::new(Semaphore::new(MOST)),
+            teller: Uuid::new_v4(),
+        }
     }
 }
 
@@ -51,6 +58,7 @@ struct Asked {
 
 /// A page's place among those that are told, and what it was told last.
 struct Watch {
+    api: Api,
     caller: Caller,
     /// The state that the page knows of, as the event's id: it comes back with the next request, so that nothing is
     /// missed between two streams.
@@ -67,13 +75,14 @@ async fn watch(
     headers: HeaderMap,
     Query(asked): Query<Asked>,
 ) -> Response {
-    let Ok(room) = Arc::clone(&api.limits.live.0).try_acquire_owned() else {
+    let Ok(room) = Arc::clone(&api.limits.live.places).try_acquire_owned() else {
         return StatusCode::NO_CONTENT.into_response();
     };
     let last = headers.get("last-event-id");
     let last = last.and_then(|it| Some(it.to_str().ok()?.to_owned()));
     let watch = Watch {
         was_running: caller.dispatcher().is_running(),
+        api,
         caller,
         known: last.or(asked.known).filter(|it| !it.is_empty()),
         looks: 0,
@@ -94,8 +103,10 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
     }
     watch.looks += 1;
     // What cannot be read now is no change.
-    let state = state(&watch.caller).await.or(watch.known.clone());
-    let is_new = watch.known.is_some() && watch.known != state;
+    let state = state(&watch.api, &watch.caller).await;
+    let state = state.or(watch.known.clone());
+    let both = watch.known.as_deref().zip(state.as_deref());
+    let is_new = both.is_some_and(|(known, state)| is_news(known, state));
     watch.known = state;
     let event = Event::default()
         .retry(PAUSE)
@@ -110,16 +121,38 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
 }
 
 /// The [`state`] before a page is read, which does not wait for it long: a page without it is told less.
-pub(super) async fn state_soon(caller: &Caller) -> Option<String> {
+pub(super) async fn state_soon(api: &Api, caller: &Caller) -> Option<String> {
     tokio::select! {
         biased;
-        state = state(caller) => state,
+        state = state(api, caller) => state,
         () = caller.dispatcher().clock().sleep(PATIENCE) => None,
     }
 }
 
-/// Something that is another when something has happened.
-async fn state(caller: &Caller) -> Option<String> {
+/// Whether something has happened since a page's state was `known`. What another process has counted says nothing:
+/// which of them a stream comes from is for a load balancer to choose, each time anew.
+fn is_news(known: &str, state: &str) -> bool {
+    match (parts(known), parts(state)) {
+        (Some(known), Some(state)) if known.teller != state.teller => known.stored != state.stored,
+        _ => known != state,
+    }
+}
+
+/// Of a state, who tells it, and what all who look at the store would tell.
+struct Parts<'a> {
+    teller: &'a str,
+    stored: &'a str,
+}
+
+fn parts(state: &str) -> Option<Parts<'_>> {
+    let (teller, rest) = state.split_once('.')?;
+    let (stored, _counted) = rest.split_once('.')?;
+    Some(Parts { teller, stored })
+}
+
+/// Something that is another when something has happened: who tells it, what is stored, and what was counted, which is
+/// in the memory of each process until a minute is over.
+async fn state(api: &Api, caller: &Caller) -> Option<String> {
     let stats = caller.stats(StatsRange::Hour, None).await.ok()?;
     let newest = PageRequest {
         before: None,
@@ -135,6 +168,8 @@ async fn state(caller: &Caller) -> Option<String> {
         .iter()
         .map(|it| (it.id, it.status, it.updated_at))
         .collect();
-    let state = format!("{:?} {:?} {newest:?}", stats.total, stats.depth);
-    Some(tag(&state))
+    let stored = tag(&format!("{:?} {newest:?}", stats.depth));
+    let counted = tag(&format!("{:?}", stats.total));
+    let teller = api.limits.live.teller.simple();
+    Some(format!("{teller}.{stored}.{counted}"))
 }

@@ -80,7 +80,9 @@ impl FromRequestParts<Api> for Shell {
         if let Ok(caller) = Caller::from_request_parts(parts, api).await
             && parts.method == Method::GET
         {
-            shell.known = super::live::state_soon(&caller).await.unwrap_or_default();
+            shell.known = super::live::state_soon(api, &caller)
+                .await
+                .unwrap_or_default();
         }
         Ok(shell)
     }

@@ -95,9 +95,9 @@ async fn nothing_is_missed_between_a_page_and_its_stream() {
     let clock = ManualClock::default();
     let dispatcher = engine(&clock);
     let app: Router = router(dispatcher.clone(), Auth::none());
-    let first = first_heard_by_page(&app, async || {}).await;
+    let first = first_heard_by_page(&app, &app, async || {}).await;
     assert!(!first.contains("event:"), "{first}");
-    let sent = first_heard_by_page(&app, async || {
+    let sent = first_heard_by_page(&app, &app, async || {
         let event = NewEvent::json("a", &1).unwrap();
         dispatcher.enqueue(event).await.unwrap();
     });
@@ -105,8 +105,36 @@ async fn nothing_is_missed_between_a_page_and_its_stream() {
     assert!(sent.contains("event: changed"), "{sent}");
 }
 
+#[tokio::test]
+async fn a_page_of_one_process_hears_of_no_change_from_another_unless_there_was_one() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::default());
+    let [one, other] = [0, 1].map(|_| {
+        let builder = Dispatcher::builder(store.clone()).transport(ScriptedTransport::default());
+        builder.clock(clock.clone()).build().unwrap().erase()
+    });
+    let apps = [&one, &other].map(|it| router::<()>(it.clone(), Auth::none()));
+    let new = NewEndpoint::new("https://example.com".parse().unwrap());
+    one.endpoints().create(new).await.unwrap();
+    let send = async || {
+        let event = NewEvent::json("a", &1).unwrap();
+        one.enqueue(event).await.unwrap();
+    };
+    // Which the other one has not counted.
+    send().await;
+    for [page, stream] in [[0, 1], [1, 0], [0, 0]] {
+        let first = first_heard_by_page(&apps[page], &apps[stream], async || {}).await;
+        assert!(!first.contains("event:"), "{page} {stream}: {first}");
+        let sent = first_heard_by_page(&apps[page], &apps[stream], send).await;
+        assert!(sent.contains("event: changed"), "{page} {stream}: {sent}");
+    }
+}
+
 /// What a page's stream says first if this happens between the two.
-async fn first_heard_by_page(app: &Router, between: impl AsyncFnOnce()) -> String {
+async fn first_heard_by_page(
+    app: &Router,
+    streams: &Router,
+    between: impl AsyncFnOnce(),
+) -> String {
     let request = Request::get("/dashboard/deliveries");
     let request = request.body(Body::empty()).unwrap();
     let response = app.clone().oneshot(request).await.unwrap();
@@ -118,7 +146,7 @@ async fn first_heard_by_page(app: &Router, between: impl AsyncFnOnce()) -> Strin
     between().await;
     let request = Request::get(format!("/dashboard/live?known={known}"));
     let request = request.body(Body::empty()).unwrap();
-    let response = app.clone().oneshot(request).await.unwrap();
+    let response = streams.clone().oneshot(request).await.unwrap();
     heard(&mut response.into_body()).await.unwrap()
 }
 
