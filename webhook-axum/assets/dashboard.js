@@ -135,14 +135,19 @@ async function refresh() {
   isBusy = true;
   try {
     const answer = await fetch(location.href);
-    if (!answer.ok || answer.redirected) return showLive("Not up to date: reload this page");
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const next = page.querySelector("main");
+    const isAway = answer.status === 503;
+    // The overview has something to say without the store, too.
+    const isThere = answer.ok || (isAway && next?.dataset.live);
+    if (isAway && !isThere) return showLive("Not up to date: the store does not answer");
+    if (!isThere || answer.redirected) return showLive("Not up to date: reload this page");
     if (isInUse(main)) return;
-    const fresh = document.adoptNode(page.querySelector("main"));
+    const fresh = document.adoptNode(next);
     prepare(fresh);
     replace(main, fresh);
     isStale = false;
-    showLive("Live");
+    showIsLive();
   } catch {
     showLive("Not connected");
   } finally {
@@ -154,13 +159,18 @@ function showLive(text) {
   if (live.textContent !== text) live.textContent = text;
 }
 
+function showIsLive() {
+  const isAway = document.querySelector("main").dataset.live === "away";
+  showLive(isAway ? "Waiting for the store" : "Live");
+}
+
 function follow(known) {
   const source = new EventSource(`${document.body.dataset.root}live?known=${known}`);
   let closing;
   source.addEventListener("changed", refresh);
   source.addEventListener("open", () => {
     clearTimeout(closing);
-    if (!isStale) showLive("Live");
+    if (!isStale) showIsLive();
   });
   // A stream ends after some seconds, and is opened again: only one that stays away is worth a word.
   source.addEventListener("error", () => {

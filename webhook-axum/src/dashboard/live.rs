@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
-use webhook_core::{DeliveryFilter, PageRequest, StatsRange};
+use webhook_core::{DeliveryFilter, ManageError, PageRequest, StatsRange};
 
 use super::assets::tag;
 use crate::caller::Caller;
@@ -25,6 +25,8 @@ use crate::router::Api;
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long a page waits for what its stream compares with.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The state while the store does not answer.
+pub(super) const AWAY: &str = "away";
 /// How many times a stream looks before it ends, and its page asks anew. A stream ends with the engine beside it; where
 /// none runs, this is what keeps a shutdown short.
 const LOOKS: u32 = 5;
@@ -102,15 +104,11 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
         return None;
     }
     watch.looks += 1;
-    // What cannot be read now is no change.
     let state = state(&watch.api, &watch.caller).await;
-    let state = state.or(watch.known.clone());
-    let both = watch.known.as_deref().zip(state.as_deref());
-    let is_new = both.is_some_and(|(known, state)| is_news(known, state));
-    watch.known = state;
-    let event = Event::default()
-        .retry(PAUSE)
-        .id(watch.known.as_deref().unwrap_or_default());
+    let known = watch.known.as_deref();
+    let is_new = known.is_some_and(|known| is_news(known, &state));
+    let event = Event::default().retry(PAUSE).id(&state);
+    watch.known = Some(state);
     let event = if is_new {
         // Browsers drop an event without data.
         event.event("changed").data("-")
@@ -124,7 +122,7 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
 pub(super) async fn state_soon(api: &Api, caller: &Caller) -> Option<String> {
     tokio::select! {
         biased;
-        state = state(api, caller) => state,
+        state = state(api, caller) => Some(state),
         () = caller.dispatcher().clock().sleep(PATIENCE) => None,
     }
 }
@@ -150,10 +148,23 @@ fn parts(state: &str) -> Option<Parts<'_>> {
     Some(Parts { teller, stored })
 }
 
-/// Something that is another when something has happened: who tells it, what is stored, and what was counted, which is
-/// in the memory of each process until a minute is over.
-async fn state(api: &Api, caller: &Caller) -> Option<String> {
-    let stats = caller.stats(StatsRange::Hour, None).await.ok()?;
+/// Something that is another when something has happened.
+async fn state(api: &Api, caller: &Caller) -> String {
+    match read(api, caller).await {
+        Ok(state) => {
+            api.limits.outage.is_over();
+            state
+        }
+        Err(_) => {
+            api.limits.outage.goes_on(caller.now());
+            AWAY.to_owned()
+        }
+    }
+}
+
+/// Who tells it, what is stored, and what was counted, which is in the memory of each process until a minute is over.
+async fn read(api: &Api, caller: &Caller) -> Result<String, ManageError> {
+    let stats = caller.stats(StatsRange::Hour, None).await?;
     let newest = PageRequest {
         before: None,
         limit: 5,
@@ -161,8 +172,7 @@ async fn state(api: &Api, caller: &Caller) -> Option<String> {
     let newest = caller
         .deliveries()
         .list(&DeliveryFilter::default(), newest)
-        .await
-        .ok()?;
+        .await?;
     let newest: Vec<_> = newest
         .items
         .iter()
@@ -171,5 +181,5 @@ async fn state(api: &Api, caller: &Caller) -> Option<String> {
     let stored = tag(&format!("{:?} {newest:?}", stats.depth));
     let counted = tag(&format!("{:?}", stats.total));
     let teller = api.limits.live.teller.simple();
-    Some(format!("{teller}.{stored}.{counted}"))
+    Ok(format!("{teller}.{stored}.{counted}"))
 }

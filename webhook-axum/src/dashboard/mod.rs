@@ -6,6 +6,7 @@
 //!   `event_types.rs`, `audit.rs`. Templates are in `templates/`, one per screen.
 //! - `names.rs`: endpoints by their ids; `resting.rs`: those that get nothing; `holds.rs`: what keeps back what is due.
 //! - `selected.rs`: what a replay selects, in words.
+//! - `outage.rs`: what there is to say without the store.
 //! - `live.rs`: tells open pages when something has changed.
 //!
 //! Handlers reach the engine through [`Caller`](crate::caller::Caller), as those of the API do.
@@ -22,6 +23,7 @@ mod format;
 mod holds;
 mod live;
 mod names;
+mod outage;
 mod overview;
 mod replays;
 mod resting;
@@ -41,6 +43,7 @@ pub(crate) use shell::Refusal;
 #[derive(Default)]
 pub(crate) struct Limits {
     live: live::Room,
+    outage: outage::Outage,
     resting: resting::LastRound,
 }
 

@@ -14,6 +14,7 @@ use webhook_core::{Depth, EndpointStats, PageRequest, Process, Stats, StatsRange
 use super::chart::Chart;
 use super::format::{maybe_span, number, percent, span};
 use super::names::Names;
+use super::outage;
 use super::resting::{Kind, Open};
 use super::shell::{PageError, Shell, page};
 use crate::caller::Caller;
@@ -61,7 +62,6 @@ struct Overview {
     disabled: Kind<(Uuid, String)>,
     /// How many endpoints were looked at for these, if those were not all.
     looked_at: Option<usize>,
-    store: bool,
     queue: bool,
     /// For those who run the engine, if the store says so.
     processes: Option<Vec<Process>>,
@@ -81,6 +81,24 @@ async fn show(
     caller: Caller,
     Query(asked): Query<Asked>,
 ) -> Result<Response, PageError> {
+    let there = Readiness::of(caller.dispatcher()).await;
+    let away = |shell| outage::page(shell, &caller, &api.limits.outage, there.queue);
+    if !there.store {
+        return Ok(away(shell));
+    }
+    match overview(&api, &caller, &asked, shell.clone(), there.queue).await {
+        Err(error) if error.is_away() => Ok(away(shell)),
+        shown => shown,
+    }
+}
+
+async fn overview(
+    api: &Api,
+    caller: &Caller,
+    asked: &Asked,
+    shell: Shell,
+    queue: bool,
+) -> Result<Response, PageError> {
     let (range, length) = asked.range();
     let stats = caller.stats(length, None).await?;
     let newest = caller
@@ -90,26 +108,24 @@ async fn show(
     let failing: Vec<_> = stats.endpoints.iter().map(|it| it.id).collect();
     let rounds = &api.limits.resting;
     let resting = rounds
-        .and(&caller, &newest.items, newest.next, &failing)
+        .and(caller, &newest.items, newest.next, &failing)
         .await?;
     let mut names = Names::default();
     names.add(&newest.items);
-    let worst = worst(&caller, &stats, &mut names).await;
-    let there = Readiness::of(caller.dispatcher()).await;
+    let worst = worst(caller, &stats, &mut names).await;
     let processes = caller.processes().await;
     Ok(page(&Overview {
         shell,
         range,
-        trouble: trouble(&there, &stats, processes.as_deref()),
+        trouble: trouble(queue, &stats, processes.as_deref()),
         figures: figures(&stats),
         waiting: waiting(&stats),
         chart: Chart::attempts(&stats),
         worst,
-        open: resting.open(&caller, &mut names).await,
+        open: resting.open(caller, &mut names).await,
         disabled: resting.disabled(),
         looked_at: resting.broken_off_at(),
-        store: there.store,
-        queue: there.queue,
+        queue,
         processes,
     }))
 }
@@ -127,12 +143,9 @@ async fn worst(caller: &Caller, stats: &Stats, names: &mut Names) -> Vec<Row> {
 }
 
 /// What is wrong with the engine itself, and what that means.
-fn trouble(there: &Readiness, stats: &Stats, processes: Option<&[Process]>) -> Vec<String> {
+fn trouble(queue: bool, stats: &Stats, processes: Option<&[Process]>) -> Vec<String> {
     let mut trouble = Vec::new();
-    if !there.store {
-        trouble.push("The store does not answer: no event is accepted, and none delivered.".into());
-    }
-    if !there.queue {
+    if !queue {
         trouble.push(
             "The queue does not answer: events are accepted, and delivered when it is back.".into(),
         );

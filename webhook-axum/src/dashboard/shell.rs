@@ -121,6 +121,13 @@ pub(super) fn download(name: &str, bytes: bytes::Bytes) -> Response {
 /// Why there is no page. The layer before the pages makes one of it.
 pub(super) struct PageError(ApiError);
 
+impl PageError {
+    /// Whether the store is away.
+    pub(super) fn is_away(&self) -> bool {
+        self.0.status() == StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
 impl<E: Into<ApiError>> From<E> for PageError {
     fn from(error: E) -> Self {
         Self(error.into())

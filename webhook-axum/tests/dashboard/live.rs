@@ -1,5 +1,6 @@
 //! What an open page is told, how many are told, and for how long.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +11,8 @@ use tower::ServiceExt as _;
 use webhook_axum::{Auth, router};
 use webhook_core::testing::{ManualClock, ScriptedTransport};
 use webhook_core::{Dispatcher, MemoryStore, NewEndpoint, NewEvent};
+
+use super::overview::engine_of_an_unsteady_store;
 
 const PAUSE: Duration = Duration::from_secs(2);
 /// As many pages as are told at once.
@@ -148,6 +151,24 @@ async fn first_heard_by_page(
     let request = request.body(Body::empty()).unwrap();
     let response = streams.clone().oneshot(request).await.unwrap();
     heard(&mut response.into_body()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_hears_that_the_store_is_away_and_that_it_is_back() {
+    let clock = ManualClock::default();
+    let (dispatcher, is_there) = engine_of_an_unsteady_store(&clock);
+    let app: Router = router(dispatcher, Auth::none());
+    let (_, mut stream) = open(&app, None).await;
+    heard(&mut stream).await.unwrap();
+    for now in [false, true] {
+        is_there.store(now, Ordering::Relaxed);
+        let changed = heard_next(&mut stream, &clock).await.unwrap();
+        assert!(changed.contains("event: changed"), "{now}: {changed}");
+    }
+    is_there.store(false, Ordering::Relaxed);
+    let (_, mut stream) = open(&app, Some("away")).await;
+    let same = heard(&mut stream).await.unwrap();
+    assert!(!same.contains("event:"), "{same}");
 }
 
 #[tokio::test]

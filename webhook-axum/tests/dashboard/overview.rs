@@ -1,15 +1,15 @@
 //! What the first screen says of the engine, and to whom; and what waits for an endpoint.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use webhook_axum::{Auth, router};
 use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport, fast_forward};
 use webhook_core::{
-    Clock as _, Dispatcher, EndpointChange, EndpointState, MemoryStore, NewEndpoint, NewEvent,
-    Process, Store as _,
+    Clock as _, Dispatcher, EndpointChange, EndpointState, Error, ErrorKind, MemoryStore,
+    NewEndpoint, NewEvent, Process, Store as _,
 };
 
 use super::{Viewer, get};
@@ -190,4 +190,48 @@ async fn the_older_endpoints_are_not_read_anew_for_each_reader() {
         assert_eq!(get(&app, "/dashboard/").await.status, 200);
         assert_eq!(looks.swap(0, Ordering::Relaxed), expected);
     }
+}
+
+/// An engine whose store answers while the second says so.
+pub(crate) fn engine_of_an_unsteady_store(clock: &ManualClock) -> (Dispatcher, Arc<AtomicBool>) {
+    let is_there = Arc::new(AtomicBool::new(true));
+    let asked = is_there.clone();
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        let away = Error::new(ErrorKind::Unavailable, operation);
+        std::future::ready(asked.load(Ordering::Relaxed).then_some(()).ok_or(away))
+    });
+    let builder = Dispatcher::builder(store).transport(ScriptedTransport::default());
+    let builder = builder.clock(clock.clone());
+    (builder.build().unwrap().erase(), is_there)
+}
+
+#[tokio::test]
+async fn what_is_known_without_the_store_is_said_until_it_is_back() {
+    let clock = ManualClock::default();
+    let (dispatcher, is_there) = engine_of_an_unsteady_store(&clock);
+    let app: Router = router(dispatcher, Auth::none());
+    is_there.store(false, Ordering::Relaxed);
+    let noticed = clock.now();
+    for _ in 0..2 {
+        let away = get(&app, "/dashboard/?range=1h").await;
+        assert_eq!(away.status, 503);
+        assert_eq!(away.headers["retry-after"], "10");
+        for text in [
+            "<strong>The store does not answer</strong>".to_owned(),
+            format!("since <time datetime=\"{noticed}\">"),
+            "Queue <span class=\"badge succeeded\">ok".to_owned(),
+            "This process is alive; it does not deliver".to_owned(),
+            "<noscript><meta http-equiv=\"refresh\" content=\"10\">".to_owned(),
+            "data-live=\"away\"".to_owned(),
+        ] {
+            assert!(away.text.contains(&text), "{text}: {}", away.text);
+        }
+        clock.advance(Duration::from_secs(60));
+    }
+    is_there.store(true, Ordering::Relaxed);
+    assert_eq!(get(&app, "/dashboard/").await.status, 200);
+    is_there.store(false, Ordering::Relaxed);
+    let again = get(&app, "/dashboard/").await.text;
+    let since = format!("since <time datetime=\"{}\">", clock.now());
+    assert!(again.contains(&since), "{again}");
 }
