@@ -26,6 +26,8 @@ use crate::routes::probes::Readiness;
 const WORST: usize = 8;
 /// From when on a delivery that is due is late enough to say so.
 const LATE: Duration = Duration::from_secs(60);
+/// How long a process may say nothing of itself before it is no longer counted: by then it has left out a beat.
+const SILENT: Duration = Duration::from_secs(Process::BEAT.as_secs() * 3 / 2);
 
 pub(super) fn routes() -> Router<Api> {
     Router::new().route("/dashboard/", get(show))
@@ -64,7 +66,13 @@ struct Overview {
     looked_at: Option<usize>,
     queue: bool,
     /// For those who run the engine, if the store says so.
-    processes: Option<Vec<Process>>,
+    processes: Option<Vec<Alive>>,
+}
+
+/// A process, and for how long it has been silent if it should have been heard of since.
+struct Alive {
+    process: Process,
+    silent: Option<String>,
 }
 
 struct Row {
@@ -114,6 +122,7 @@ async fn overview(
     names.add(&newest.items);
     let worst = worst(caller, &stats, &mut names).await;
     let processes = caller.processes().await;
+    let processes = processes.map(|all| alive(all, caller.now()));
     Ok(page(&Overview {
         shell,
         range,
@@ -142,16 +151,25 @@ async fn worst(caller: &Caller, stats: &Stats, names: &mut Names) -> Vec<Row> {
         .collect()
 }
 
+fn alive(processes: Vec<Process>, now: Timestamp) -> Vec<Alive> {
+    let silent = |it: &Process| Some(now.since(it.seen_at)).filter(|it| *it > SILENT);
+    let with = |process| Alive {
+        silent: silent(&process).map(span),
+        process,
+    };
+    processes.into_iter().map(with).collect()
+}
+
 /// What is wrong with the engine itself, and what that means.
-fn trouble(queue: bool, stats: &Stats, processes: Option<&[Process]>) -> Vec<String> {
+fn trouble(queue: bool, stats: &Stats, processes: Option<&[Alive]>) -> Vec<String> {
     let mut trouble = Vec::new();
     if !queue {
         trouble.push(
             "The queue does not answer: events are accepted, and delivered when it is back.".into(),
         );
     }
-    if processes.is_some_and(<[_]>::is_empty) {
-        trouble.push("No process delivers: events are accepted, and wait.".into());
+    if let Some(processes) = processes {
+        trouble.extend(silence(processes));
     }
     let oldest = stats.depth.and_then(|depth| depth.oldest_due);
     let late = oldest.map_or(Duration::ZERO, |due| stats.now.since(due));
@@ -162,6 +180,18 @@ fn trouble(queue: bool, stats: &Stats, processes: Option<&[Process]>) -> Vec<Str
         ));
     }
     trouble
+}
+
+/// What follows from processes of which nothing was heard.
+fn silence(processes: &[Alive]) -> Option<String> {
+    let silent = processes.iter().filter(|it| it.silent.is_some()).count();
+    match processes.len() {
+        all if all == silent => Some("No process delivers: events are accepted, and wait.".into()),
+        _ if silent == 0 => None,
+        all => Some(format!(
+            "Nothing was heard lately of {silent} of {all} processes: what they had in flight waits for its leases to end."
+        )),
+    }
 }
 
 pub(super) fn figures(stats: &Stats) -> Vec<(&'static str, String)> {

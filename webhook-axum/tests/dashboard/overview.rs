@@ -235,3 +235,37 @@ async fn what_is_known_without_the_store_is_said_until_it_is_back() {
     let since = format!("since <time datetime=\"{}\">", clock.now());
     assert!(again.contains(&since), "{again}");
 }
+
+#[tokio::test]
+async fn a_process_that_says_nothing_any_more_is_not_counted_as_alive() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::default());
+    let app: Router = router(engine(&store, &clock), Auth::none());
+    let put = async |id, role: &str| {
+        let process = Process {
+            id: uuid::Uuid::from_u128(id),
+            role: role.to_owned(),
+            version: "1".to_owned(),
+            started_at: clock.now(),
+            seen_at: clock.now(),
+            in_flight: 0,
+            slots: 1,
+        };
+        store.put_process(&process, clock.pinned()).await.unwrap();
+    };
+    put(7, "killed").await;
+    clock.advance(Process::BEAT);
+    put(8, "well").await;
+    let page = get(&app, "/dashboard/").await.text;
+    assert!(!page.contains("not heard of"), "{page}");
+    clock.advance(Duration::from_secs(20));
+    let page = get(&app, "/dashboard/").await.text;
+    let (_, killed) = page.split_once("<td>killed</td>").unwrap();
+    let (killed, _) = killed.split_once("</tr>").unwrap();
+    assert!(killed.contains("not heard of for 50.0 s"), "{page}");
+    assert_eq!(page.matches("not heard of").count(), 1, "{page}");
+    assert!(page.contains("heard lately of 1 of 2 processes"), "{page}");
+    clock.advance(Process::BEAT);
+    let page = get(&app, "/dashboard/").await.text;
+    assert!(page.contains("No process delivers"), "{page}");
+    assert_eq!(page.matches("not heard of").count(), 2, "{page}");
+}
