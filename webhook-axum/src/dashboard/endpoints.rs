@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use webhook_core::{
     Backlog, BreakerState, Delivery, DeliveryFilter, Endpoint, EndpointChange, EndpointState,
-    Health, PageRequest, Stats, TestEvent, Timestamp,
+    Health, PageRequest, RetryPolicy, Stats, TestEvent, Timestamp,
 };
 
 use super::chart::Chart;
@@ -154,14 +154,6 @@ impl Draft {
             };
             kept.map(line).collect::<Vec<_>>().join("\n")
         };
-        let seconds = |time: Duration| time.as_secs_f64().to_string();
-        let joined = |delays: &Vec<Duration>| match &**delays {
-            [] => NO_DELAYS.to_owned(),
-            delays => {
-                let delays = delays.iter().map(|it| seconds(*it));
-                delays.collect::<Vec<_>>().join(", ")
-            }
-        };
         Self {
             url: shown_url(&endpoint.url),
             tenant: endpoint.tenant.to_string(),
@@ -190,7 +182,7 @@ impl Draft {
             timeout_seconds: settings.timeout.map_or_else(String::new, seconds),
             retry_schedule: settings
                 .retry_schedule
-                .as_ref()
+                .as_deref()
                 .map_or_else(String::new, joined),
             ordered: settings.ordered,
         }
@@ -293,6 +285,19 @@ impl Draft {
         );
         Ok(json!({"limit": limit, "per_seconds": per}))
     }
+}
+
+fn seconds(time: Duration) -> String {
+    time.as_secs_f64().to_string()
+}
+
+/// A retry schedule as its field takes it.
+fn joined(delays: &[Duration]) -> String {
+    if delays.is_empty() {
+        return NO_DELAYS.to_owned();
+    }
+    let delays = delays.iter().map(|it| seconds(*it));
+    delays.collect::<Vec<_>>().join(", ")
 }
 
 /// A text as forms send it back: without spaces around it, and with its lines ended in one way.
@@ -506,7 +511,7 @@ async fn show(
         breaker: breaker(Some(&health)),
         breaker_until: until,
         failing_since: health.failing_since,
-        settings: settings(&endpoint),
+        settings: settings(&endpoint, caller.dispatcher().retry_policy()),
         waiting: waiting(due(endpoint.state, health.breaker), &backlog, stats.now),
         figures: attempted(&stats),
         chart: Chart::attempts(&stats),
@@ -556,7 +561,7 @@ fn due(state: EndpointState, breaker: BreakerState) -> (&'static str, &'static s
     }
 }
 
-fn settings(endpoint: &Endpoint) -> Vec<(&'static str, String)> {
+fn settings(endpoint: &Endpoint, policy: &RetryPolicy) -> Vec<(&'static str, String)> {
     let (draft, set) = (Draft::of(endpoint), &endpoint.settings);
     let or = |text: String, default: &str| {
         if text.is_empty() {
@@ -583,7 +588,10 @@ fn settings(endpoint: &Endpoint) -> Vec<(&'static str, String)> {
         ),
         (
             "Retries after, seconds",
-            or(draft.retry_schedule, "the dispatcher's default"),
+            or(
+                draft.retry_schedule,
+                &format!("{} (the dispatcher's default)", joined(policy.delays())),
+            ),
         ),
         ("Headers", or(draft.headers, "none")),
         ("Secret headers", or(draft.secret_headers, "none")),
