@@ -62,5 +62,6 @@ pub(crate) fn routes(api: &Api) -> Router<Api> {
         .route_layer(from_fn_with_state(api.clone(), session::guard))
         .merge(session::routes())
         .merge(assets::routes())
+        .method_not_allowed_fallback(shell::wrong_method)
         .layer(map_response(shell::secure))
 }
