@@ -37,6 +37,36 @@ function showAges(root) {
   }
 }
 
+// Fields for times: in UTC as they come and as they are sent, so that a search's address is the same for all; in between
+// in the reader's zone, as all times of the page are.
+
+const TIMES = "input[type=datetime-local]";
+
+function toLocal(utc) {
+  const date = new Date(utc.length > 19 ? utc : `${utc}Z`);
+  if (Number.isNaN(date.getTime())) return "";
+  return new Date(date - date.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
+}
+
+function toUtc(local) {
+  return new Date(local).toISOString().slice(0, 19);
+}
+
+function askInOwnZone(root) {
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+  for (const field of root.querySelectorAll(TIMES)) {
+    const name = field.closest("label").firstChild;
+    name.textContent = name.textContent.replace("UTC", timeZone);
+    field.defaultValue = toLocal(field.defaultValue);
+  }
+}
+
+document.addEventListener("formdata", (event) => {
+  for (const field of event.target.querySelectorAll(TIMES)) {
+    if (field.value) event.formData.set(field.name, toUtc(field.value));
+  }
+});
+
 // Copying. Browsers lend the clipboard to pages of https only; elsewhere the text is selected, and copied the old way.
 
 function select(source) {
@@ -184,6 +214,7 @@ function follow(known) {
 
 function prepare(root) {
   showTimes(root);
+  askInOwnZone(root);
   addCopyButtons(root);
 }
 
