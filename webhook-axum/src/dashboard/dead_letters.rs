@@ -34,6 +34,8 @@ struct DeadLetters {
     is_complete: bool,
     /// How many a replay of all would send, where they are few enough to ask each time.
     left: Option<u64>,
+    /// How many it would not, of those.
+    passed_over: u64,
 }
 
 /// Dead letters of one endpoint with one cause.
@@ -81,6 +83,7 @@ async fn show(shell: Shell, caller: Caller) -> Result<Response, PageError> {
     };
     Ok(page(&DeadLetters {
         shell,
+        passed_over: left.map_or(0, |left| (found.len() as u64).saturating_sub(left)),
         left,
         groups,
         looked_at: found.len(),
