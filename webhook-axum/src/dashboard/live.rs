@@ -25,6 +25,8 @@ use crate::router::Api;
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long a page waits for what its stream compares with.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the store may say nothing before it is away.
+const SILENCE: Duration = Duration::from_secs(5);
 /// The state while the store does not answer.
 pub(super) const AWAY: &str = "away";
 /// How many times a stream looks before it ends, and its page asks anew. A stream ends with the engine beside it; where
@@ -150,16 +152,17 @@ fn parts(state: &str) -> Option<Parts<'_>> {
 
 /// Something that is another when something has happened.
 async fn state(api: &Api, caller: &Caller) -> String {
-    match read(api, caller).await {
-        Ok(state) => {
-            api.limits.outage.is_over();
-            state
-        }
-        Err(_) => {
-            api.limits.outage.goes_on(caller.now());
-            AWAY.to_owned()
-        }
+    let read = tokio::select! {
+        biased;
+        read = read(api, caller) => read.ok(),
+        () = caller.dispatcher().clock().sleep(SILENCE) => None,
+    };
+    if let Some(state) = read {
+        api.limits.outage.is_over();
+        return state;
     }
+    api.limits.outage.goes_on(caller.now());
+    AWAY.to_owned()
 }
 
 /// Who tells it, what is stored, and what was counted, which is in the memory of each process until a minute is over.

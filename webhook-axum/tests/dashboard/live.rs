@@ -1,6 +1,7 @@
 //! What an open page is told, how many are told, and for how long.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -9,7 +10,7 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use webhook_axum::{Auth, router};
-use webhook_core::testing::{ManualClock, ScriptedTransport};
+use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport};
 use webhook_core::{Dispatcher, MemoryStore, NewEndpoint, NewEvent};
 
 use super::overview::engine_of_an_unsteady_store;
@@ -169,6 +170,38 @@ async fn a_page_hears_that_the_store_is_away_and_that_it_is_back() {
     let (_, mut stream) = open(&app, Some("away")).await;
     let same = heard(&mut stream).await.unwrap();
     assert!(!same.contains("event:"), "{same}");
+}
+
+#[tokio::test]
+async fn a_page_hears_of_a_store_that_hangs() {
+    let clock = ManualClock::default();
+    let hangs = Arc::new(AtomicBool::new(false));
+    let asked = hangs.clone();
+    let store = Intercepted::new(MemoryStore::new(), move |_| {
+        let asked = asked.clone();
+        async move {
+            match asked.load(Ordering::Relaxed) {
+                true => std::future::pending().await,
+                false => Ok(()),
+            }
+        }
+    });
+    let builder = Dispatcher::builder(store).transport(ScriptedTransport::default());
+    let dispatcher = builder.clock(clock.clone()).build().unwrap().erase();
+    let app: Router = router(dispatcher, Auth::none());
+    let (_, mut stream) = open(&app, None).await;
+    heard(&mut stream).await.unwrap();
+    hangs.store(true, Ordering::Relaxed);
+    let time_passes = async {
+        for pause in [PAUSE, Duration::from_secs(5)] {
+            // What waits for it has begun to.
+            tokio::task::yield_now().await;
+            clock.advance(pause);
+        }
+    };
+    let changed = tokio::join!(heard(&mut stream), time_passes).0.unwrap();
+    assert!(changed.contains("event: changed"), "{changed}");
+    assert_eq!(id(&changed), "away");
 }
 
 #[tokio::test]
