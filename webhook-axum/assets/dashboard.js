@@ -37,6 +37,36 @@ function showAges(root) {
   }
 }
 
+// Fields for times: in UTC as they come and as they are sent, so that a search's address is the same for all; in between
+// in the reader's zone, as all times of the page are.
+
+const TIMES = "input[type=datetime-local]";
+
+function toLocal(utc) {
+  const date = new Date(utc.length > 19 ? utc : `${utc}Z`);
+  if (Number.isNaN(date.getTime())) return "";
+  return new Date(date - date.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
+}
+
+function toUtc(local) {
+  return new Date(local).toISOString().slice(0, 19);
+}
+
+function askInOwnZone(root) {
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+  for (const field of root.querySelectorAll(TIMES)) {
+    const name = field.closest("label").firstChild;
+    name.textContent = name.textContent.replace("UTC", timeZone);
+    field.defaultValue = toLocal(field.defaultValue);
+  }
+}
+
+document.addEventListener("formdata", (event) => {
+  for (const field of event.target.querySelectorAll(TIMES)) {
+    if (field.value) event.formData.set(field.name, toUtc(field.value));
+  }
+});
+
 // Copying. Browsers lend the clipboard to pages of https only; elsewhere the text is selected, and copied the old way.
 
 function select(source) {
@@ -135,14 +165,19 @@ async function refresh() {
   isBusy = true;
   try {
     const answer = await fetch(location.href);
-    if (!answer.ok || answer.redirected) return showLive("Not up to date: reload this page");
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const next = page.querySelector("main");
+    const isAway = answer.status === 503;
+    // The overview has something to say without the store, too.
+    const isThere = answer.ok || (isAway && next?.dataset.live);
+    if (isAway && !isThere) return showLive("Not up to date: the store does not answer");
+    if (!isThere || answer.redirected) return showLive("Not up to date: reload this page");
     if (isInUse(main)) return;
-    const fresh = document.adoptNode(page.querySelector("main"));
+    const fresh = document.adoptNode(next);
     prepare(fresh);
     replace(main, fresh);
     isStale = false;
-    showLive("Live");
+    showIsLive();
   } catch {
     showLive("Not connected");
   } finally {
@@ -154,13 +189,18 @@ function showLive(text) {
   if (live.textContent !== text) live.textContent = text;
 }
 
+function showIsLive() {
+  const isAway = document.querySelector("main").dataset.live === "away";
+  showLive(isAway ? "Waiting for the store" : "Live");
+}
+
 function follow(known) {
   const source = new EventSource(`${document.body.dataset.root}live?known=${known}`);
   let closing;
   source.addEventListener("changed", refresh);
   source.addEventListener("open", () => {
     clearTimeout(closing);
-    if (!isStale) showLive("Live");
+    if (!isStale) showIsLive();
   });
   // A stream ends after some seconds, and is opened again: only one that stays away is worth a word.
   source.addEventListener("error", () => {
@@ -174,6 +214,7 @@ function follow(known) {
 
 function prepare(root) {
   showTimes(root);
+  askInOwnZone(root);
   addCopyButtons(root);
 }
 

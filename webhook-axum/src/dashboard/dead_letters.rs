@@ -12,11 +12,11 @@ use webhook_core::{
     ReplaySelection, Timestamp,
 };
 
+use super::names::Names;
 use super::shell::{PageError, Shell, page};
 use crate::caller::{Audience, Caller};
 use crate::page::MAX_LIMIT;
 use crate::router::Api;
-use crate::routes::endpoints::shown_url;
 
 /// How many of the newest are grouped: opening the page costs the same however many there are.
 const PAGES: usize = 5;
@@ -34,6 +34,8 @@ struct DeadLetters {
     is_complete: bool,
     /// How many a replay of all would send, where they are few enough to ask each time.
     left: Option<u64>,
+    /// How many it would not, of those.
+    passed_over: u64,
 }
 
 /// Dead letters of one endpoint with one cause.
@@ -68,9 +70,9 @@ async fn show(shell: Shell, caller: Caller) -> Result<Response, PageError> {
         }
     }
     let mut groups = grouped(&found, caller.audience());
+    let names = Names::of(&caller, groups.iter().map(|it| it.endpoint_id)).await?;
     for group in &mut groups {
-        let endpoint = caller.endpoints().get(group.endpoint_id).await;
-        group.url = endpoint.ok().map(|it| shown_url(&it.url));
+        group.url = names.url(&group.endpoint_id);
     }
     let is_complete = before.is_none();
     let left = if is_complete && !found.is_empty() {
@@ -81,6 +83,7 @@ async fn show(shell: Shell, caller: Caller) -> Result<Response, PageError> {
     };
     Ok(page(&DeadLetters {
         shell,
+        passed_over: left.map_or(0, |left| (found.len() as u64).saturating_sub(left)),
         left,
         groups,
         looked_at: found.len(),

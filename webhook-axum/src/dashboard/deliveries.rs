@@ -16,9 +16,9 @@ use webhook_core::{
     Outcome, PageRequest, Tenant, Timestamp,
 };
 
-use super::endpoints::Names;
 use super::format::{Shown, from_form, headers, quoted, span};
 use super::holds::{Hold, Holds};
+use super::names::Names;
 use super::shell::{PageError, Shell, download, page};
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
@@ -150,15 +150,16 @@ async fn list(
     let request = page_request(Limit::default(), cursor(&asked)?);
     let caller = caller.narrowed(tenant)?;
     let found = caller.deliveries().list(&wanted, request).await?;
+    let names = Names::of(&caller, found.items.iter().map(|it| it.endpoint_id)).await?;
     Ok(page(&ListPage {
         shell,
         next: query(&asked, found.next),
         payloads: url_query(of_events(&asked)),
         asked,
         statuses: DeliveryStatus::ALL,
-        holds: Holds::of(&caller, &found.items).await?,
+        holds: Holds::of(&caller, &found.items, &names).await?,
         deliveries: found.items,
-        names: Names::newest(&caller).await?,
+        names,
         audience: caller.audience(),
     }))
 }
@@ -178,8 +179,7 @@ struct DetailPage {
     error: Option<String>,
     kin: Kin,
     holds: Holds,
-    /// By the endpoint's own schedule, if it has one.
-    most_attempts: Option<usize>,
+    tried: Option<Tried>,
 }
 
 /// The other deliveries of the same event to the same endpoint.
@@ -251,6 +251,14 @@ struct AttemptRow {
     truncated: bool,
 }
 
+/// How often a delivery was tried, and may be.
+struct Tried {
+    times: usize,
+    most: usize,
+    /// How many more attempts failed through us, and do not count.
+    excused: usize,
+}
+
 /// What the last attempt's signature is over.
 struct Signed {
     id: String,
@@ -268,14 +276,17 @@ async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
     let audience = caller.audience();
     let state = endpoint.as_ref().map(|it| it.state);
     let kin = Kin::of(&caller, &delivery).await?;
+    let names = Names::just(endpoint.as_ref());
     Ok(page(&DetailPage {
         shell,
         url: endpoint.as_ref().map(|it| shown_url(&it.url)),
         explanation: explanation(&caller, &delivery, endpoint.as_ref()).await?,
         advice: advice(&delivery, state, kin.outcome()),
         kin,
-        holds: Holds::of(&caller, std::slice::from_ref(&delivery)).await?,
-        most_attempts: endpoint.as_ref().and_then(most_attempts),
+        holds: Holds::of(&caller, std::slice::from_ref(&delivery), &names).await?,
+        tried: endpoint
+            .as_ref()
+            .map(|it| Tried::of(&caller, it, &attempts)),
         curl: curl(endpoint.as_ref(), event.as_ref(), attempts.last()),
         signed: attempts.last().and_then(signed),
         attempts: attempts
@@ -289,10 +300,19 @@ async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
     }))
 }
 
-/// The first, and one after each delay.
-fn most_attempts(endpoint: &Endpoint) -> Option<usize> {
-    let delays = endpoint.settings.retry_schedule.as_ref()?;
-    Some(delays.len() + 1)
+impl Tried {
+    /// The first attempt, and one after each delay; those that failed through us come on top.
+    fn of(caller: &Caller, endpoint: &Endpoint, attempts: &[Attempt]) -> Self {
+        let failures = attempts.iter().filter_map(|it| it.outcome.failure());
+        let excused = failures.filter(|it| it.is_ours()).count();
+        let own = endpoint.settings.retry_schedule.as_deref();
+        let delays = own.unwrap_or(caller.dispatcher().retry_policy().delays());
+        Self {
+            times: attempts.len() - excused,
+            most: delays.len() + 1,
+            excused,
+        }
+    }
 }
 
 /// What happens by itself, and what a person can do.

@@ -1,6 +1,5 @@
 //! `/dashboard/endpoints`: where events go, and how.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use askama::Template;
@@ -13,19 +12,20 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use webhook_core::{
     Backlog, BreakerState, Delivery, DeliveryFilter, Endpoint, EndpointChange, EndpointState,
-    Health, ManageError, PageRequest, Stats, TestEvent, Timestamp,
+    Health, PageRequest, RetryPolicy, Stats, TestEvent, Timestamp,
 };
 
 use super::chart::Chart;
 use super::format::{Shown, capital, count, percent, span};
 use super::holds::{Hold, Holds};
+use super::names::Names;
 use super::overview::{Asked, figures, lateness, up_to};
 use super::session::Fields;
 use super::shell::{PageError, Shell, page, page_with};
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
 use crate::extract::{Id, Query, parse_object};
-use crate::page::{Cursor, Limit, MAX_LIMIT, cursor_text, page_request};
+use crate::page::{Cursor, Limit, cursor_text, page_request};
 use crate::router::Api;
 use crate::routes::endpoints::{EndpointRequest, HIDDEN, shown_url};
 
@@ -60,32 +60,6 @@ struct Row {
     breaker: &'static str,
     success: String,
     chart: Chart,
-}
-
-/// What endpoints are called: their URLs.
-#[derive(Default)]
-pub(super) struct Names(BTreeMap<Uuid, String>);
-
-impl Names {
-    /// Of the newest, with one look at the store.
-    pub(super) async fn newest(caller: &Caller) -> Result<Self, ManageError> {
-        let newest = PageRequest {
-            before: None,
-            limit: MAX_LIMIT,
-        };
-        let found = caller.endpoints().list(newest).await?.items;
-        let named = found.iter().map(|it| (it.id, shown_url(&it.url)));
-        Ok(Self(named.collect()))
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// An endpoint's URL, or the id of one that is older or gone.
-    pub(super) fn of(&self, id: &Uuid) -> String {
-        self.0.get(id).cloned().unwrap_or_else(|| id.to_string())
-    }
 }
 
 #[derive(Deserialize)]
@@ -127,10 +101,14 @@ async fn list(
 }
 
 pub(super) fn breaker(health: Option<&Health>) -> &'static str {
-    match health.map(|it| it.breaker) {
-        None | Some(BreakerState::Closed) => "closed",
-        Some(BreakerState::Open(_)) => "open",
-        Some(BreakerState::HalfOpen(_)) => "half_open",
+    health.map_or("closed", |it| breaker_of(it.breaker))
+}
+
+pub(super) fn breaker_of(state: BreakerState) -> &'static str {
+    match state {
+        BreakerState::Closed => "closed",
+        BreakerState::Open(_) => "open",
+        BreakerState::HalfOpen(_) => "half_open",
     }
 }
 
@@ -176,14 +154,6 @@ impl Draft {
             };
             kept.map(line).collect::<Vec<_>>().join("\n")
         };
-        let seconds = |time: Duration| time.as_secs_f64().to_string();
-        let joined = |delays: &Vec<Duration>| match &**delays {
-            [] => NO_DELAYS.to_owned(),
-            delays => {
-                let delays = delays.iter().map(|it| seconds(*it));
-                delays.collect::<Vec<_>>().join(", ")
-            }
-        };
         Self {
             url: shown_url(&endpoint.url),
             tenant: endpoint.tenant.to_string(),
@@ -212,7 +182,7 @@ impl Draft {
             timeout_seconds: settings.timeout.map_or_else(String::new, seconds),
             retry_schedule: settings
                 .retry_schedule
-                .as_ref()
+                .as_deref()
                 .map_or_else(String::new, joined),
             ordered: settings.ordered,
         }
@@ -315,6 +285,19 @@ impl Draft {
         );
         Ok(json!({"limit": limit, "per_seconds": per}))
     }
+}
+
+fn seconds(time: Duration) -> String {
+    time.as_secs_f64().to_string()
+}
+
+/// A retry schedule as its field takes it.
+fn joined(delays: &[Duration]) -> String {
+    if delays.is_empty() {
+        return NO_DELAYS.to_owned();
+    }
+    let delays = delays.iter().map(|it| seconds(*it));
+    delays.collect::<Vec<_>>().join(", ")
 }
 
 /// A text as forms send it back: without spaces around it, and with its lines ended in one way.
@@ -528,11 +511,11 @@ async fn show(
         breaker: breaker(Some(&health)),
         breaker_until: until,
         failing_since: health.failing_since,
-        settings: settings(&endpoint),
+        settings: settings(&endpoint, caller.dispatcher().retry_policy()),
         waiting: waiting(due(endpoint.state, health.breaker), &backlog, stats.now),
         figures: attempted(&stats),
         chart: Chart::attempts(&stats),
-        holds: Holds::of(&caller, &recent.items).await?,
+        holds: Holds::of(&caller, &recent.items, &Names::just(Some(&endpoint))).await?,
         recent: recent.items,
         names: Names::default(),
         audience: caller.audience(),
@@ -578,7 +561,7 @@ fn due(state: EndpointState, breaker: BreakerState) -> (&'static str, &'static s
     }
 }
 
-fn settings(endpoint: &Endpoint) -> Vec<(&'static str, String)> {
+fn settings(endpoint: &Endpoint, policy: &RetryPolicy) -> Vec<(&'static str, String)> {
     let (draft, set) = (Draft::of(endpoint), &endpoint.settings);
     let or = |text: String, default: &str| {
         if text.is_empty() {
@@ -605,7 +588,10 @@ fn settings(endpoint: &Endpoint) -> Vec<(&'static str, String)> {
         ),
         (
             "Retries after, seconds",
-            or(draft.retry_schedule, "the dispatcher's default"),
+            or(
+                draft.retry_schedule,
+                &format!("{} (the dispatcher's default)", joined(policy.delays())),
+            ),
         ),
         ("Headers", or(draft.headers, "none")),
         ("Secret headers", or(draft.secret_headers, "none")),

@@ -9,8 +9,8 @@ use axum::routing::{get, post};
 use webhook_core::{Event, EventFilter, EventType, Tenant, Timestamp, Why};
 
 use super::deliveries::{Asked, cursor, query, text_of};
-use super::endpoints::Names;
 use super::format::{Shown, from_form};
+use super::names::Names;
 use super::shell::{PageError, Shell, download, page};
 use crate::caller::Caller;
 use crate::error::ApiError;
@@ -98,7 +98,7 @@ async fn show(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, Page
     let why = caller.events().why(id).await?;
     Ok(page(&DetailPage {
         shell,
-        names: Names::newest(&caller).await?,
+        names: Names::of(&caller, why.endpoints.iter().map(|it| it.endpoint_id)).await?,
         body: Shown::of(&why.event.body),
         why,
     }))

@@ -1,10 +1,11 @@
 //! What keeps deliveries back whose time has come: a pause, or a breaker.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use uuid::Uuid;
 use webhook_core::{BreakerState, Delivery, DeliveryStatus, EndpointState, ManageError, Timestamp};
 
+use super::names::Names;
 use crate::caller::Caller;
 
 /// How endpoints hold what waits for them, by their ids.
@@ -25,31 +26,29 @@ pub(super) enum Hold {
 }
 
 impl Holds {
-    /// Of the endpoints for which one of these waits.
-    pub(super) async fn of(caller: &Caller, deliveries: &[Delivery]) -> Result<Self, ManageError> {
+    /// Of the endpoints for which one of these waits, as far as `names` knows them.
+    pub(super) async fn of(
+        caller: &Caller,
+        deliveries: &[Delivery],
+        names: &Names,
+    ) -> Result<Self, ManageError> {
         let waiting = deliveries
             .iter()
             .filter(|it| it.status == DeliveryStatus::Pending);
         let ids: BTreeSet<_> = waiting.map(|it| it.endpoint_id).collect();
         let ids: Vec<_> = ids.into_iter().collect();
-        let mut of = BTreeMap::new();
-        if ids.is_empty() {
-            return Ok(Self {
-                now: caller.now(),
-                of,
-            });
-        }
-        let health = caller.endpoints().health(&ids).await?;
-        for id in ids {
-            // Where an endpoint cannot be read, its list can.
-            if let Ok(endpoint) = caller.endpoints().get(id).await {
-                let health = health.get(&id).copied().unwrap_or_default();
-                of.insert(id, (endpoint.state, health.breaker));
-            }
-        }
+        let health = if ids.is_empty() {
+            HashMap::new()
+        } else {
+            caller.endpoints().health(&ids).await?
+        };
+        let known = ids.into_iter().filter_map(|id| {
+            let health = health.get(&id).copied().unwrap_or_default();
+            Some((id, (names.state(&id)?, health.breaker)))
+        });
         Ok(Self {
             now: caller.now(),
-            of,
+            of: known.collect(),
         })
     }
 

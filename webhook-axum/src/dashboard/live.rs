@@ -13,7 +13,8 @@ use futures_util::stream;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use webhook_core::{DeliveryFilter, PageRequest, StatsRange};
+use uuid::Uuid;
+use webhook_core::{DeliveryFilter, ManageError, PageRequest, StatsRange};
 
 use super::assets::tag;
 use crate::caller::Caller;
@@ -24,18 +25,28 @@ use crate::router::Api;
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long a page waits for what its stream compares with.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the store may say nothing before it is away.
+const SILENCE: Duration = Duration::from_secs(5);
+/// The state while the store does not answer.
+pub(super) const AWAY: &str = "away";
 /// How many times a stream looks before it ends, and its page asks anew. A stream ends with the engine beside it; where
 /// none runs, this is what keeps a shutdown short.
 const LOOKS: u32 = 5;
 /// How many pages are told at once; the others go without.
 const MOST: usize = 64;
 
-/// The places of those that are told.
-pub(super) struct Room(Arc<Semaphore>);
+/// The places of those that are told, and who tells them.
+pub(super) struct Room {
+    places: Arc<Semaphore>,
+    teller: Uuid,
+}
 
 impl Default for Room {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MOST)))
+        Self {
+            places: Arc::new(Semaphore::new(MOST)),
+            teller: Uuid::new_v4(),
+        }
     }
 }
 
@@ -51,6 +62,7 @@ struct Asked {
 
 /// A page's place among those that are told, and what it was told last.
 struct Watch {
+    api: Api,
     caller: Caller,
     /// The state that the page knows of, as the event's id: it comes back with the next request, so that nothing is
     /// missed between two streams.
@@ -67,13 +79,14 @@ async fn watch(
     headers: HeaderMap,
     Query(asked): Query<Asked>,
 ) -> Response {
-    let Ok(room) = Arc::clone(&api.limits.live.0).try_acquire_owned() else {
+    let Ok(room) = Arc::clone(&api.limits.live.places).try_acquire_owned() else {
         return StatusCode::NO_CONTENT.into_response();
     };
     let last = headers.get("last-event-id");
     let last = last.and_then(|it| Some(it.to_str().ok()?.to_owned()));
     let watch = Watch {
         was_running: caller.dispatcher().is_running(),
+        api,
         caller,
         known: last.or(asked.known).filter(|it| !it.is_empty()),
         looks: 0,
@@ -93,13 +106,11 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
         return None;
     }
     watch.looks += 1;
-    // What cannot be read now is no change.
-    let state = state(&watch.caller).await.or(watch.known.clone());
-    let is_new = watch.known.is_some() && watch.known != state;
-    watch.known = state;
-    let event = Event::default()
-        .retry(PAUSE)
-        .id(watch.known.as_deref().unwrap_or_default());
+    let state = state(&watch.api, &watch.caller).await;
+    let known = watch.known.as_deref();
+    let is_new = known.is_some_and(|known| is_news(known, &state));
+    let event = Event::default().retry(PAUSE).id(&state);
+    watch.known = Some(state);
     let event = if is_new {
         // Browsers drop an event without data.
         event.event("changed").data("-")
@@ -110,17 +121,53 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
 }
 
 /// The [`state`] before a page is read, which does not wait for it long: a page without it is told less.
-pub(super) async fn state_soon(caller: &Caller) -> Option<String> {
+pub(super) async fn state_soon(api: &Api, caller: &Caller) -> Option<String> {
     tokio::select! {
         biased;
-        state = state(caller) => state,
+        state = state(api, caller) => Some(state),
         () = caller.dispatcher().clock().sleep(PATIENCE) => None,
     }
 }
 
+/// Whether something has happened since a page's state was `known`. What another process has counted says nothing:
+/// which of them a stream comes from is for a load balancer to choose, each time anew.
+fn is_news(known: &str, state: &str) -> bool {
+    match (parts(known), parts(state)) {
+        (Some(known), Some(state)) if known.teller != state.teller => known.stored != state.stored,
+        _ => known != state,
+    }
+}
+
+/// Of a state, who tells it, and what all who look at the store would tell.
+struct Parts<'a> {
+    teller: &'a str,
+    stored: &'a str,
+}
+
+fn parts(state: &str) -> Option<Parts<'_>> {
+    let (teller, rest) = state.split_once('.')?;
+    let (stored, _counted) = rest.split_once('.')?;
+    Some(Parts { teller, stored })
+}
+
 /// Something that is another when something has happened.
-async fn state(caller: &Caller) -> Option<String> {
-    let stats = caller.stats(StatsRange::Hour, None).await.ok()?;
+async fn state(api: &Api, caller: &Caller) -> String {
+    let read = tokio::select! {
+        biased;
+        read = read(api, caller) => read.ok(),
+        () = caller.dispatcher().clock().sleep(SILENCE) => None,
+    };
+    if let Some(state) = read {
+        api.limits.outage.is_over();
+        return state;
+    }
+    api.limits.outage.goes_on(caller.now());
+    AWAY.to_owned()
+}
+
+/// Who tells it, what is stored, and what was counted, which is in the memory of each process until a minute is over.
+async fn read(api: &Api, caller: &Caller) -> Result<String, ManageError> {
+    let stats = caller.stats(StatsRange::Hour, None).await?;
     let newest = PageRequest {
         before: None,
         limit: 5,
@@ -128,13 +175,14 @@ async fn state(caller: &Caller) -> Option<String> {
     let newest = caller
         .deliveries()
         .list(&DeliveryFilter::default(), newest)
-        .await
-        .ok()?;
+        .await?;
     let newest: Vec<_> = newest
         .items
         .iter()
         .map(|it| (it.id, it.status, it.updated_at))
         .collect();
-    let state = format!("{:?} {:?} {newest:?}", stats.total, stats.depth);
-    Some(tag(&state))
+    let stored = tag(&format!("{:?} {newest:?}", stats.depth));
+    let counted = tag(&format!("{:?}", stats.total));
+    let teller = api.limits.live.teller.simple();
+    Ok(format!("{teller}.{stored}.{counted}"))
 }

@@ -4,8 +4,9 @@
 //! - `assets.rs`: our style and script; `format.rs`: numbers and times; `chart.rs`: charts as SVG.
 //! - One file per screen: `overview.rs`, `endpoints.rs`, `deliveries.rs`, `events.rs`, `dead_letters.rs`, `replays.rs`,
 //!   `event_types.rs`, `audit.rs`. Templates are in `templates/`, one per screen.
-//! - `holds.rs`: what keeps back what is due.
+//! - `names.rs`: endpoints by their ids; `resting.rs`: those that get nothing; `holds.rs`: what keeps back what is due.
 //! - `selected.rs`: what a replay selects, in words.
+//! - `outage.rs`: what there is to say without the store.
 //! - `live.rs`: tells open pages when something has changed.
 //!
 //! Handlers reach the engine through [`Caller`](crate::caller::Caller), as those of the API do.
@@ -21,8 +22,11 @@ mod events;
 mod format;
 mod holds;
 mod live;
+mod names;
+mod outage;
 mod overview;
 mod replays;
+mod resting;
 mod selected;
 mod session;
 mod shell;
@@ -39,6 +43,8 @@ pub(crate) use shell::Refusal;
 #[derive(Default)]
 pub(crate) struct Limits {
     live: live::Room,
+    outage: outage::Outage,
+    resting: resting::LastRound,
 }
 
 /// Every page, behind the layer that lets in who may.
@@ -56,5 +62,6 @@ pub(crate) fn routes(api: &Api) -> Router<Api> {
         .route_layer(from_fn_with_state(api.clone(), session::guard))
         .merge(session::routes())
         .merge(assets::routes())
+        .method_not_allowed_fallback(shell::wrong_method)
         .layer(map_response(shell::secure))
 }

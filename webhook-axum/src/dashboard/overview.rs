@@ -4,29 +4,30 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::Router;
+use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 use serde::Deserialize;
 use uuid::Uuid;
-use webhook_core::{
-    BreakerState, Depth, Endpoint, EndpointState, EndpointStats, ManageError, PageRequest, Process,
-    Stats, StatsRange, Timestamp,
-};
+use webhook_core::{Depth, EndpointStats, PageRequest, Process, Stats, StatsRange, Timestamp};
 
 use super::chart::Chart;
 use super::format::{maybe_span, number, percent, span};
+use super::names::Names;
+use super::outage;
+use super::resting::{Kind, Open};
 use super::shell::{PageError, Shell, page};
 use crate::caller::Caller;
 use crate::extract::Query;
+use crate::page::MAX_LIMIT;
 use crate::router::Api;
-use crate::routes::endpoints::shown_url;
 use crate::routes::probes::Readiness;
 
-/// How many endpoints are looked at to find open breakers and names.
-const LOOKED_AT: usize = 200;
 const WORST: usize = 8;
 /// From when on a delivery that is due is late enough to say so.
 const LATE: Duration = Duration::from_secs(60);
+/// How long a process may say nothing of itself before it is no longer counted: by then it has left out a beat.
+const SILENT: Duration = Duration::from_secs(Process::BEAT.as_secs() * 3 / 2);
 
 pub(super) fn routes() -> Router<Api> {
     Router::new().route("/dashboard/", get(show))
@@ -59,22 +60,19 @@ struct Overview {
     waiting: Option<Vec<(&'static str, String)>>,
     chart: Chart,
     worst: Vec<Row>,
-    open: Vec<Open>,
-    disabled: Vec<(Uuid, String)>,
-    /// Whether these are all there are.
-    is_complete: bool,
-    store: bool,
+    open: Kind<Open>,
+    disabled: Kind<(Uuid, String)>,
+    /// How many endpoints were looked at for these, if those were not all.
+    looked_at: Option<usize>,
     queue: bool,
     /// For those who run the engine, if the store says so.
-    processes: Option<Vec<Process>>,
+    processes: Option<Vec<Alive>>,
 }
 
-/// An endpoint that its breaker leaves alone.
-struct Open {
-    id: Uuid,
-    url: String,
-    breaker: &'static str,
-    until: Option<Timestamp>,
+/// A process, and for how long it has been silent if it should have been heard of since.
+struct Alive {
+    process: Process,
+    silent: Option<String>,
 }
 
 struct Row {
@@ -86,100 +84,92 @@ struct Row {
 }
 
 async fn show(
+    State(api): State<Api>,
     shell: Shell,
     caller: Caller,
     Query(asked): Query<Asked>,
 ) -> Result<Response, PageError> {
+    let there = Readiness::of(caller.dispatcher()).await;
+    let away = |shell| outage::page(shell, &caller, &api.limits.outage, there.queue);
+    if !there.store {
+        return Ok(away(shell));
+    }
+    match overview(&api, &caller, &asked, shell.clone(), there.queue).await {
+        Err(error) if error.is_away() => Ok(away(shell)),
+        shown => shown,
+    }
+}
+
+async fn overview(
+    api: &Api,
+    caller: &Caller,
+    asked: &Asked,
+    shell: Shell,
+    queue: bool,
+) -> Result<Response, PageError> {
     let (range, length) = asked.range();
     let stats = caller.stats(length, None).await?;
-    let looked_at = PageRequest {
-        before: None,
-        limit: LOOKED_AT,
-    };
-    let newest = caller.endpoints().list(looked_at).await?;
-    let (open, disabled) = resting(&caller, &newest.items, &stats).await?;
-    let mut failing: Vec<_> = stats.endpoints.iter().collect();
-    failing.retain(|it| it.counts.failed_attempts() > 0);
-    failing.truncate(WORST);
-    let mut worst = Vec::new();
-    for it in failing {
-        worst.push(row(it, name_of(&caller, &newest.items, it.id).await));
-    }
-    let there = Readiness::of(caller.dispatcher()).await;
+    let newest = caller
+        .endpoints()
+        .list(PageRequest::first(MAX_LIMIT))
+        .await?;
+    let failing: Vec<_> = stats.endpoints.iter().map(|it| it.id).collect();
+    let rounds = &api.limits.resting;
+    let resting = rounds
+        .and(caller, &newest.items, newest.next, &failing)
+        .await?;
+    let mut names = Names::default();
+    names.add(&newest.items);
+    let worst = worst(caller, &stats, &mut names).await;
     let processes = caller.processes().await;
+    let processes = processes.map(|all| alive(all, caller.now()));
     Ok(page(&Overview {
         shell,
         range,
-        trouble: trouble(&there, &stats, processes.as_deref()),
+        trouble: trouble(queue, &stats, processes.as_deref()),
         figures: figures(&stats),
         waiting: waiting(&stats),
         chart: Chart::attempts(&stats),
         worst,
-        open,
-        disabled,
-        is_complete: newest.next.is_none(),
-        store: there.store,
-        queue: there.queue,
+        open: resting.open(caller, &mut names).await,
+        disabled: resting.disabled(),
+        looked_at: resting.broken_off_at(),
+        queue,
         processes,
     }))
 }
 
-/// The endpoints that get nothing because of their breakers, and those that are disabled: of the newest, and of those
-/// that fail most, which are the ones to look for.
-async fn resting(
-    caller: &Caller,
-    newest: &[Endpoint],
-    stats: &Stats,
-) -> Result<(Vec<Open>, Vec<(Uuid, String)>), ManageError> {
-    let mut ids: Vec<_> = newest.iter().map(|it| it.id).collect();
-    let others = stats.endpoints.iter().map(|it| it.id);
-    let others: Vec<_> = others.filter(|it| !ids.contains(it)).collect();
-    ids.extend(others);
-    let health = caller.endpoints().health(&ids).await?;
-    let mut open = Vec::new();
-    for id in ids {
-        let breaker = health.get(&id).map(|it| it.breaker);
-        let until = match breaker {
-            None | Some(BreakerState::Closed) => continue,
-            Some(BreakerState::Open(trip)) => Some(trip.until),
-            Some(BreakerState::HalfOpen(_)) => None,
-        };
-        open.push(Open {
-            id,
-            url: name_of(caller, newest, id).await,
-            breaker: super::endpoints::breaker(health.get(&id)),
-            until,
-        });
-    }
-    let disabled = newest
-        .iter()
-        .filter(|it| it.state == EndpointState::Disabled);
-    let disabled = disabled.map(|it| (it.id, shown_url(&it.url))).collect();
-    Ok((open, disabled))
+/// The endpoints at which most attempts failed.
+async fn worst(caller: &Caller, stats: &Stats, names: &mut Names) -> Vec<Row> {
+    let failing = stats.endpoints.iter();
+    let failing = failing.filter(|it| it.counts.failed_attempts() > 0);
+    let worst: Vec<_> = failing.take(WORST).collect();
+    names.add_each(caller, worst.iter().map(|it| it.id)).await;
+    worst
+        .into_iter()
+        .map(|it| row(it, names.of_id(&it.id)))
+        .collect()
 }
 
-/// An endpoint's URL, or what is left of it.
-async fn name_of(caller: &Caller, known: &[Endpoint], id: Uuid) -> String {
-    if let Some(known) = known.iter().find(|it| it.id == id) {
-        return shown_url(&known.url);
-    }
-    let found = caller.endpoints().get(id).await;
-    found.map_or_else(|_| id.to_string(), |it| shown_url(&it.url))
+fn alive(processes: Vec<Process>, now: Timestamp) -> Vec<Alive> {
+    let silent = |it: &Process| Some(now.since(it.seen_at)).filter(|it| *it > SILENT);
+    let with = |process| Alive {
+        silent: silent(&process).map(span),
+        process,
+    };
+    processes.into_iter().map(with).collect()
 }
 
 /// What is wrong with the engine itself, and what that means.
-fn trouble(there: &Readiness, stats: &Stats, processes: Option<&[Process]>) -> Vec<String> {
+fn trouble(queue: bool, stats: &Stats, processes: Option<&[Alive]>) -> Vec<String> {
     let mut trouble = Vec::new();
-    if !there.store {
-        trouble.push("The store does not answer: no event is accepted, and none delivered.".into());
-    }
-    if !there.queue {
+    if !queue {
         trouble.push(
             "The queue does not answer: events are accepted, and delivered when it is back.".into(),
         );
     }
-    if processes.is_some_and(<[_]>::is_empty) {
-        trouble.push("No process delivers: events are accepted, and wait.".into());
+    if let Some(processes) = processes {
+        trouble.extend(silence(processes));
     }
     let oldest = stats.depth.and_then(|depth| depth.oldest_due);
     let late = oldest.map_or(Duration::ZERO, |due| stats.now.since(due));
@@ -190,6 +180,18 @@ fn trouble(there: &Readiness, stats: &Stats, processes: Option<&[Process]>) -> V
         ));
     }
     trouble
+}
+
+/// What follows from processes of which nothing was heard.
+fn silence(processes: &[Alive]) -> Option<String> {
+    let silent = processes.iter().filter(|it| it.silent.is_some()).count();
+    match processes.len() {
+        all if all == silent => Some("No process delivers: events are accepted, and wait.".into()),
+        _ if silent == 0 => None,
+        all => Some(format!(
+            "Nothing was heard lately of {silent} of {all} processes: what they had in flight waits for its leases to end."
+        )),
+    }
 }
 
 pub(super) fn figures(stats: &Stats) -> Vec<(&'static str, String)> {

@@ -6,7 +6,7 @@ use askama::Template;
 use axum::extract::FromRequestParts;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 
 use super::format::capital;
 use crate::caller::Caller;
@@ -53,10 +53,10 @@ impl Shell {
         let inner = path.strip_prefix("/dashboard/").unwrap_or_default();
         let depth = inner.matches('/').count();
         Self {
-            root: if depth == 0 {
-                "./".to_owned()
-            } else {
-                "../".repeat(depth)
+            root: match depth {
+                _ if path == "/dashboard" => "dashboard/".to_owned(),
+                0 => "./".to_owned(),
+                _ => "../".repeat(depth),
             },
             section: inner.split('/').next().unwrap_or_default().to_owned(),
             style: super::assets::style_tag(),
@@ -80,7 +80,9 @@ impl FromRequestParts<Api> for Shell {
         if let Ok(caller) = Caller::from_request_parts(parts, api).await
             && parts.method == Method::GET
         {
-            shell.known = super::live::state_soon(&caller).await.unwrap_or_default();
+            shell.known = super::live::state_soon(api, &caller)
+                .await
+                .unwrap_or_default();
         }
         Ok(shell)
     }
@@ -119,6 +121,13 @@ pub(super) fn download(name: &str, bytes: bytes::Bytes) -> Response {
 /// Why there is no page. The layer before the pages makes one of it.
 pub(super) struct PageError(ApiError);
 
+impl PageError {
+    /// Whether the store is away.
+    pub(super) fn is_away(&self) -> bool {
+        self.0.status() == StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
 impl<E: Into<ApiError>> From<E> for PageError {
     fn from(error: E) -> Self {
         Self(error.into())
@@ -134,6 +143,19 @@ impl IntoResponse for PageError {
 /// Where no page is.
 pub(super) async fn unknown() -> PageError {
     ApiError::unknown_path().into()
+}
+
+/// Where a page is, or a form goes, but not both. Whoever asks is not known here, and learns no more than that.
+pub(super) async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let sentence = match method {
+        Method::GET => "There is nothing to see here: this is where a form is sent to",
+        _ => "Nothing can be sent here: this is only for looking",
+    };
+    let refusal = Refusal {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        sentence: sentence.to_owned(),
+    };
+    refusal.page(Shell::at(uri.path()))
 }
 
 /// A refusal on its way to the layer that knows the page's surroundings: every answer that is made of an [`ApiError`]

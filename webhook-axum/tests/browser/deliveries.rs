@@ -135,3 +135,36 @@ async fn an_event_says_why_it_went_where_it_did() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn times_are_typed_in_the_readers_zone_and_are_utc_in_the_address() {
+    let app = App::open().await;
+    let endpoint = app.endpoint("/in").await;
+    browse(async |page| {
+        let zone = serde_json::json!({"timezoneId": "Asia/Tokyo"});
+        page.devtools("Emulation.setTimezoneOverride", zone).await;
+        page.goto(&app.screen("deliveries?since=2024-05-31T20:00"))
+            .await;
+        page.see("Since (Asia/Tokyo)").await;
+        assert_eq!(page.value("since").await, "2024-06-01T05:00");
+        let typed = "document.querySelector('[name=until]').value = '2024-06-01T12:00'";
+        page.ask(typed).await;
+        page.press("Search").await;
+        page.find("//td[normalize-space()='None.']").await;
+        let url = page.url().await;
+        assert!(url.contains("since=2024-05-31T20%3A00%3A00"), "{url}");
+        assert!(url.contains("until=2024-06-01T03%3A00%3A00"), "{url}");
+        assert_eq!(page.value("until").await, "2024-06-01T12:00");
+
+        page.goto(&app.screen(&format!("endpoints/{}", endpoint.id)))
+            .await;
+        page.see("Replay since (Asia/Tokyo)").await;
+        let typed = "document.querySelector('[name=since]').value = '2024-06-01T12:00'";
+        page.ask(typed).await;
+        page.press("Count first").await;
+        page.see("deliveries would be made").await;
+        let url = page.url().await;
+        assert!(url.contains("since=2024-06-01T03%3A00%3A00"), "{url}");
+    })
+    .await;
+}

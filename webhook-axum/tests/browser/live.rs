@@ -1,6 +1,11 @@
 //! Pages follow what happens, and leave those in peace who read or type.
 
-use webhook_core::EndpointState;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use webhook_axum::Auth;
+use webhook_core::testing::Intercepted;
+use webhook_core::{Dispatcher, EndpointState, Error, ErrorKind, MemoryStore};
 
 use crate::app::App;
 use crate::page::{Page, TAB, browse};
@@ -91,6 +96,39 @@ async fn a_field_that_is_typed_into_is_left_alone() {
         assert_eq!(page.promised("window.changed").await, true);
         page.keys("er").await;
         assert_eq!(page.value("event_type").await, "order");
+        expect_the_same_page(page).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_overview_says_that_the_store_is_away_and_comes_back_with_it() {
+    let is_there = Arc::new(AtomicBool::new(true));
+    let asked = is_there.clone();
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        let away = Error::new(ErrorKind::Unavailable, operation);
+        std::future::ready(asked.load(Ordering::Relaxed).then_some(()).ok_or(away))
+    });
+    let dispatcher = Dispatcher::builder(store).build().unwrap().erase();
+    let app = App::of(dispatcher, Auth::none()).await;
+    browse(async |page| {
+        page.goto(&app.screen("")).await;
+        page.see("No attempt failed.").await;
+        is_told(page).await;
+        is_there.store(false, Ordering::Relaxed);
+        page.see("The store does not answer").await;
+        page.see("Waiting for the store").await;
+        expect_the_same_page(page).await;
+        is_there.store(true, Ordering::Relaxed);
+        page.see("No attempt failed.").await;
+        expect_the_same_page(page).await;
+
+        is_there.store(false, Ordering::Relaxed);
+        page.goto(&app.screen("")).await;
+        page.see("The store does not answer").await;
+        page.ask("window.mark = 'the same page'").await;
+        is_there.store(true, Ordering::Relaxed);
+        page.see("No attempt failed.").await;
         expect_the_same_page(page).await;
     })
     .await;

@@ -1,14 +1,16 @@
 //! Deliveries: how one is found, and what its page says of it.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use uuid::Uuid;
 use webhook_axum::{Auth, router};
-use webhook_core::testing::{ManualClock, ScriptedTransport, fast_forward};
+use webhook_core::testing::{Intercepted, ManualClock, Reply, ScriptedTransport, fast_forward};
 use webhook_core::{
     Clock as _, Delivery, DeliveryFilter, Dispatcher, EndpointState, MemoryStore, NewEndpoint,
-    NewEvent, PageRequest, Tenant,
+    NewEvent, PageRequest, RetryPolicy, Tenant, TransportErrorKind,
 };
 
 use super::get;
@@ -282,7 +284,15 @@ async fn lists_and_pages_say_what_is_held_and_until_when() {
 
 #[tokio::test]
 async fn a_page_says_how_often_it_is_tried_and_no_time_as_programs_write_it() {
-    let world = World::new(&[503]).await;
+    let world = World::new(&[503, 503]).await;
+    world.enqueue("a").await;
+    world.settle().await;
+    let page = world.page().await;
+    assert!(page.contains("<dd>1 of at most 6 times</dd>"), "{page}");
+    let endpoint = format!("/dashboard/endpoints/{}", world.endpoint);
+    let shown = get(&world.app, &endpoint).await.text;
+    let default = "<dd>5, 300, 1800, 7200, 43200 (the dispatcher&#39;s default)</dd>";
+    assert!(shown.contains(default), "{shown}");
     let delays = vec![Duration::from_secs(60); 2];
     let schedule =
         |it: &mut webhook_core::EndpointChange| it.settings.retry_schedule = Some(delays.clone());
@@ -353,4 +363,64 @@ async fn a_signature_can_be_computed_from_what_the_page_shows() {
     assert!(page.contains(&command), "{page}");
     let tenant = Tenant::default();
     assert!(page.contains(&format!("<dd>{tenant}</dd>")));
+}
+
+#[tokio::test]
+async fn a_list_costs_few_looks_however_many_endpoints_it_names() {
+    let counts = Arc::new(Mutex::new(BTreeMap::<&str, usize>::new()));
+    let counted = counts.clone();
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        *counted.lock().unwrap().entry(operation).or_default() += 1;
+        std::future::ready(Ok(()))
+    });
+    let builder = Dispatcher::builder(store).transport(ScriptedTransport::default());
+    let dispatcher = builder.build().unwrap().erase();
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    for index in 0..500 {
+        let mut new = NewEndpoint::new(format!("https://e{index}.example.com").parse().unwrap());
+        if index % 20 > 0 {
+            new = new.event_types(vec!["other".parse().unwrap()]);
+        }
+        let endpoint = dispatcher.endpoints().create(new).await.unwrap();
+        let pause = |it: &mut webhook_core::EndpointChange| it.state = EndpointState::Paused;
+        let paused = dispatcher.endpoints().update(endpoint.id, pause).await;
+        paused.unwrap();
+    }
+    let event = NewEvent::json("a", &1).unwrap();
+    dispatcher.enqueue(event).await.unwrap();
+    counts.lock().unwrap().clear();
+    let page = get(&app, "/dashboard/deliveries").await.text;
+    assert_eq!(page.matches("held: paused").count(), 25, "{page}");
+    assert!(page.contains(">https://e0.example.com/</a>"), "{page}");
+    let counts = counts.lock().unwrap();
+    assert!(counts["endpoints"] <= 3, "{counts:?}");
+    assert!(!counts.contains_key("endpoint"), "{counts:?}");
+}
+
+#[tokio::test]
+async fn what_fails_through_us_is_not_counted_among_the_attempts_that_there_may_be() {
+    let clock = ManualClock::default();
+    let replies = [TransportErrorKind::Internal.into(), Reply::from(503)];
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(ScriptedTransport::new(replies))
+        .retry_policy(RetryPolicy::default().schedule([Duration::from_secs(60)]))
+        .clock(clock.clone())
+        .build()
+        .unwrap()
+        .erase();
+    let new = NewEndpoint::new("https://example.com".parse().unwrap());
+    let endpoint = dispatcher.endpoints().create(new).await.unwrap().id;
+    let world = World {
+        app: router(dispatcher.clone(), Auth::none()),
+        dispatcher,
+        clock,
+        endpoint,
+    };
+    world.enqueue("a").await;
+    fast_forward(&world.dispatcher, &world.clock, Duration::from_secs(30))
+        .await
+        .unwrap();
+    let page = world.page().await;
+    let tried = "<dd>1 of at most 2 times, and 1 more that failed through us</dd>";
+    assert!(page.contains(tried), "{page}");
 }

@@ -1,5 +1,7 @@
 //! What an open page is told, how many are told, and for how long.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -8,8 +10,10 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use webhook_axum::{Auth, router};
-use webhook_core::testing::{ManualClock, ScriptedTransport};
+use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport};
 use webhook_core::{Dispatcher, MemoryStore, NewEndpoint, NewEvent};
+
+use super::overview::engine_of_an_unsteady_store;
 
 const PAUSE: Duration = Duration::from_secs(2);
 /// As many pages as are told at once.
@@ -95,9 +99,9 @@ async fn nothing_is_missed_between_a_page_and_its_stream() {
     let clock = ManualClock::default();
     let dispatcher = engine(&clock);
     let app: Router = router(dispatcher.clone(), Auth::none());
-    let first = first_heard_by_page(&app, async || {}).await;
+    let first = first_heard_by_page(&app, &app, async || {}).await;
     assert!(!first.contains("event:"), "{first}");
-    let sent = first_heard_by_page(&app, async || {
+    let sent = first_heard_by_page(&app, &app, async || {
         let event = NewEvent::json("a", &1).unwrap();
         dispatcher.enqueue(event).await.unwrap();
     });
@@ -105,8 +109,36 @@ async fn nothing_is_missed_between_a_page_and_its_stream() {
     assert!(sent.contains("event: changed"), "{sent}");
 }
 
+#[tokio::test]
+async fn a_page_of_one_process_hears_of_no_change_from_another_unless_there_was_one() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::default());
+    let [one, other] = [0, 1].map(|_| {
+        let builder = Dispatcher::builder(store.clone()).transport(ScriptedTransport::default());
+        builder.clock(clock.clone()).build().unwrap().erase()
+    });
+    let apps = [&one, &other].map(|it| router::<()>(it.clone(), Auth::none()));
+    let new = NewEndpoint::new("https://example.com".parse().unwrap());
+    one.endpoints().create(new).await.unwrap();
+    let send = async || {
+        let event = NewEvent::json("a", &1).unwrap();
+        one.enqueue(event).await.unwrap();
+    };
+    // Which the other one has not counted.
+    send().await;
+    for [page, stream] in [[0, 1], [1, 0], [0, 0]] {
+        let first = first_heard_by_page(&apps[page], &apps[stream], async || {}).await;
+        assert!(!first.contains("event:"), "{page} {stream}: {first}");
+        let sent = first_heard_by_page(&apps[page], &apps[stream], send).await;
+        assert!(sent.contains("event: changed"), "{page} {stream}: {sent}");
+    }
+}
+
 /// What a page's stream says first if this happens between the two.
-async fn first_heard_by_page(app: &Router, between: impl AsyncFnOnce()) -> String {
+async fn first_heard_by_page(
+    app: &Router,
+    streams: &Router,
+    between: impl AsyncFnOnce(),
+) -> String {
     let request = Request::get("/dashboard/deliveries");
     let request = request.body(Body::empty()).unwrap();
     let response = app.clone().oneshot(request).await.unwrap();
@@ -118,8 +150,58 @@ async fn first_heard_by_page(app: &Router, between: impl AsyncFnOnce()) -> Strin
     between().await;
     let request = Request::get(format!("/dashboard/live?known={known}"));
     let request = request.body(Body::empty()).unwrap();
-    let response = app.clone().oneshot(request).await.unwrap();
+    let response = streams.clone().oneshot(request).await.unwrap();
     heard(&mut response.into_body()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_hears_that_the_store_is_away_and_that_it_is_back() {
+    let clock = ManualClock::default();
+    let (dispatcher, is_there) = engine_of_an_unsteady_store(&clock);
+    let app: Router = router(dispatcher, Auth::none());
+    let (_, mut stream) = open(&app, None).await;
+    heard(&mut stream).await.unwrap();
+    for now in [false, true] {
+        is_there.store(now, Ordering::Relaxed);
+        let changed = heard_next(&mut stream, &clock).await.unwrap();
+        assert!(changed.contains("event: changed"), "{now}: {changed}");
+    }
+    is_there.store(false, Ordering::Relaxed);
+    let (_, mut stream) = open(&app, Some("away")).await;
+    let same = heard(&mut stream).await.unwrap();
+    assert!(!same.contains("event:"), "{same}");
+}
+
+#[tokio::test]
+async fn a_page_hears_of_a_store_that_hangs() {
+    let clock = ManualClock::default();
+    let hangs = Arc::new(AtomicBool::new(false));
+    let asked = hangs.clone();
+    let store = Intercepted::new(MemoryStore::new(), move |_| {
+        let asked = asked.clone();
+        async move {
+            match asked.load(Ordering::Relaxed) {
+                true => std::future::pending().await,
+                false => Ok(()),
+            }
+        }
+    });
+    let builder = Dispatcher::builder(store).transport(ScriptedTransport::default());
+    let dispatcher = builder.clock(clock.clone()).build().unwrap().erase();
+    let app: Router = router(dispatcher, Auth::none());
+    let (_, mut stream) = open(&app, None).await;
+    heard(&mut stream).await.unwrap();
+    hangs.store(true, Ordering::Relaxed);
+    let time_passes = async {
+        for pause in [PAUSE, Duration::from_secs(5)] {
+            // What waits for it has begun to.
+            tokio::task::yield_now().await;
+            clock.advance(pause);
+        }
+    };
+    let changed = tokio::join!(heard(&mut stream), time_passes).0.unwrap();
+    assert!(changed.contains("event: changed"), "{changed}");
+    assert_eq!(id(&changed), "away");
 }
 
 #[tokio::test]

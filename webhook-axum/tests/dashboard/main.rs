@@ -170,6 +170,40 @@ async fn what_is_not_there_is_answered_with_a_page() {
 }
 
 #[tokio::test]
+async fn a_wrong_method_is_answered_with_a_page() {
+    let app: Router = Router::new().nest("/hooks", router(dispatcher(), Auth::none()));
+    for (method, path, root) in [
+        ("GET", "/logout", "./"),
+        ("GET", "/endpoints/abc/state", "../../"),
+        ("POST", "/deliveries", "./"),
+        ("PUT", "/login", "./"),
+        ("DELETE", "", "dashboard/"),
+    ] {
+        let request = Request::builder().method(method);
+        let request = request.uri(format!("/hooks/dashboard{path}"));
+        let answer = send(&app, request, "").await;
+        assert_eq!(answer.status, 405, "{method} {path}");
+        assert!(answer.headers.contains_key(header::ALLOW), "{path}");
+        assert!(answer.headers.contains_key("content-security-policy"));
+        let sentence = if method == "GET" {
+            "where a form is sent to"
+        } else {
+            "only for looking"
+        };
+        assert!(answer.text.contains(sentence), "{path}: {}", answer.text);
+        let style = format!("href=\"{root}dashboard.css");
+        assert!(answer.text.contains(&style), "{path}: {}", answer.text);
+    }
+    let api = Request::delete("/hooks/deliveries");
+    let answer = send(&app, api, "").await;
+    assert!(
+        answer.text.contains("method_not_allowed"),
+        "{}",
+        answer.text
+    );
+}
+
+#[tokio::test]
 async fn the_page_before_the_door_leads_nowhere_else() {
     let app: Router = router(dispatcher(), Auth::bearer("s3cret").unwrap());
     let wrong = format!("csrf={CSRF}&token=x");

@@ -75,6 +75,7 @@ use crate::network::NetworkPolicy;
 use crate::observer::Observer;
 use crate::process::Process;
 use crate::queue::{Depth, Queue};
+use crate::retry::RetryPolicy;
 use crate::signing::Signer;
 use crate::stats::{Stats, StatsRange, Trend};
 use crate::store::{Store, TxStore};
@@ -331,6 +332,14 @@ impl<S: ?Sized> Dispatcher<S> {
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.engine.config.max_payload
+    }
+
+    /// When failed deliveries are tried again to an endpoint without a schedule of its own.
+    ///
+    /// As this process has it: what another one attempts follows that one's.
+    #[must_use]
+    pub fn retry_policy(&self) -> &RetryPolicy {
+        &self.engine.config.retry
     }
 
     /// Whether the queue answers: what is accepted is delivered late while it does not.
