@@ -1,8 +1,5 @@
 //! The egress proxy: what is sent goes through it, and only to where the policy allows.
 
-#![cfg(feature = "reqwest")]
-#![allow(clippy::unwrap_used, reason = "all of it is tests")]
-
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
@@ -12,7 +9,9 @@ use bytes::Bytes;
 use http::Request;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
-use webhook_core::{HttpTransport, NetworkPolicy, Resolve, Transport, TransportErrorKind};
+use webhook_core::{NetworkPolicy, Resolve, Transport, TransportErrorKind};
+
+use super::{Guarded, Guards};
 
 /// `proxy.corp.example` is on this machine, `rebound.example.com` in a private network, and all else is public.
 struct Names;
@@ -74,13 +73,13 @@ impl Proxy {
 }
 
 /// To public addresses only, through this proxy.
-fn through(proxy: &str) -> HttpTransport {
+fn through(proxy: &str) -> Guarded {
     let policy = NetworkPolicy::builder().allow_http(true).build();
-    let transport = HttpTransport::builder().policy(policy).resolver(Names);
-    transport.proxy(proxy.parse().unwrap()).build().unwrap()
+    let transport = Guarded::builder().policy(policy).resolver(Names);
+    transport.proxy(proxy.parse().unwrap()).guarded().unwrap()
 }
 
-async fn send(transport: &HttpTransport, url: &str) -> Result<u16, TransportErrorKind> {
+async fn send(transport: &Guarded, url: &str) -> Result<u16, TransportErrorKind> {
     let request = Request::post(url).body(Bytes::from_static(b"{}")).unwrap();
     let answer = transport.send(request).await;
     answer
