@@ -394,6 +394,37 @@ mod tests {
         assert_eq!(url.port(), 8443);
     }
 
+    #[cfg(feature = "hyper")]
+    #[test]
+    fn what_a_request_says_of_it_is_made_once() {
+        for (text, origin, host, target) in [
+            (
+                "https://BÜCHER.example.com.:443/in?a=b",
+                "https://xn--bcher-kva.example.com",
+                "xn--bcher-kva.example.com",
+                "/in?a=b",
+            ),
+            (
+                "http://example.com:8080",
+                "http://example.com:8080",
+                "example.com:8080",
+                "/",
+            ),
+            ("http://[::0:1]:80/?x", "http://[::1]", "[::1]", "/?x"),
+            (
+                "https://[::1]:80/a b",
+                "https://[::1]:80",
+                "[::1]:80",
+                "/a%20b",
+            ),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(url.origin(), origin);
+            assert_eq!(url.host_header(), host);
+            assert_eq!(url.request_target().to_string(), target);
+        }
+    }
+
     #[test]
     fn debug_and_redacted_hide_the_query() {
         let url = parse("https://example.com/in?token=s3cret").unwrap();

@@ -26,15 +26,20 @@ macro_rules! guarded {
 #[cfg(feature = "hyper")]
 #[path = "."]
 mod over_hyper {
+    mod connections;
     mod hostile;
     mod proxy;
 
     guarded!(HttpTransport, build);
 }
 
+#[cfg(feature = "hyper")]
+mod timings;
+
 #[cfg(feature = "reqwest")]
 #[path = "."]
 mod over_reqwest {
+    mod connections;
     mod hostile;
     mod proxy;
 

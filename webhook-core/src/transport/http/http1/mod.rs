@@ -15,6 +15,7 @@ use http::header::{ACCEPT, HOST, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Request, Response, request};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 
 use super::builder::{BuildTransportError, HttpTransportBuilder};
@@ -141,7 +142,7 @@ impl HttpTransport {
         let details = made.first_byte(started.elapsed());
         let (mut parts, incoming) = response.into_parts();
         let read = connection.read_capped(incoming, max_body).await;
-        let (body, truncated) = read.map_err(as_kind(TransportErrorKind::Body))?;
+        let (body, truncated) = read.map_err(|error| broken(error, TransportErrorKind::Body))?;
         if !truncated {
             self.pool.put(url.origin(), connection);
         }
@@ -161,14 +162,14 @@ impl HttpTransport {
                 Ok(response) => return Ok((response, connection, ResponseDetails::default())),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(not_answered(error.into_error())),
+                    None => return Err(unanswered(error)),
                 },
             }
         }
         let (mut connection, made) = self.connector.connect(url).await?;
         match connection.send(request).await {
             Ok(response) => Ok((response, connection, made)),
-            Err(error) => Err(not_answered(error.into_error())),
+            Err(error) => Err(unanswered(error)),
         }
     }
 
@@ -227,9 +228,14 @@ fn as_kind<E: Into<crate::BoxError>>(kind: TransportErrorKind) -> impl Fn(E) -> 
     move |error| TransportError::new(kind).with_source(error)
 }
 
-/// What a connection broke with before there was a head. TLS may be what broke it: an alert may come late.
-fn not_answered(error: hyper::Error) -> TransportError {
-    let kind = errors::in_causes(&error).unwrap_or(TransportErrorKind::Protocol);
+/// What a connection broke with before there was a head.
+fn unanswered<T>(error: TrySendError<T>) -> TransportError {
+    broken(error.into_error(), TransportErrorKind::Protocol)
+}
+
+/// What a connection broke with. TLS may be what broke it: an alert may come late.
+fn broken(error: hyper::Error, otherwise: TransportErrorKind) -> TransportError {
+    let kind = errors::in_causes(&error).unwrap_or(otherwise);
     TransportError::new(kind).with_source(error)
 }
 
