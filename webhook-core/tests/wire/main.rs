@@ -1,4 +1,5 @@
 //! What goes over the wire and what comes back, the same for each of the guarded transports.
+#![cfg(any(feature = "hyper", feature = "reqwest"))]
 #![allow(clippy::unwrap_used, reason = "test helpers are tests too")]
 #![allow(
     clippy::duplicate_mod,
