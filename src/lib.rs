@@ -2,11 +2,11 @@
 //!
 //! This crate is a facade over [`webhook_core`] and, with a feature each, [`webhook_axum`] (`axum`),
 //! [`webhook_sqlite`] (`sqlite`), [`webhook_postgres`] (`postgres`) and [`webhook_redis`] (`redis`): one
-//! dependency, everything at its root. Of its own features, `reqwest` brings the HTTP transport, `ed25519`,
-//! `tower` and `testing` are those of `webhook_core`, and `tls-rustls` is TLS to Postgres and Redis.
+//! dependency, everything at its root. Of its own features, `hyper` brings the HTTP transport and `reqwest` the same on
+//! that client, `ed25519`, `tower` and `testing` are those of `webhook_core`, and `tls-rustls` is TLS to Postgres and Redis.
 #![cfg_attr(
     all(
-        feature = "reqwest",
+        feature = "hyper",
         feature = "axum",
         feature = "sqlite",
         feature = "postgres"
@@ -14,7 +14,7 @@
     doc = ""
 )]
 #![cfg_attr(
-    all(feature = "reqwest", feature = "axum", feature = "sqlite", feature = "postgres"),
+    all(feature = "hyper", feature = "axum", feature = "sqlite", feature = "postgres"),
     doc = include_str!("../README.md")
 )]
 
@@ -36,7 +36,7 @@ pub use webhook_sqlite::{OpenError, SqliteStore, SqliteStoreBuilder};
 /// The examples of `docs/guides/`, which compile and run as those of the README do.
 #[cfg(all(
     doctest,
-    feature = "reqwest",
+    feature = "hyper",
     feature = "axum",
     feature = "sqlite",
     feature = "postgres",

@@ -70,7 +70,7 @@ pub use health::{BreakerChange, BreakerState, Health, HealthChange, Trip};
 pub use id::delivery_id;
 pub use memory::{MemoryQueue, MemoryStore, MemoryTx};
 pub use network::{Blocked, InvalidNetwork, Network, NetworkPolicy, NetworkPolicyBuilder};
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
 pub use network::{Resolve, SystemResolver};
 pub use observer::{Notice, Observer, Report};
 pub use payload::InvalidPayload;
@@ -103,10 +103,12 @@ pub use store::{
 pub use tenant::{InvalidTenant, Page, PageRequest, Scope, Tenant};
 pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};
 pub use trace::{InvalidTraceParent, Propagation, TraceParent};
+#[cfg(feature = "hyper")]
+pub use transport::http::HttpTransport;
 #[cfg(feature = "reqwest")]
-pub use transport::http::{
-    BuildTransportError, HttpTransport, HttpTransportBuilder, InvalidProxyUrl, ProxyUrl,
-};
+pub use transport::http::ReqwestTransport;
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
+pub use transport::http::{BuildTransportError, HttpTransportBuilder, InvalidProxyUrl, ProxyUrl};
 pub use transport::{
     RequestOptions, ResponseDetails, Transport, TransportError, TransportErrorKind,
 };

@@ -38,6 +38,15 @@ struct Parts {
     uri: http::Uri,
     ip: Option<IpAddr>,
     port: u16,
+    /// What a request says of it, made once.
+    #[cfg(feature = "hyper")]
+    spoken: Spoken,
+}
+
+#[cfg(feature = "hyper")]
+struct Spoken {
+    target: http::Uri,
+    host: http::HeaderValue,
 }
 
 /// Why a text is not an [`EndpointUrl`]. The message tells whoever typed it what to change and does not
@@ -115,6 +124,24 @@ impl EndpointUrl {
         self.0.port
     }
 
+    /// The path and the query: what a request to the host itself asks for.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn request_target(&self) -> &http::Uri {
+        &self.0.spoken.target
+    }
+
+    /// The host and, unless it is the scheme's, the port.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn host_header(&self) -> &http::HeaderValue {
+        &self.0.spoken.host
+    }
+
+    /// Scheme, host and port: what one connection is good for.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn origin(&self) -> &str {
+        &self.0.url[..url::Position::BeforePath]
+    }
+
     /// The URL without its query, for logs and errors.
     #[must_use]
     pub fn redacted(&self) -> impl fmt::Display + '_ {
@@ -158,7 +185,25 @@ impl TryFrom<Url> for EndpointUrl {
         }
         let port = url.port_or_known_default().unwrap_or_default();
         let uri = url.as_str().parse().map_err(|_| InvalidEndpointUrl::Host)?;
-        Ok(Self(Arc::new(Parts { url, uri, ip, port })))
+        Ok(Self(Arc::new(Parts {
+            #[cfg(feature = "hyper")]
+            spoken: Spoken::of(&url, &uri).ok_or(InvalidEndpointUrl::Host)?,
+            url,
+            uri,
+            ip,
+            port,
+        })))
+    }
+}
+
+#[cfg(feature = "hyper")]
+impl Spoken {
+    fn of(url: &Url, uri: &http::Uri) -> Option<Self> {
+        let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
+        Some(Self {
+            target: uri.path_and_query()?.clone().into(),
+            host: host.parse().ok()?,
+        })
     }
 }
 
@@ -347,6 +392,37 @@ mod tests {
         assert_eq!(url.uri().to_string(), url.as_str());
         assert_eq!(EndpointUrl::try_from(url.uri()).unwrap(), url);
         assert_eq!(url.port(), 8443);
+    }
+
+    #[cfg(feature = "hyper")]
+    #[test]
+    fn what_a_request_says_of_it_is_made_once() {
+        for (text, origin, host, target) in [
+            (
+                "https://BÜCHER.example.com.:443/in?a=b",
+                "https://xn--bcher-kva.example.com",
+                "xn--bcher-kva.example.com",
+                "/in?a=b",
+            ),
+            (
+                "http://example.com:8080",
+                "http://example.com:8080",
+                "example.com:8080",
+                "/",
+            ),
+            ("http://[::0:1]:80/?x", "http://[::1]", "[::1]", "/?x"),
+            (
+                "https://[::1]:80/a b",
+                "https://[::1]:80",
+                "[::1]:80",
+                "/a%20b",
+            ),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(url.origin(), origin);
+            assert_eq!(url.host_header(), host);
+            assert_eq!(url.request_target().to_string(), target);
+        }
     }
 
     #[test]

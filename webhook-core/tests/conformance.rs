@@ -55,7 +55,7 @@ impl Harness for Beside {
 }
 
 mod own_queue {
-    #[cfg(feature = "reqwest")]
+    #[cfg(any(feature = "hyper", feature = "reqwest"))]
     webhook_core::hostile_conformance!(super::Own);
     webhook_core::store_conformance!(super::Own);
     webhook_core::queue_conformance!(super::Own);

@@ -24,7 +24,7 @@ const RULES: &[(&str, Rule)] = &[
 const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
     (
         "tests-do-not-sleep",
-        "webhook-core/tests/hostile.rs",
+        "webhook-core/tests/wire/hostile.rs",
         "from_millis(5)",
         "a receiver that dribbles; no assertion waits for it",
     ),

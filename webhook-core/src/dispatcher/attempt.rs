@@ -28,8 +28,8 @@ use crate::transport::{RequestOptions, ResponseDetails, TransportError, Transpor
 
 /// How much longer than its deadline a transport may take before it is aborted.
 const GRACE: Duration = Duration::from_secs(1);
-/// Headers that we set, and one of the transport's: a map of six is the largest of its size.
-const OWN_HEADERS: usize = 6;
+/// Headers that we set, and three of the transport's: so the map need not grow.
+const OWN_HEADERS: usize = 9;
 
 /// A delivery that is ours for a time.
 pub(super) struct Claim {

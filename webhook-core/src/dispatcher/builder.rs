@@ -110,8 +110,9 @@ pub enum BuildError {
     /// The store's deliveries are no queue, and none was given.
     #[error("this store has no queue of its own: give one with `queue`")]
     MissingQueue,
-    /// No transport was given, and the crate is built without its own (feature `reqwest`).
-    #[error("no transport: give one with `transport`, or enable the feature `reqwest`")]
+    /// No transport was given, and the crate is built without its own (features `hyper` and
+    /// `reqwest`).
+    #[error("no transport: give one with `transport`, or enable the feature `hyper`")]
     MissingTransport,
     /// What is kept for a shorter time than it may wait would be gone before it is delivered.
     #[error("the retention must be longer than the maximum age, by a day at least")]
@@ -393,21 +394,24 @@ impl<S: Store + 'static> Builder<S> {
 
 /// As many idle connections to a host are kept as may be in flight: fewer would be closed and opened
 /// again all the time, and the idle timeout bounds them anyway.
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
 fn default_transport(
     policy: &NetworkPolicy,
     config: &Config,
 ) -> Result<Arc<dyn Transport>, BuildError> {
-    let transport = crate::HttpTransport::builder()
+    let transport = crate::HttpTransportBuilder::default()
         .policy(policy.clone())
-        .max_idle_per_host(config.max_in_flight)
-        .build();
+        .max_idle_per_host(config.max_in_flight);
+    #[cfg(feature = "hyper")]
+    let transport = transport.build();
+    #[cfg(not(feature = "hyper"))]
+    let transport = transport.build_reqwest();
     Ok(Arc::new(
         transport.map_err(|error| BuildError::Transport(error.into()))?,
     ))
 }
 
-#[cfg(not(feature = "reqwest"))]
+#[cfg(not(any(feature = "hyper", feature = "reqwest")))]
 fn default_transport(_: &NetworkPolicy, _: &Config) -> Result<Arc<dyn Transport>, BuildError> {
     Err(BuildError::MissingTransport)
 }

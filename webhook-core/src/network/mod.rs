@@ -3,12 +3,12 @@
 mod blocklist;
 mod cidr;
 mod policy;
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
 mod resolve;
 
 pub use cidr::{InvalidNetwork, Network};
 pub use policy::{Blocked, NetworkPolicy, NetworkPolicyBuilder};
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
 pub(crate) use resolve::{Guard, LookupFailed};
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
 pub use resolve::{Resolve, SystemResolver};

@@ -1,7 +1,7 @@
 //! Names to vetted addresses.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,15 +74,13 @@ impl Resolve for SystemResolver {
 #[error("the look-up failed")]
 pub(crate) struct LookupFailed(#[source] BoxError);
 
-/// What the HTTP client resolves with: one look-up for a connection, all answers judged, and the judged
+/// What the HTTP clients resolve with: one look-up for a connection, all answers judged, and the judged
 /// addresses are the ones that are dialled.
 #[derive(Clone)]
 pub(crate) struct Guard {
     policy: Arc<NetworkPolicy>,
     resolver: Arc<dyn Resolve>,
     timeout: Duration,
-    /// The name that leads to the host's own proxy.
-    exempt: Option<Arc<str>>,
 }
 
 impl Guard {
@@ -98,14 +96,7 @@ impl Guard {
             policy,
             resolver,
             timeout,
-            exempt: None,
         }
-    }
-
-    /// Lets the client dial whatever this name leads to. It is still vetted when it is asked for as a target.
-    pub(crate) fn exempting(mut self, name: &str) -> Self {
-        self.exempt = Some(name.into());
-        self
     }
 
     /// The addresses of a target, of which all are permitted.
@@ -116,7 +107,8 @@ impl Guard {
         Ok(answers)
     }
 
-    async fn looked_up(&self, name: &str) -> Result<Vec<IpAddr>, BoxError> {
+    /// The addresses of a name that nobody judges: that of the host's own proxy.
+    pub(crate) async fn looked_up(&self, name: &str) -> Result<Vec<IpAddr>, BoxError> {
         let answers = match tokio::time::timeout(
             self.timeout,
             self.resolver.resolve(&absolute(name)),
@@ -131,21 +123,6 @@ impl Guard {
             return Err(LookupFailed("the name has no address".into()).into());
         }
         Ok(answers)
-    }
-}
-
-impl reqwest::dns::Resolve for Guard {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let guard = self.clone();
-        Box::pin(async move {
-            let addresses = match guard.exempt.as_deref() {
-                Some(exempt) if exempt == name.as_str() => guard.looked_up(exempt).await?,
-                _ => guard.vetted(name.as_str()).await?,
-            };
-            // Port 0: the client puts the URL's in.
-            let sockets = addresses.into_iter().map(|ip| SocketAddr::new(ip, 0));
-            Ok(Box::new(sockets) as reqwest::dns::Addrs)
-        })
     }
 }
 

@@ -51,10 +51,10 @@ mod intercepted;
 mod transport;
 
 pub use clock::{ManualClock, fast_forward};
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
 #[doc(hidden)]
 pub use conformance::hostile;
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
 pub use conformance::hostile::EngineHarness;
 pub use conformance::{Harness, KeyHarness, TxHarness, endpoint_for, event_for};
 #[doc(hidden)]

@@ -1,6 +1,6 @@
 //! The seam between the engine and the network.
 
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
 pub(crate) mod http;
 
 use std::error::Error as StdError;
@@ -83,6 +83,13 @@ impl RequestOptions {
 pub struct ResponseDetails {
     /// From the start to the response's head, where the transport can tell.
     pub first_byte: Option<Duration>,
+    /// What the look-up of the name took, if there was one: a connection that was open already needs none, nor does an
+    /// address. Part of [`first_byte`](Self::first_byte), as the next two are.
+    pub dns: Option<Duration>,
+    /// What it took to reach the peer, if a connection was made; through a proxy, the way through it too.
+    pub connect: Option<Duration>,
+    /// What the TLS handshake with the endpoint took, if there was one.
+    pub tls: Option<Duration>,
     /// The body was longer than what is kept of it.
     pub truncated: bool,
 }
@@ -92,6 +99,27 @@ impl ResponseDetails {
     #[must_use]
     pub fn first_byte(mut self, time: Duration) -> Self {
         self.first_byte = Some(time);
+        self
+    }
+
+    /// Sets what the look-up took.
+    #[must_use]
+    pub fn dns(mut self, time: Duration) -> Self {
+        self.dns = Some(time);
+        self
+    }
+
+    /// Sets what it took to reach the peer.
+    #[must_use]
+    pub fn connect(mut self, time: Duration) -> Self {
+        self.connect = Some(time);
+        self
+    }
+
+    /// Sets what the TLS handshake took.
+    #[must_use]
+    pub fn tls(mut self, time: Duration) -> Self {
+        self.tls = Some(time);
         self
     }
 

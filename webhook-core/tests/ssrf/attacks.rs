@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use webhook_core::{Blocked, EndpointUrl, HttpTransport, NetworkPolicy, TransportErrorKind};
+use webhook_core::{Blocked, EndpointUrl, NetworkPolicy, TransportErrorKind};
 
-use super::network;
 use super::transport::{Panics, failure};
+use super::{Guarded, Guards, network};
 
 /// None may be contacted, not even over `http`.
 const REFUSED: &[&str] = &[
@@ -157,8 +157,8 @@ const REFUSED: &[&str] = &[
 #[tokio::test]
 async fn no_spelling_gets_past_the_guard() {
     let policy = NetworkPolicy::builder().allow_http(true).build();
-    let guarded = HttpTransport::builder().policy(policy.clone());
-    let guarded = guarded.resolver(Panics).build().unwrap();
+    let guarded = Guarded::builder().policy(policy.clone());
+    let guarded = guarded.resolver(Panics).guarded().unwrap();
     for text in REFUSED {
         let Ok(url) = text.parse::<EndpointUrl>() else {
             continue;

@@ -10,11 +10,11 @@ use webhook_core::backend::{Encryption, EndpointRow};
 use webhook_core::testing::{ManualClock, ScriptedTransport, endpoint_for, fast_forward};
 use webhook_core::{
     Attempt, Blocked, Delivery, DeliveryFilter, DeliveryStatus, Dispatcher, EndpointSettings,
-    EndpointUrl, ErrorKind, Failure, HttpTransport, ManageError, MemoryStore, NetworkPolicy,
-    NewEndpoint, NewEvent, Outcome, PageRequest, Resolve, Store, Transport, TransportErrorKind,
+    EndpointUrl, ErrorKind, Failure, ManageError, MemoryStore, NetworkPolicy, NewEndpoint,
+    NewEvent, Outcome, PageRequest, Resolve, Store, Transport, TransportErrorKind,
 };
 
-use super::{UrlCase, cases};
+use super::{Guarded, Guards, cases};
 
 /// Longer than all tries of a delivery take.
 const ALL_TRIES: Duration = Duration::from_secs(2 * 86_400);
@@ -130,22 +130,6 @@ impl Resolve for Always {
     }
 }
 
-impl UrlCase {
-    /// Whether it takes a look-up to tell.
-    fn is_up_to_dns(&self) -> bool {
-        self.stage == "resolve"
-    }
-
-    /// The verdict that a URL gets by itself.
-    fn verdict_on_url(&self) -> &str {
-        if self.is_up_to_dns() {
-            "allow"
-        } else {
-            &self.verdict
-        }
-    }
-}
-
 fn in_words<T>(verdict: Result<T, ManageError>) -> &'static str {
     match verdict {
         Ok(_) => "allow",
@@ -190,10 +174,10 @@ async fn every_refused_url_case_is_refused_at_each_attempt_without_a_connection(
             "error" => TransportErrorKind::Dns,
             _ => TransportErrorKind::Blocked,
         };
-        let guarded = HttpTransport::builder()
+        let guarded = Guarded::builder()
             .policy(case.policy())
             .resolver(Always(case.dns.clone()))
-            .build();
+            .guarded();
         let world = World::new(case.policy(), guarded.unwrap());
         let kinds = world.failures(url).await;
         assert_eq!(kinds, [expected; TRIES], "{}", case.id);
@@ -232,8 +216,8 @@ async fn every_blocked_address_case_blocks_its_literal_and_a_name_that_leads_the
             IpAddr::V6(ip) => format!("https://[{ip}]/"),
         };
         for url in [&literal, "https://hooks.example.com/"] {
-            let guarded = HttpTransport::builder().resolver(Always(vec![case.ip]));
-            let world = World::new(NetworkPolicy::default(), guarded.build().unwrap());
+            let guarded = Guarded::builder().resolver(Always(vec![case.ip]));
+            let world = World::new(NetworkPolicy::default(), guarded.guarded().unwrap());
             let kinds = world.failures(url.parse().unwrap()).await;
             assert_eq!(kinds, [TransportErrorKind::Blocked; TRIES], "{url}");
         }

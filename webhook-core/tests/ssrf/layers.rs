@@ -12,8 +12,8 @@ use webhook_core::{
 };
 
 use super::dispatcher::{World, failed_with};
-use super::network;
 use super::transport::{LOOPBACK, Panics, Scripted, loopback, server, tripwire, untouched};
+use super::{Guards, network};
 
 /// Adds a header, and sends elsewhere if told to.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ fn world(guarded: HttpTransportBuilder, elsewhere: Option<&str>) -> World {
         .allow_networks([network("127.0.0.0/8")])
         .build();
     let layered = Meddling {
-        inner: TransportService::new(Arc::new(guarded.build().unwrap())),
+        inner: TransportService::new(Arc::new(guarded.guarded().unwrap())),
         elsewhere: elsewhere.map(|url| url.parse().unwrap()),
     };
     World::new(policy, ServiceTransport::new(layered))

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use webhook_core::{
-    Attempt, CustomHeaders, DeliveryStatus, Failure, HttpTransport, HttpTransportBuilder,
-    InvalidHeader, NetworkPolicy, NewEndpoint, Outcome, Resolve, TransportErrorKind,
+    Attempt, CustomHeaders, DeliveryStatus, Failure, HttpTransportBuilder, InvalidHeader,
+    NetworkPolicy, NewEndpoint, Outcome, Resolve, TransportErrorKind,
 };
 
 use super::dispatcher::{World, failed_with};
 use super::transport::{LOOPBACK, Panics, Scripted, loopback, server, tripwire, untouched};
-use super::{cases, network};
+use super::{Guarded, Guards, cases, network};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -116,7 +116,7 @@ const PLAYED: [(&str, &str, &str); 19] = [
     ),
     (
         "connect-peer-addr",
-        "src/transport/http/mod.rs",
+        "src/transport/http/http1/mod.rs",
         "a_forbidden_peer_is_sent_nothing",
     ),
 ];
@@ -150,7 +150,7 @@ fn local() -> NetworkPolicy {
 
 /// Where everything behind `transport` is on loopback.
 fn world(transport: HttpTransportBuilder) -> World {
-    World::new(local(), transport.build().unwrap())
+    World::new(local(), transport.guarded().unwrap())
 }
 
 fn statuses(attempts: &[Attempt]) -> Vec<Option<u16>> {
@@ -178,8 +178,8 @@ async fn an_attempt_takes_one_lookup_and_dials_what_was_judged() {
 #[tokio::test]
 async fn a_name_that_moved_since_its_registration_is_blocked() {
     let resolver = Scripted::new(vec![vec![private()]; 6]);
-    let transport = HttpTransport::builder().resolver(resolver.clone());
-    let world = World::new(NetworkPolicy::default(), transport.build().unwrap());
+    let transport = Guarded::builder().resolver(resolver.clone());
+    let world = World::new(NetworkPolicy::default(), transport.guarded().unwrap());
     let new = NewEndpoint::new("https://hooks.example.com/in".parse().unwrap());
     world.dispatcher.endpoints().create(new).await.unwrap();
     let (delivery, attempts) = world.deliver(DAY).await;
@@ -226,8 +226,8 @@ async fn a_literal_is_blocked_and_the_resolver_not_asked() {
     let (listener, port) = tripwire();
     for host in ["127.0.0.1", "0x7f.1", "[::ffff:7f00:1]"] {
         let policy = NetworkPolicy::builder().allow_http(true).build();
-        let transport = HttpTransport::builder().policy(policy.clone());
-        let world = World::new(policy, transport.resolver(Panics).build().unwrap());
+        let transport = Guarded::builder().policy(policy.clone());
+        let world = World::new(policy, transport.resolver(Panics).guarded().unwrap());
         let url = format!("http://{host}:{port}/");
         world.smuggle(url.parse().unwrap()).await;
         let (_, attempts) = world.deliver(NOW).await;
@@ -252,8 +252,8 @@ async fn an_idle_connection_of_a_laxer_policy_is_not_used() {
     let denying = http.clone().allow_networks([network("127.0.0.0/8")]);
     let denying = denying.deny_networks([network("127.0.0.1")]);
     for stricter in [http.build(), denying.build()] {
-        let transport = HttpTransport::builder().policy(stricter.clone());
-        let transport = transport.resolver(answers()).build().unwrap();
+        let transport = Guarded::builder().policy(stricter.clone());
+        let transport = transport.resolver(answers()).guarded().unwrap();
         let strict = World::new(stricter, transport);
         strict.smuggle(url.parse().unwrap()).await;
         let (_, attempts) = strict.deliver(NOW).await;
@@ -336,8 +336,8 @@ async fn the_host_header_is_the_urls() {
 /// The engine has one transport, and no other way out: what a person sends again is not an exception.
 #[tokio::test]
 async fn what_is_sent_on_request_goes_through_the_same_guard() {
-    let transport = HttpTransport::builder().resolver(Scripted::new(vec![vec![private()]; 20]));
-    let world = World::new(NetworkPolicy::default(), transport.build().unwrap());
+    let transport = Guarded::builder().resolver(Scripted::new(vec![vec![private()]; 20]));
+    let world = World::new(NetworkPolicy::default(), transport.guarded().unwrap());
     world
         .smuggle("https://hooks.example.com/".parse().unwrap())
         .await;

@@ -15,11 +15,11 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use webhook_core::{
-    EndpointUrl, HttpTransport, HttpTransportBuilder, NetworkPolicy, RequestOptions, Resolve,
-    Transport, TransportError, TransportErrorKind,
+    EndpointUrl, HttpTransportBuilder, NetworkPolicy, RequestOptions, Resolve, Transport,
+    TransportError, TransportErrorKind,
 };
 
-use super::{cases, network};
+use super::{Guarded, Guards, cases, network};
 
 pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -75,7 +75,7 @@ impl Resolve for Silent {
 
 /// May reach test servers on loopback.
 pub(super) fn loopback() -> HttpTransportBuilder {
-    HttpTransport::builder().policy(
+    Guarded::builder().policy(
         NetworkPolicy::builder()
             .allow_http(true)
             .allow_networks([network("127.0.0.0/8")])
@@ -84,7 +84,7 @@ pub(super) fn loopback() -> HttpTransportBuilder {
 }
 
 pub(super) async fn post(
-    transport: &HttpTransport,
+    transport: &Guarded,
     url: &str,
 ) -> Result<Response<Bytes>, TransportError> {
     let url: EndpointUrl = url.parse().unwrap();
@@ -95,7 +95,7 @@ pub(super) async fn post(
     transport.send(request).await
 }
 
-pub(super) async fn failure(transport: &HttpTransport, url: &str) -> TransportErrorKind {
+pub(super) async fn failure(transport: &Guarded, url: &str) -> TransportErrorKind {
     post(transport, url).await.unwrap_err().kind()
 }
 
@@ -146,13 +146,13 @@ async fn every_refused_url_case_is_refused_before_a_connection() {
             "error" => TransportErrorKind::Dns,
             _ => TransportErrorKind::Blocked,
         };
-        let builder = HttpTransport::builder().policy(case.policy());
+        let builder = Guarded::builder().policy(case.policy());
         let transport = match case.outcome() {
             "error" => builder.resolver(Scripted::default()),
             "block" if !case.dns.is_empty() => builder.resolver(Scripted::new([case.dns.clone()])),
             _ => builder.resolver(Panics),
         };
-        let transport = transport.build().unwrap();
+        let transport = transport.guarded().unwrap();
         let Ok(url) = case.url().parse::<EndpointUrl>() else {
             continue;
         };
@@ -167,8 +167,8 @@ async fn every_refused_url_case_is_refused_before_a_connection() {
 async fn a_literal_address_is_blocked_without_a_lookup() {
     let (listener, port) = tripwire();
     let policy = NetworkPolicy::builder().allow_http(true).build();
-    let transport = HttpTransport::builder().policy(policy).resolver(Panics);
-    let transport = transport.build().unwrap();
+    let transport = Guarded::builder().policy(policy).resolver(Panics);
+    let transport = transport.guarded().unwrap();
     for host in ["127.0.0.1", "127.1", "0x7f000001", "[::ffff:127.0.0.1]"] {
         let kind = failure(&transport, &format!("http://{host}:{port}/")).await;
         assert_eq!(kind, TransportErrorKind::Blocked, "{host}");
@@ -179,7 +179,7 @@ async fn a_literal_address_is_blocked_without_a_lookup() {
 #[tokio::test]
 async fn a_request_without_an_endpoint_url_is_guarded_by_its_uri() {
     let (listener, port) = tripwire();
-    let transport = HttpTransport::builder().resolver(Panics).build().unwrap();
+    let transport = Guarded::builder().resolver(Panics).guarded().unwrap();
     for uri in [
         format!("http://127.0.0.1:{port}/"),
         format!("https://127.0.0.1:{port}/"),
@@ -197,7 +197,7 @@ async fn a_request_without_an_endpoint_url_is_guarded_by_its_uri() {
 async fn a_connection_takes_one_lookup_and_dials_what_was_judged() {
     let (port, requests) = server("HTTP/1.1 200 OK").await;
     let resolver = Scripted::new([vec![LOOPBACK], vec!["10.0.0.1".parse().unwrap()]]);
-    let transport = loopback().resolver(resolver.clone()).build().unwrap();
+    let transport = loopback().resolver(resolver.clone()).guarded().unwrap();
     let url = format!("http://hooks.example.com:{port}/");
     assert_eq!(post(&transport, &url).await.unwrap().status(), 200);
     assert_eq!(resolver.calls(), 1);
@@ -209,7 +209,7 @@ async fn a_name_that_moves_into_a_private_network_is_blocked_at_the_next_connect
     let (port, requests) = server("HTTP/1.1 500 Oops").await;
     let resolver = Scripted::new([vec![LOOPBACK], vec!["10.0.0.1".parse().unwrap()]]);
     let transport = loopback().resolver(resolver.clone()).max_idle_per_host(0);
-    let transport = transport.build().unwrap();
+    let transport = transport.guarded().unwrap();
     let url = format!("http://hooks.example.com:{port}/");
     assert_eq!(post(&transport, &url).await.unwrap().status(), 500);
     let kind = failure(&transport, &url).await;
@@ -231,7 +231,7 @@ async fn one_forbidden_answer_forbids_the_name() {
         last_of_1000.collect(),
     ];
     for answer in answers {
-        let transport = loopback().resolver(Scripted::new([answer])).build();
+        let transport = loopback().resolver(Scripted::new([answer])).guarded();
         let url = format!("http://hooks.example.com:{port}/");
         let kind = failure(&transport.unwrap(), &url).await;
         assert_eq!(kind, TransportErrorKind::Blocked);
@@ -243,7 +243,7 @@ async fn one_forbidden_answer_forbids_the_name() {
 async fn a_thousand_permitted_answers_still_connect() {
     let (port, _) = server("HTTP/1.1 204 No Content").await;
     let resolver = Scripted::new([vec![LOOPBACK; 1000]]);
-    let transport = loopback().resolver(resolver).build().unwrap();
+    let transport = loopback().resolver(resolver).guarded().unwrap();
     let answer = post(&transport, &format!("http://hooks.example.com:{port}/")).await;
     assert_eq!(answer.unwrap().status(), 204);
 }
@@ -254,7 +254,7 @@ async fn no_3xx_is_followed() {
         let (listener, elsewhere) = tripwire();
         let head = format!("HTTP/1.1 {status} X\r\nlocation: http://127.0.0.1:{elsewhere}/");
         let (port, requests) = server(&head).await;
-        let transport = loopback().build().unwrap();
+        let transport = loopback().guarded().unwrap();
         let answer = post(&transport, &format!("http://127.0.0.1:{port}/")).await;
         assert_eq!(answer.unwrap().status(), status);
         assert_eq!(requests.lock().unwrap().len(), 1);
@@ -267,7 +267,11 @@ fn proxies_from_the_environment_are_ignored() {
     let (listener, port) = tripwire();
     let proxy = format!("http://127.0.0.1:{port}");
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "transport::with_a_proxy_in_the_environment"]);
+    let (_, module) = module_path!().split_once("::").unwrap();
+    child.args([
+        "--exact",
+        &format!("{module}::with_a_proxy_in_the_environment"),
+    ]);
     child.args(["--ignored", "--nocapture"]);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         child.env(name, &proxy).env(name.to_lowercase(), &proxy);
@@ -284,7 +288,9 @@ fn proxies_from_the_environment_are_ignored() {
 #[ignore = "run by proxies_from_the_environment_are_ignored, in a process of its own"]
 async fn with_a_proxy_in_the_environment() {
     let (port, requests) = server("HTTP/1.1 200 OK").await;
-    let transport = loopback().resolver(Scripted::new([vec![LOOPBACK]])).build();
+    let transport = loopback()
+        .resolver(Scripted::new([vec![LOOPBACK]]))
+        .guarded();
     let url = format!("http://hooks.example.com:{port}/");
     let answer = post(&transport.unwrap(), &url).await;
     assert_eq!(answer.unwrap().status(), 200);
@@ -297,10 +303,10 @@ async fn a_silent_resolver_ends_with_its_own_limit_or_the_deadline_and_holds_up_
     let slow = "http://slow.example.com:8080/";
     let transport = loopback().resolver(Silent);
     let transport = transport.dns_timeout(Duration::from_millis(20));
-    let transport = transport.build().unwrap();
+    let transport = transport.guarded().unwrap();
     assert_eq!(failure(&transport, slow).await, TransportErrorKind::Dns);
 
-    let transport = loopback().resolver(Silent).build().unwrap();
+    let transport = loopback().resolver(Silent).guarded().unwrap();
     let request = Request::post(slow)
         .extension(RequestOptions::new(slow.parse().unwrap()).timeout(Duration::from_millis(20)))
         .body(Bytes::new());
@@ -315,10 +321,10 @@ async fn an_open_connection_does_not_serve_another_policy() {
     let (port, requests) = server("HTTP/1.1 200 OK").await;
     let url = format!("http://hooks.example.com:{port}/");
     let resolver = || Scripted::new([vec![LOOPBACK]]);
-    let may = loopback().resolver(resolver()).build().unwrap();
+    let may = loopback().resolver(resolver()).guarded().unwrap();
     let policy = NetworkPolicy::builder().allow_http(true).build();
-    let may_not = HttpTransport::builder().policy(policy).resolver(resolver());
-    let may_not = may_not.build().unwrap();
+    let may_not = Guarded::builder().policy(policy).resolver(resolver());
+    let may_not = may_not.guarded().unwrap();
     assert_eq!(post(&may, &url).await.unwrap().status(), 200);
     let kind = failure(&may_not, &url).await;
     assert_eq!(kind, TransportErrorKind::Blocked);
@@ -328,7 +334,7 @@ async fn an_open_connection_does_not_serve_another_policy() {
 #[tokio::test]
 async fn host_and_framing_headers_of_the_request_have_no_say() {
     let (port, requests) = server("HTTP/1.1 200 OK").await;
-    let transport = loopback().build().unwrap();
+    let transport = loopback().guarded().unwrap();
     let request = Request::post(format!("http://127.0.0.1:{port}/in?a=b"))
         .header("Host", "internal.example")
         .header("content-length", "999")
@@ -361,7 +367,7 @@ async fn a_tenant_cannot_tell_blocked_closed_and_unknown_apart() {
     let (listener, closed) = tripwire();
     drop(listener);
     let resolver = Scripted::new([vec!["10.0.0.1".parse().unwrap()], vec![LOOPBACK]]);
-    let transport = loopback().resolver(resolver).build().unwrap();
+    let transport = loopback().resolver(resolver).guarded().unwrap();
     let url = format!("http://hooks.example.com:{closed}/");
     let blocked = failure(&transport, &url).await;
     let refused = failure(&transport, &url).await;
@@ -425,13 +431,13 @@ async fn the_certificate_is_checked_against_the_urls_name() {
     let trusting = loopback()
         .resolver(resolver())
         .root_certificates(authority.as_bytes());
-    let trusting = trusting.build().unwrap();
-    let strict = loopback().resolver(resolver()).build().unwrap();
+    let trusting = trusting.guarded().unwrap();
+    let strict = loopback().resolver(resolver()).guarded().unwrap();
     let url = |host: &str| format!("https://{host}:{port}/");
 
     let answer = post(&trusting, &url("hooks.example.com")).await;
     assert_eq!(answer.unwrap().status(), 200);
-    let failures: [(&HttpTransport, &str); 3] = [
+    let failures: [(&Guarded, &str); 3] = [
         (&trusting, "other.example.com"),
         (&trusting, "127.0.0.1"),
         (&strict, "hooks.example.com"),
@@ -448,12 +454,12 @@ async fn the_certificate_is_checked_against_the_urls_name() {
 
 #[test]
 fn no_process_wide_crypto_provider_is_installed() {
-    loopback().build().unwrap();
+    loopback().guarded().unwrap();
     assert!(rustls::crypto::CryptoProvider::get_default().is_none());
 }
 
 #[test]
 fn nonsense_instead_of_certificates_is_refused() {
     let builder = loopback().root_certificates(b"not a certificate");
-    assert!(builder.build().is_err());
+    assert!(builder.guarded().is_err());
 }

@@ -30,7 +30,7 @@ macro_rules! __hostile_checks {
     };
 }
 
-/// A backend's `#[test]`s for what hostile receivers send, over real sockets. Needs the feature `reqwest`, and a
+/// A backend's `#[test]`s for what hostile receivers send, over real sockets. Needs the feature `hyper`, and a
 /// [`Harness`](crate::testing::Harness) with a store that is `Clone` and its own queue.
 #[macro_export]
 macro_rules! hostile_conformance {

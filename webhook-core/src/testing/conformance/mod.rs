@@ -10,10 +10,10 @@ mod checks;
 pub mod encryption;
 mod erasures;
 mod health;
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
 pub mod hostile;
 pub mod queue;
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
 mod receivers;
 mod replays;
 mod rooms;

@@ -1,9 +1,21 @@
 //! The proxy that a host names for what goes out.
 
 use std::fmt;
+#[cfg(feature = "hyper")]
+use std::net::IpAddr;
 use std::str::FromStr;
 
+#[cfg(feature = "hyper")]
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+#[cfg(feature = "hyper")]
+use http::HeaderValue;
+#[cfg(feature = "hyper")]
+use percent_encoding::percent_decode_str;
+#[cfg(feature = "hyper")]
+use url::Host;
 use url::Url;
+#[cfg(feature = "hyper")]
+use zeroize::Zeroizing;
 
 /// A proxy that all requests of a transport go through: `http://` or `https://`, its host, perhaps a port, and before
 /// the host a user and a password if it asks for them. `Debug` shows neither of the two.
@@ -23,9 +35,46 @@ impl ProxyUrl {
         self.0.host_str().unwrap_or_default()
     }
 
-    /// As the client takes it.
-    pub(super) fn to_client(&self) -> Result<reqwest::Proxy, InvalidProxyUrl> {
-        reqwest::Proxy::all(self.0.as_str()).map_err(|_| InvalidProxyUrl)
+    /// The address, where the host is one.
+    #[cfg(feature = "hyper")]
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        match self.0.host()? {
+            Host::Ipv4(ip) => Some(ip.into()),
+            Host::Ipv6(ip) => Some(ip.into()),
+            Host::Domain(_) => None,
+        }
+    }
+
+    #[cfg(feature = "hyper")]
+    pub(super) fn port(&self) -> u16 {
+        self.0.port_or_known_default().unwrap_or_default()
+    }
+
+    #[cfg(feature = "hyper")]
+    pub(super) fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// The header by which it knows us, if it asks for a user.
+    #[cfg(feature = "hyper")]
+    pub(super) fn authorization(&self) -> Option<HeaderValue> {
+        let (user, password) = (self.0.username(), self.0.password());
+        if user.is_empty() && password.is_none() {
+            return None;
+        }
+        let mut plain = Zeroizing::new(percent_decode_str(user).collect::<Vec<u8>>());
+        plain.push(b':');
+        plain.extend(percent_decode_str(password.unwrap_or_default()));
+        let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*plain)));
+        let mut value = HeaderValue::try_from(value.as_str()).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// All of it, the user and the password too.
+    #[cfg(feature = "reqwest")]
+    pub(super) fn as_str(&self) -> &str {
+        self.0.as_str()
     }
 }
 

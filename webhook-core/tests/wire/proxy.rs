@@ -1,18 +1,20 @@
 //! The egress proxy: what is sent goes through it, and only to where the policy allows.
 
-#![cfg(feature = "reqwest")]
-#![allow(clippy::unwrap_used, reason = "all of it is tests")]
-
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Request;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
-use webhook_core::{HttpTransport, NetworkPolicy, Resolve, Transport, TransportErrorKind};
+use webhook_core::{NetworkPolicy, Resolve, Transport, TransportErrorKind};
+
+use super::{Guarded, Guards};
 
 /// `proxy.corp.example` is on this machine, `rebound.example.com` in a private network, and all else is public.
 struct Names;
@@ -74,13 +76,13 @@ impl Proxy {
 }
 
 /// To public addresses only, through this proxy.
-fn through(proxy: &str) -> HttpTransport {
+fn through(proxy: &str) -> Guarded {
     let policy = NetworkPolicy::builder().allow_http(true).build();
-    let transport = HttpTransport::builder().policy(policy).resolver(Names);
-    transport.proxy(proxy.parse().unwrap()).build().unwrap()
+    let transport = Guarded::builder().policy(policy).resolver(Names);
+    transport.proxy(proxy.parse().unwrap()).guarded().unwrap()
 }
 
-async fn send(transport: &HttpTransport, url: &str) -> Result<u16, TransportErrorKind> {
+async fn send(transport: &Guarded, url: &str) -> Result<u16, TransportErrorKind> {
     let request = Request::post(url).body(Bytes::from_static(b"{}")).unwrap();
     let answer = transport.send(request).await;
     answer
@@ -167,4 +169,111 @@ async fn a_proxy_that_is_away_is_no_way_round_it_and_tells_no_password() {
     let told: String = causes.map(|it| format!("{it} {it:?}")).collect();
     assert!(!told.contains("s3cret"), "{told}");
     assert!(!format!("{transport:?}").contains("s3cret"));
+}
+
+#[tokio::test]
+async fn a_proxy_that_opens_no_tunnel_is_a_failed_connection() {
+    for answer in [
+        "HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 503 Service Unavailable\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.9\r\n\r\n",
+        "",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let proxy = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).await.unwrap();
+            }
+            stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+        };
+        let transport = through(&format!("http://127.0.0.1:{port}"));
+        let sending = send(&transport, "https://hooks.example.com/");
+        let (sent, ()) = tokio::join!(sending, proxy);
+        assert_eq!(sent, Err(TransportErrorKind::Connect), "{answer:?}");
+    }
+}
+
+/// A TLS server's settings for these names, and the authority that signed their certificate.
+fn tls_for(names: [&str; 2]) -> (Arc<ServerConfig>, String) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(names.map(str::to_owned)).unwrap();
+    let certificate = certificate.signed_by(&key, &authority).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key);
+    (Arc::new(config.unwrap()), authority.pem())
+}
+
+/// What comes before the first empty line.
+fn head_of(stream: &mut impl Read) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    String::from_utf8(head).unwrap().to_lowercase()
+}
+
+#[tokio::test]
+async fn an_https_proxy_is_spoken_to_by_tls_and_https_goes_through_it_in_tls_of_its_own() {
+    let (config, authority) = tls_for(["proxy.corp.example", "hooks.example.com"]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let proxy = std::thread::spawn(move || {
+        let secured = || ServerConnection::new(Arc::clone(&config)).unwrap();
+        let (tcp, _) = listener.accept().unwrap();
+        let mut outer = StreamOwned::new(secured(), tcp);
+        let plain = head_of(&mut outer);
+        let accepted = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
+        outer.write_all(accepted).unwrap();
+        outer.flush().unwrap();
+
+        let (tcp, _) = listener.accept().unwrap();
+        let mut outer = StreamOwned::new(secured(), tcp);
+        let connect = head_of(&mut outer);
+        outer.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        outer.flush().unwrap();
+        let mut inner = StreamOwned::new(secured(), outer);
+        let tunnelled = head_of(&mut inner);
+        inner.write_all(accepted).unwrap();
+        inner.flush().unwrap();
+        [plain, connect, tunnelled]
+    });
+    let policy = NetworkPolicy::builder().allow_http(true).build();
+    let transport = Guarded::builder()
+        .policy(policy)
+        .resolver(Names)
+        .root_certificates(authority.as_bytes())
+        .proxy(
+            format!("https://user:pw@proxy.corp.example:{port}")
+                .parse()
+                .unwrap(),
+        )
+        .guarded()
+        .unwrap();
+    for scheme in ["http", "https"] {
+        let url = format!("{scheme}://hooks.example.com/in");
+        assert_eq!(send(&transport, &url).await, Ok(202));
+    }
+    let [plain, connect, tunnelled] = proxy.join().unwrap();
+    let credentials = "\r\nproxy-authorization: basic dxnlcjpwdw==\r\n";
+    assert!(plain.starts_with("post http://hooks.example.com/in http/1.1\r\n"));
+    assert!(plain.contains(credentials), "{plain}");
+    assert!(connect.starts_with("connect hooks.example.com:443 http/1.1\r\n"));
+    assert!(connect.contains(credentials), "{connect}");
+    assert!(tunnelled.starts_with("post /in http/1.1\r\n"));
+    assert!(!tunnelled.contains("proxy-"), "{tunnelled}");
 }

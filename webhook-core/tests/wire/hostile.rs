@@ -1,8 +1,5 @@
 //! Nothing remote stops the engine: whatever a receiver sends, a request ends, as the right kind, with
 //! bounded memory, and no error tells the URL's query.
-#![cfg(feature = "reqwest")]
-#![allow(clippy::unwrap_used, reason = "test helpers are tests too")]
-
 use std::error::Error as StdError;
 use std::future::Future;
 use std::time::Duration;
@@ -13,9 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use webhook_core::{
-    EndpointUrl, HttpTransport, NetworkPolicy, RequestOptions, ResponseDetails, Transport,
-    TransportError, TransportErrorKind,
+    EndpointUrl, NetworkPolicy, RequestOptions, ResponseDetails, Transport, TransportError,
+    TransportErrorKind,
 };
+
+use super::{Guarded, Guards};
 
 /// What the tests keep of a body.
 const MAX_BODY: usize = 16 * 1024;
@@ -89,12 +88,12 @@ async fn repeats(
     (url.await, counts)
 }
 
-fn transport() -> HttpTransport {
+fn transport() -> Guarded {
     let policy = NetworkPolicy::builder()
         .allow_http(true)
         .allow_networks(["127.0.0.0/8".parse().unwrap()])
         .build();
-    HttpTransport::builder().policy(policy).build().unwrap()
+    Guarded::builder().policy(policy).guarded().unwrap()
 }
 
 fn ping(url: &EndpointUrl, limit: Duration) -> Request<Bytes> {
@@ -395,8 +394,8 @@ async fn a_handshake_that_never_ends_is_a_failed_connection() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let policy = NetworkPolicy::builder().allow_private(true).build();
-    let transport = HttpTransport::builder().policy(policy);
-    let transport = transport.connect_timeout(SHORT).build().unwrap();
+    let transport = Guarded::builder().policy(policy);
+    let transport = transport.connect_timeout(SHORT).guarded().unwrap();
     let url = format!("https://127.0.0.1:{port}/").parse().unwrap();
     let error = transport.send(ping(&url, PATIENT)).await.unwrap_err();
     assert_eq!(error.kind(), TransportErrorKind::Connect, "{error:?}");
