@@ -130,7 +130,7 @@ fn deliveries(counter: &mut Counter) -> Result {
     let one = alone.deliver(counter, 1, KIB)?;
     let parked = beside.deliver(counter, 1, KIB)?;
     Row::of("deliver one, 2k parked").instructions(parked, "beside none", one, 1, 1.1);
-    Row::of("deliver 64").allocations(many.allocations, "64", BATCH, 27.0);
+    Row::of("deliver 64").allocations(many.allocations, "64", BATCH, 25.0);
     // The event's body is made once, and all that follows holds the same bytes.
     let long = alone.deliver(counter, BATCH, 16 * KIB)?;
     let more = long.bytes.saturating_sub(many.bytes);
