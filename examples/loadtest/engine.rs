@@ -24,6 +24,9 @@ static PADDING: LazyLock<String> = LazyLock::new(|| "x".repeat(200_000));
 /// Room for new events is given and taken in steps, so that it costs next to nothing.
 const ROOM_STEP: u64 = 16;
 
+/// Events at a pace that are not counted.
+const WARM_UP: u64 = 100;
+
 /// A dispatcher, at work once it runs, and the count of what it has delivered.
 pub(crate) struct Engine {
     dispatcher: Dispatcher,
@@ -70,25 +73,32 @@ pub(crate) async fn throughput(options: &Options, sink: &Sink) -> Result<Round> 
     engine.throughput(options, sink, 1).await
 }
 
-/// Enqueues 100 events a second, and asks the receiver how long each was under way.
-pub(crate) async fn latency(options: &Options, sink: &Sink) -> Result<Option<Latency>> {
-    if options.latency_events == 0 {
-        return Ok(None);
-    }
+/// Enqueues so many events at a pace, and asks the receiver how long each was under way.
+pub(crate) async fn latency(
+    options: &Options,
+    sink: &Sink,
+    rate: u32,
+    events: u64,
+) -> Result<Option<Latency>> {
     let alone = &Options {
         processes: 1,
         ..options.clone()
     };
     let engine = Engine::start(alone, sink).await?;
-    let mut ticks = tokio::time::interval(Duration::from_millis(10));
-    for number in 0..options.latency_events {
+    // What a process does for the first time takes longer.
+    let warm_up = events.min(WARM_UP);
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
+    for number in 0..warm_up + events {
+        if number == warm_up {
+            engine.wait_for(warm_up).await;
+            sink.take_seen().await?;
+            ticks.reset();
+        }
         ticks.tick().await;
-        engine
-            .dispatcher
-            .enqueue(NewEvent::data("load.test", data(options, number))?)
-            .await?;
+        let event = NewEvent::data("load.test", data(options, number))?;
+        engine.enqueue(event).await?;
     }
-    engine.delivered.wait_for(options.latency_events).await;
+    engine.wait_for(warm_up + events).await;
     engine.stop().await?;
     Ok(Latency::new(sink.take_seen().await?.latencies))
 }

@@ -11,9 +11,11 @@
 //!
 //! What else `--scenario` may be:
 //!
+//! - `latency`: `--rate` events a second for `--seconds`, and how long each is under way.
 //! - `drain`: `--events` wait before anything runs, and then a process delivers them, beside steady runs of a tenth as many.
 //! - `fanout`: each event goes to `--endpoints` endpoints, beside steady runs; `--events` counts deliveries.
 //! - `idle`: what a process with 10 endpoints and nothing to do takes of the databases and of the processor.
+//! - `idle-in-transaction`: steady runs beside a session that stays in a transaction, by turns with runs without it.
 //! - `growth`: enqueue, claims, statistics and pages on stores with as many finished deliveries as each of `--stored` says.
 //! - `fairness`: 100 of 1,000 endpoints hang; then 100 quiet ones beside one with a backlog.
 //! - `ratelimit`: three processes, one endpoint with a rate limit.
@@ -44,6 +46,9 @@ use sink::Sink;
 /// one allocated, which is most of what a queue does; hosts under load choose another, and so does this.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Events a second whose way the steady run measures as well.
+const LATENCY_RATE: u32 = 100;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -90,7 +95,10 @@ struct Options {
     /// Endpoints of each event in `fanout`.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     endpoints: u64,
-    /// How long `idle` looks.
+    /// Events a second of `latency`.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+    /// How long `idle` looks, and a round of `latency` takes.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
     /// Finished deliveries of the stores that `growth` compares.
@@ -122,10 +130,14 @@ enum Scenario {
     Steady,
     /// A backlog that a process finds when it starts, beside steady runs with a tenth of the events.
     Drain,
+    /// `--rate` events a second for `--seconds`, from enqueue to receipt.
+    Latency,
     /// Each event goes to `--endpoints` endpoints, beside steady runs with as many deliveries.
     Fanout,
     /// What a process with nothing to do takes in `--seconds`.
     Idle,
+    /// Steady runs on Postgres beside a session that stays in a transaction, by turns with runs without it.
+    IdleInTransaction,
     /// What callers wait for beside so many finished deliveries as each of `--stored` says. Seeds them: takes minutes
     /// and gigabytes.
     Growth,
@@ -142,8 +154,10 @@ impl fmt::Display for Scenario {
         f.write_str(match self {
             Self::Steady => "steady",
             Self::Drain => "drain",
+            Self::Latency => "latency",
             Self::Fanout => "fanout",
             Self::Idle => "idle",
+            Self::IdleInTransaction => "idle-in-transaction",
             Self::Growth => "growth",
             Self::Fairness => "fairness",
             Self::Ratelimit => "ratelimit",
@@ -243,7 +257,10 @@ async fn measure(options: &Options) -> Result<Report> {
         progress.inc(options.events);
     }
     progress.set_message("latency");
-    let latency = engine::latency(options, &sink).await?;
+    let latency = match options.latency_events {
+        0 => None,
+        events => engine::latency(options, &sink, LATENCY_RATE, events).await?,
+    };
     progress.finish_and_clear();
     sink.stop().await?;
     Ok(Report::new(options, &bare, &engine, latency))

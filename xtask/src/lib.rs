@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 mod browser;
+mod cost;
 mod deploy;
 mod lint;
 mod mutants;
@@ -37,6 +38,7 @@ Usage: cargo xtask <command>
   receivers            Sends webhooks to examples/receivers/, with their libraries installed below target/
   browser [FILTER]     Uses the dashboard in Chromium, as people do
   screenshots          Takes the pictures in docs/screenshots/ anew
+  cost                 What the hot path costs, in instructions and allocations, beside its limits
   deploy               Judges the files in deploy/ by their schemas
   lint                 The house rules that no compiler checks
 
@@ -74,6 +76,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["receivers"] => receivers::run(&root()?)?,
         ["browser", words @ ..] => browser::run(&root()?, words)?,
         ["screenshots"] => browser::take_screenshots(&root()?)?,
+        ["cost"] => cost::run(&root()?)?,
         ["deploy"] => deploy::run(&root()?)?,
         ["lint"] => lint::run(&root()?)?,
         ["mutants", names @ ..] => mutants::run_alone(&root()?, names)?,

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use crate::packages::{Package, packages};
 use crate::process::{Stopwatch, cargo, git, line, succeed, works};
 use crate::services::{Driver, Environment, Services};
-use crate::{Result, deploy, lint, mutants, openapi, promtool, receivers};
+use crate::{Result, cost, deploy, lint, mutants, openapi, promtool, receivers};
 
 struct Step {
     name: &'static str,
@@ -67,6 +67,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "tests",
         run: unit_and_integration_tests,
+    },
+    Step {
+        name: "cost",
+        run: |it| cost::run(&it.root),
     },
     Step {
         name: "openapi",

@@ -30,6 +30,8 @@ const ENQUEUED: u64 = 20_000;
 const LOOKS: u32 = 50;
 const CLAIMS_OF_LOOK: u32 = 4;
 const PAGE: usize = 50;
+/// How many deliveries are seeded at once.
+const PIECE: usize = 250_000;
 /// How far back the page in the middle begins: half of what is seeded.
 const DEEP_MILLIS: u64 = 29 * 86_400_000 / 2;
 const TABLES: [&str; 5] = [
@@ -107,10 +109,7 @@ impl Grown {
         };
         deliver(options, sink).await?;
         let store = store::connect(options).await?;
-        let seed = include_str!("growth.sql")
-            .replace("webhook.", &format!("{schema}."))
-            .replace("$STORED", &stored.to_string());
-        store::run(&store, seed).await?;
+        seed(&store, &schema, stored).await?;
         for table in TABLES {
             store::run(&store, format!("VACUUM ANALYZE {schema}.{table}")).await?;
         }
@@ -249,6 +248,23 @@ impl Grown {
             ("deep_page_p50", "ms", p50(&self.deep_pages)),
         ]
     }
+}
+
+/// Brings a store so many deliveries that have ended, piece by piece, as all at once would be one long transaction.
+async fn seed(store: &PgStore, schema: &str, stored: u64) -> Result<()> {
+    let partitions = "SELECT webhook.make_partitions(now() - interval '29 days', 29)";
+    let run = |sql: &str| store::run(store, sql.replace("webhook.", &format!("{schema}.")));
+    run(partitions).await?;
+    for first in (1..=stored).step_by(PIECE) {
+        let last = stored.min(first + PIECE as u64 - 1);
+        let piece = include_str!("growth.sql")
+            .replace("$STORED", &stored.to_string())
+            .replace("$FIRST", &first.to_string())
+            .replace("$LAST", &last.to_string());
+        run(&piece).await?;
+        eprintln!("{last} of {stored} deliveries are seeded");
+    }
+    run(include_str!("growth_stats.sql")).await
 }
 
 /// Makes the store anew with its endpoints, and brings each of them some events.

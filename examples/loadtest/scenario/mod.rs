@@ -6,6 +6,8 @@ mod fairness;
 mod fanout;
 mod growth;
 pub(crate) mod idle;
+mod idle_in_transaction;
+mod latency;
 mod ratelimit;
 
 use std::fmt;
@@ -123,6 +125,8 @@ pub(crate) async fn measure(options: &Options) -> Result<Finding> {
         Scenario::Drain => drain::measure(options).await,
         Scenario::Fanout => fanout::measure(options).await,
         Scenario::Idle => idle::measure(options).await,
+        Scenario::IdleInTransaction => idle_in_transaction::measure(options).await,
+        Scenario::Latency => latency::measure(options).await,
         Scenario::Growth => growth::measure(options).await,
         Scenario::Fairness => fairness::measure(options).await,
         Scenario::Ratelimit => ratelimit::measure(options).await,
