@@ -1,10 +1,11 @@
-//! Events accepted a second on Postgres by concurrent callers, beside rows committed one by one.
+//! Events accepted a second on Postgres by concurrent callers, beside rows committed one by one; and by the batch.
 //!
 //! `DATABASE_URL=postgres://… cargo bench --bench enqueue --features postgres`
 //!
-//! 64 tasks each and then 256, by turns: an `INSERT` of one row of the same size into a table with one index, committed
+//! One task, 64 and then 256, by turns: an `INSERT` of one row of the same size into a table with one index, committed
 //! by itself; and `Dispatcher::enqueue` to one endpoint, which stores the event and its delivery. Both have 16
-//! connections.
+//! connections. Then, from one task, batches of 500: one `INSERT … SELECT … FROM UNNEST` of such rows, and
+//! `Dispatcher::enqueue_batch`, by turns as well. A number behind `--` says how many rows a round has.
 
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
@@ -20,7 +21,8 @@ use webhook_delivery::{
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const SCHEMA: &str = "enqueue_cost";
-const TASKS: [usize; 2] = [64, 256];
+const TASKS: [usize; 3] = [1, 64, 256];
+const BATCH: usize = 500;
 const CONNECTIONS: u32 = 16;
 const ROUNDS: usize = 5;
 const EVENTS: usize = 20_480;
@@ -31,10 +33,12 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(measure(&url))
+    // Cargo adds arguments of its own.
+    let rows = std::env::args().find_map(|arg| arg.parse().ok());
+    runtime.block_on(measure(&url, rows.unwrap_or(EVENTS)))
 }
 
-async fn measure(url: &str) -> Result<()> {
+async fn measure(url: &str, rows: usize) -> Result<()> {
     let store = store(url).await?;
     let pool = store.pool().clone();
     let dispatcher = Dispatcher::builder(store).build()?;
@@ -43,19 +47,53 @@ async fn measure(url: &str) -> Result<()> {
     dispatcher.endpoints().create(endpoint).await?;
     let data = format!("\"{}\"", "x".repeat(PAYLOAD));
 
-    println!("tasks  single-row commits  enqueue  ratio");
+    println!("tasks  single-row commits  enqueue  ratio  p50 of each, ms  p50 added, ms");
     for tasks in TASKS {
-        let (mut single, mut enqueued) = (Vec::new(), Vec::new());
+        let (mut single, mut enqueued) = (Rounds::default(), Rounds::default());
+        // One after the other takes as long as a round of many.
+        let rows = if tasks == 1 { rows / 10 } else { rows };
         for _ in 0..ROUNDS {
-            single.push(rate(tasks, || commit_row(pool.clone(), data.clone())).await?);
+            single.push(rate(tasks, rows, || commit_row(pool.clone(), data.clone())).await?);
             let enqueue = || enqueue(dispatcher.clone(), data.clone());
-            enqueued.push(rate(tasks, enqueue).await?);
+            enqueued.push(rate(tasks, rows, enqueue).await?);
         }
-        let (single, enqueued) = (median(single), median(enqueued));
-        let ratio = enqueued / single;
-        println!("{tasks:>5}  {single:>16.0}/s  {enqueued:>5.0}/s  {ratio:>5.2}");
+        let (plain, plain_ms) = single.medians();
+        let (rate, ms) = enqueued.medians();
+        println!(
+            "{tasks:>5}  {plain:>16.0}/s  {rate:>5.0}/s  {:>5.2}  {plain_ms:>6.2}, {ms:>6.2}  {:>13.2}",
+            rate / plain,
+            ms - plain_ms
+        );
     }
+    let (mut raw, mut batched) = (Rounds::default(), Rounds::default());
+    let batches = rows.div_ceil(BATCH);
+    for _ in 0..ROUNDS {
+        raw.push(rate(1, batches, || insert_rows(pool.clone(), data.clone())).await?);
+        let enqueue = || enqueue_batch(dispatcher.clone(), data.clone());
+        batched.push(rate(1, batches, enqueue).await?);
+    }
+    let rows_per_second = |rounds: Rounds| rounds.medians().0 * BATCH as f64;
+    let (raw, batched) = (rows_per_second(raw), rows_per_second(batched));
+    println!(
+        "\nbatches of {BATCH}: UNNEST {raw:.0} rows/s, enqueue_batch {batched:.0} events/s, ratio {:.2}",
+        batched / raw
+    );
     run(&pool, format!("DROP SCHEMA {SCHEMA} CASCADE")).await
+}
+
+/// How many a second, and the median time of one in ms, of each round.
+#[derive(Default)]
+struct Rounds(Vec<(f64, f64)>);
+
+impl Rounds {
+    fn push(&mut self, round: (f64, f64)) {
+        self.0.push(round);
+    }
+
+    fn medians(&self) -> (f64, f64) {
+        let (rates, times) = self.0.iter().copied().unzip();
+        (median(rates), median(times))
+    }
 }
 
 async fn store(url: &str) -> Result<PgStore> {
@@ -73,26 +111,32 @@ async fn store(url: &str) -> Result<PgStore> {
     Ok(store)
 }
 
-/// How many a second by so many tasks.
-async fn rate<F>(tasks: usize, work: impl Fn() -> F) -> Result<f64>
+/// How many a second by so many tasks, and the median time that one takes, in ms.
+async fn rate<F>(tasks: usize, count: usize, work: impl Fn() -> F) -> Result<(f64, f64)>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     let began = Instant::now();
     let mut running = tokio::task::JoinSet::new();
+    let each = count.div_ceil(tasks);
     for _ in 0..tasks {
-        let chain: Vec<F> = (0..EVENTS / tasks).map(|_| work()).collect();
+        let chain: Vec<F> = (0..each).map(|_| work()).collect();
         running.spawn(async move {
+            let mut times = Vec::with_capacity(chain.len());
             for one in chain {
+                let began = Instant::now();
                 one.await?;
+                times.push(began.elapsed().as_secs_f64() * 1e3);
             }
-            Result::Ok(())
+            Result::Ok(times)
         });
     }
+    let mut times = Vec::new();
     while let Some(done) = running.join_next().await {
-        done??;
+        times.extend(done??);
     }
-    Ok(EVENTS as f64 / began.elapsed().as_secs_f64())
+    let rate = (each * tasks) as f64 / began.elapsed().as_secs_f64();
+    Ok((rate, median(times)))
 }
 
 async fn commit_row(pool: PgPool, body: String) -> Result<()> {
@@ -101,6 +145,27 @@ async fn commit_row(pool: PgPool, body: String) -> Result<()> {
         .bind(body)
         .execute(&pool)
         .await?;
+    Ok(())
+}
+
+async fn insert_rows(pool: PgPool, body: String) -> Result<()> {
+    let ids: Vec<_> = (0..BATCH).map(|_| uuid::Uuid::now_v7()).collect();
+    sqlx::query(
+        "INSERT INTO enqueue_cost.row (id, body) SELECT * FROM UNNEST($1::uuid[], $2::text[])",
+    )
+    .bind(ids)
+    .bind(vec![body; BATCH])
+    .execute(&pool)
+    .await?;
+    Ok(())
+}
+
+async fn enqueue_batch(dispatcher: Dispatcher<PgStore>, data: String) -> Result<()> {
+    let event = || NewEvent::data("load.test", data.clone());
+    let events = (0..BATCH)
+        .map(|_| event())
+        .collect::<std::result::Result<_, _>>()?;
+    dispatcher.enqueue_batch(events).await?;
     Ok(())
 }
 
