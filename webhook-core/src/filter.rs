@@ -88,6 +88,10 @@ impl<'de> Deserialize<'de> for EventPattern {
 /// `lte` (numbers with numbers, strings with strings), `in` (a list) and `exists` (a boolean). Path
 /// segments name object fields or, as digits, array items. A field that is absent satisfies only `ne`
 /// and `exists: false`. Numbers compare as 64-bit floats.
+///
+/// A filter is in memory wherever its endpoint is, and judged at each attempt: so it has at most
+/// [`MAX_CONDITIONS`](Self::MAX_CONDITIONS), lists of at most [`MAX_IN`](Self::MAX_IN) values, and
+/// [`MAX_LEN`](Self::MAX_LEN) bytes in all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PayloadFilter {
     conditions: Vec<Condition>,
@@ -131,6 +135,12 @@ pub enum InvalidFilter {
         /// The operator as given.
         operator: String,
     },
+    /// The list of an `in` is longer than [`PayloadFilter::MAX_IN`].
+    #[error("{0:?}: the list of \"in\" holds more than {max} values", max = PayloadFilter::MAX_IN)]
+    List(String),
+    /// The filter is longer than [`PayloadFilter::MAX_LEN`] with its operators written out.
+    #[error("a filter has at most {max} bytes", max = PayloadFilter::MAX_LEN)]
+    Length,
 }
 
 /// What of a payload filter does not hold for a body.
@@ -170,14 +180,42 @@ impl fmt::Display for FilterMiss {
 }
 
 impl PayloadFilter {
+    /// How many fields it has conditions on, at most.
+    pub const MAX_CONDITIONS: usize = 32;
+    /// How many values the list of an `in` holds, at most.
+    pub const MAX_IN: usize = 256;
+    /// How many bytes its [JSON form](Self::to_json) has, at most.
+    pub const MAX_LEN: usize = 8 * 1_024;
+
     /// Parses the JSON form.
     ///
     /// # Errors
-    /// When the form is wrong; the error says where.
+    /// When the form is wrong, or too large; the error says where.
     pub fn new(filter: &Value) -> Result<Self, InvalidFilter> {
+        let filter = Self::of_any_size(filter)?;
+        let long = filter.conditions.iter().find(|it| it.has_long_list());
+        match long {
+            Some(long) => Err(InvalidFilter::List(long.path.clone())),
+            None if filter.to_json().to_string().len() > Self::MAX_LEN => {
+                Err(InvalidFilter::Length)
+            }
+            None => Ok(filter),
+        }
+    }
+
+    /// As it was stored, maybe before there were limits.
+    pub(crate) fn stored<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Self>, D::Error> {
+        let stored = Option::<Value>::deserialize(deserializer)?;
+        let filter = stored.map(|stored| Self::of_any_size(&stored));
+        filter.transpose().map_err(D::Error::custom)
+    }
+
+    fn of_any_size(filter: &Value) -> Result<Self, InvalidFilter> {
         let fields = filter
             .as_object()
-            .filter(|fields| (1..=32).contains(&fields.len()));
+            .filter(|fields| (1..=Self::MAX_CONDITIONS).contains(&fields.len()));
         let fields = fields.ok_or(InvalidFilter::Shape)?;
         let conditions = fields
             .iter()
@@ -238,6 +276,12 @@ impl Condition {
             path: path.to_owned(),
             tests,
         })
+    }
+
+    fn has_long_list(&self) -> bool {
+        let is_long =
+            |test: &Test| matches!(test, Test::In(list) if list.len() > PayloadFilter::MAX_IN);
+        self.tests.iter().any(is_long)
     }
 
     fn miss(&self, body: &Value) -> Option<FilterMiss> {
@@ -457,5 +501,20 @@ mod tests {
         }
         let filter = json!({"a": {"gte": 1, "lt": 5}, "b.c": {"in": ["x"]}});
         assert_eq!(PayloadFilter::new(&filter).unwrap().to_json(), filter);
+    }
+
+    #[test]
+    fn a_filter_is_of_bounded_size() {
+        let list = |values: usize| json!({"data.a": {"in": vec![1; values]}});
+        assert!(PayloadFilter::new(&list(256)).is_ok());
+        let long = InvalidFilter::List("data.a".to_owned());
+        assert_eq!(PayloadFilter::new(&list(257)), Err(long));
+        // {"a":{"eq":""}} around it.
+        let text = |bytes: usize| json!({"a": "x".repeat(bytes - 15)});
+        assert!(PayloadFilter::new(&text(8 * 1_024)).is_ok());
+        for large in [text(8 * 1_024 + 1), json!({"a": {"eq": vec![0; 5_000]}})] {
+            assert_eq!(PayloadFilter::new(&large), Err(InvalidFilter::Length));
+            assert!(serde_json::from_value::<PayloadFilter>(large).is_err());
+        }
     }
 }
