@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::catalogue::SchemaViolation;
 use crate::id::is_test;
-use crate::payload::{self, InvalidPayload};
+use crate::payload::{self, InvalidPayload, Payload};
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
 use crate::trace::TraceParent;
@@ -314,6 +314,12 @@ impl Event {
     #[must_use]
     pub fn is_test(&self) -> bool {
         is_test(self.id)
+    }
+
+    /// Its body as payload filters read it.
+    #[must_use]
+    pub fn payload(&self) -> Payload<'_> {
+        Payload::new(&self.body)
     }
 
     /// The JSON text given as `data`, byte for byte; `None` if the host made the whole body itself.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
 use crate::event::{EventType, InvalidEvent};
+use crate::payload::{Node, Payload};
 
 /// A pattern of event types: one type (`order.paid`), everything below a prefix (`order.*`, which is
 /// `order.paid` and `order.item.added`, not `order`), or everything (`*`).
@@ -87,7 +88,7 @@ impl<'de> Deserialize<'de> for EventPattern {
 /// `{"data.currency": "EUR", "data.amount": {"gte": 100}}`. Operators are `eq`, `ne`, `gt`, `gte`, `lt`,
 /// `lte` (numbers with numbers, strings with strings), `in` (a list) and `exists` (a boolean). Path
 /// segments name object fields or, as digits, array items. A field that is absent satisfies only `ne`
-/// and `exists: false`. Numbers compare as 64-bit floats.
+/// and `exists: false`. Numbers compare as 64-bit floats. What stands beside the fields does not matter.
 ///
 /// A filter is in memory wherever its endpoint is, and judged at each attempt: so it has at most
 /// [`MAX_CONDITIONS`](Self::MAX_CONDITIONS), lists of at most [`MAX_IN`](Self::MAX_IN) values, and
@@ -228,17 +229,17 @@ impl PayloadFilter {
     /// Whether `body` is JSON and satisfies every condition. Anything else does not match.
     #[must_use]
     pub fn matches(&self, body: &[u8]) -> bool {
-        self.miss(body).is_none()
+        self.miss(&Payload::new(body)).is_none()
     }
 
-    /// What does not hold for `body`: of several conditions the first.
+    /// What does not hold for a body: of several conditions the first.
     #[must_use]
-    pub fn miss(&self, body: &[u8]) -> Option<FilterMiss> {
-        let Ok(body) = serde_json::from_slice::<Value>(body) else {
+    pub fn miss(&self, payload: &Payload<'_>) -> Option<FilterMiss> {
+        let Some(body) = payload.root() else {
             return Some(FilterMiss::NoJson);
         };
         let mut conditions = self.conditions.iter();
-        conditions.find_map(|condition| condition.miss(&body))
+        conditions.find_map(|condition| condition.miss(body))
     }
 
     /// The JSON form.
@@ -284,15 +285,8 @@ impl Condition {
         self.tests.iter().any(is_long)
     }
 
-    fn miss(&self, body: &Value) -> Option<FilterMiss> {
-        let field = self
-            .path
-            .split('.')
-            .try_fold(body, |value, segment| match value {
-                Value::Object(fields) => fields.get(segment),
-                Value::Array(items) => items.get(segment.parse::<usize>().ok()?),
-                _ => None,
-            });
+    fn miss(&self, body: &Node<'_>) -> Option<FilterMiss> {
+        let field = body.at(&self.path);
         let failed = self.tests.iter().find(|test| !test.holds(field))?;
         let (operator, operand) = failed.to_json();
         Some(FilterMiss::Condition {
@@ -323,8 +317,12 @@ impl Test {
         })
     }
 
-    fn holds(&self, field: Option<&Value>) -> bool {
+    fn holds(&self, node: Option<&Node<'_>>) -> bool {
         use std::cmp::Ordering::{Equal, Greater, Less};
+        if let Self::Exists(wanted) = self {
+            return node.is_some() == *wanted;
+        }
+        let field = node.and_then(Node::value);
         let is = |wanted: &Value, orders: &[std::cmp::Ordering]| {
             field
                 .and_then(|field| compare(field, wanted))
@@ -340,7 +338,7 @@ impl Test {
             Self::In(wanted) => {
                 field.is_some_and(|field| wanted.iter().any(|one| same(field, one)))
             }
-            Self::Exists(wanted) => field.is_some() == *wanted,
+            Self::Exists(_) => false,
         }
     }
 
@@ -459,7 +457,11 @@ mod tests {
     fn a_miss_names_the_field_and_the_comparison() {
         let filter = json!({"data.amount": {"gt": 1, "lt": 100}, "data.to": "DE"});
         let filter = PayloadFilter::new(&filter).unwrap();
-        let miss = |body: &str| filter.miss(body.as_bytes()).map(|miss| miss.to_string());
+        let miss = |body: &str| {
+            filter
+                .miss(&Payload::new(body.as_bytes()))
+                .map(|miss| miss.to_string())
+        };
         assert_eq!(miss(r#"{"data":{"amount":7,"to":"DE"}}"#), None);
         for (body, said) in [
             (
@@ -482,6 +484,22 @@ mod tests {
         let filter = PayloadFilter::new(&json!({"a": {"exists": false}})).unwrap();
         assert!(filter.matches(b"{}"));
         assert!(!filter.matches(b"\xff"));
+    }
+
+    #[test]
+    fn a_filter_sees_its_fields_whatever_stands_beside_them() {
+        let filter = json!({"data.amount": {"gte": 100}, "data.deep": {"exists": true, "ne": [1]}});
+        let filter = PayloadFilter::new(&filter).unwrap();
+        let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
+        for (amount, large, expected) in [
+            ("100", "1e400", true),
+            ("99", "1e400", false),
+            ("1e400", "1", true),
+            ("-1e400", "1", false),
+        ] {
+            let body = format!(r#"{{"data":{{"amount":{amount},"deep":{deep},"large":{large}}}}}"#);
+            assert_eq!(filter.matches(body.as_bytes()), expected, "{amount}");
+        }
     }
 
     #[test]

@@ -193,7 +193,7 @@ impl Engine {
             return Err(Box::new(Self::paused(task.claim)));
         } else if self.is_too_old(work, now) {
             Next::Failed(EndReason::Expired)
-        } else if !work.event.is_test() && !work.endpoint.lets_through(&work.event) {
+        } else if !work.event.is_test() && !work.endpoint.lets_through(&work.event.payload()) {
             Next::Cancelled(EndReason::Filtered)
         } else {
             return Ok(task);
