@@ -88,7 +88,7 @@ impl Shared {
         page: PageRequest,
     ) -> sqlx::Result<Page<Event>> {
         let mut look = self.database.look().await?;
-        let found = selected_events(&self.database.sql.events, scope, filter)
+        let found = selected_events(&self.database.sql.events_listed, scope, filter)
             .page(&mut look, page, "event", rows::event)
             .await?;
         look.done();
@@ -305,7 +305,7 @@ mod tests {
             SqliteStore::open(&file).await.unwrap();
             let options = SqliteConnectOptions::new().filename(&file);
             let mut connection = options.connect().await.unwrap();
-            let sql = Sql::new("webhook_").events;
+            let sql = Sql::new("webhook_").events_listed;
             let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.as_str()));
             let filter = EventFilter {
                 since: Some(Timestamp::from_seconds(1_700_000_000)),
