@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::delivery::UnknownWord;
-use crate::event::{Event, EventType};
+use crate::event::EventType;
 use crate::filter::{EventPattern, FilterMiss, PayloadFilter};
 use crate::headers::{CustomHeaders, InvalidHeader};
+use crate::payload::Payload;
 use crate::signing::Secret;
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
@@ -200,15 +201,16 @@ impl Endpoint {
         types.is_empty() || types.iter().any(|pattern| pattern.matches(event_type))
     }
 
-    /// Whether the payload filter lets this event through.
+    /// Whether the payload filter lets an event with this [payload](crate::Event::payload) through. Of several endpoints
+    /// ask all with one: it is read once.
     #[must_use]
-    pub fn lets_through(&self, event: &Event) -> bool {
-        self.filter_miss(event).is_none()
+    pub fn lets_through(&self, payload: &Payload<'_>) -> bool {
+        self.filter_miss(payload).is_none()
     }
 
-    /// What of the payload filter does not hold for this event.
-    pub(crate) fn filter_miss(&self, event: &Event) -> Option<FilterMiss> {
-        self.settings.filter.as_ref()?.miss(&event.body)
+    /// What of the payload filter does not hold for an event with this payload.
+    pub(crate) fn filter_miss(&self, payload: &Payload<'_>) -> Option<FilterMiss> {
+        self.settings.filter.as_ref()?.miss(payload)
     }
 
     /// The current secret: the one to show its owner, once.

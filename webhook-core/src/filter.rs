@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
 use crate::event::{EventType, InvalidEvent};
+use crate::payload::{Node, Payload};
 
 /// A pattern of event types: one type (`order.paid`), everything below a prefix (`order.*`, which is
 /// `order.paid` and `order.item.added`, not `order`), or everything (`*`).
@@ -87,7 +88,11 @@ impl<'de> Deserialize<'de> for EventPattern {
 /// `{"data.currency": "EUR", "data.amount": {"gte": 100}}`. Operators are `eq`, `ne`, `gt`, `gte`, `lt`,
 /// `lte` (numbers with numbers, strings with strings), `in` (a list) and `exists` (a boolean). Path
 /// segments name object fields or, as digits, array items. A field that is absent satisfies only `ne`
-/// and `exists: false`. Numbers compare as 64-bit floats.
+/// and `exists: false`. Numbers compare as 64-bit floats. What stands beside the fields does not matter.
+///
+/// A filter is in memory wherever its endpoint is, and judged at each attempt: so it has at most
+/// [`MAX_CONDITIONS`](Self::MAX_CONDITIONS), lists of at most [`MAX_IN`](Self::MAX_IN) values, and
+/// [`MAX_LEN`](Self::MAX_LEN) bytes in all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PayloadFilter {
     conditions: Vec<Condition>,
@@ -131,6 +136,12 @@ pub enum InvalidFilter {
         /// The operator as given.
         operator: String,
     },
+    /// The list of an `in` is longer than [`PayloadFilter::MAX_IN`].
+    #[error("{0:?}: the list of \"in\" holds more than {max} values", max = PayloadFilter::MAX_IN)]
+    List(String),
+    /// The filter is longer than [`PayloadFilter::MAX_LEN`] with its operators written out.
+    #[error("a filter has at most {max} bytes", max = PayloadFilter::MAX_LEN)]
+    Length,
 }
 
 /// What of a payload filter does not hold for a body.
@@ -170,14 +181,42 @@ impl fmt::Display for FilterMiss {
 }
 
 impl PayloadFilter {
+    /// How many fields it has conditions on, at most.
+    pub const MAX_CONDITIONS: usize = 32;
+    /// How many values the list of an `in` holds, at most.
+    pub const MAX_IN: usize = 256;
+    /// How many bytes its [JSON form](Self::to_json) has, at most.
+    pub const MAX_LEN: usize = 8 * 1_024;
+
     /// Parses the JSON form.
     ///
     /// # Errors
-    /// When the form is wrong; the error says where.
+    /// When the form is wrong, or too large; the error says where.
     pub fn new(filter: &Value) -> Result<Self, InvalidFilter> {
+        let filter = Self::of_any_size(filter)?;
+        let long = filter.conditions.iter().find(|it| it.has_long_list());
+        match long {
+            Some(long) => Err(InvalidFilter::List(long.path.clone())),
+            None if filter.to_json().to_string().len() > Self::MAX_LEN => {
+                Err(InvalidFilter::Length)
+            }
+            None => Ok(filter),
+        }
+    }
+
+    /// As it was stored, maybe before there were limits.
+    pub(crate) fn stored<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Self>, D::Error> {
+        let stored = Option::<Value>::deserialize(deserializer)?;
+        let filter = stored.map(|stored| Self::of_any_size(&stored));
+        filter.transpose().map_err(D::Error::custom)
+    }
+
+    fn of_any_size(filter: &Value) -> Result<Self, InvalidFilter> {
         let fields = filter
             .as_object()
-            .filter(|fields| (1..=32).contains(&fields.len()));
+            .filter(|fields| (1..=Self::MAX_CONDITIONS).contains(&fields.len()));
         let fields = fields.ok_or(InvalidFilter::Shape)?;
         let conditions = fields
             .iter()
@@ -190,17 +229,17 @@ impl PayloadFilter {
     /// Whether `body` is JSON and satisfies every condition. Anything else does not match.
     #[must_use]
     pub fn matches(&self, body: &[u8]) -> bool {
-        self.miss(body).is_none()
+        self.miss(&Payload::new(body)).is_none()
     }
 
-    /// What does not hold for `body`: of several conditions the first.
+    /// What does not hold for a body: of several conditions the first.
     #[must_use]
-    pub fn miss(&self, body: &[u8]) -> Option<FilterMiss> {
-        let Ok(body) = serde_json::from_slice::<Value>(body) else {
+    pub fn miss(&self, payload: &Payload<'_>) -> Option<FilterMiss> {
+        let Some(body) = payload.root() else {
             return Some(FilterMiss::NoJson);
         };
         let mut conditions = self.conditions.iter();
-        conditions.find_map(|condition| condition.miss(&body))
+        conditions.find_map(|condition| condition.miss(body))
     }
 
     /// The JSON form.
@@ -240,15 +279,14 @@ impl Condition {
         })
     }
 
-    fn miss(&self, body: &Value) -> Option<FilterMiss> {
-        let field = self
-            .path
-            .split('.')
-            .try_fold(body, |value, segment| match value {
-                Value::Object(fields) => fields.get(segment),
-                Value::Array(items) => items.get(segment.parse::<usize>().ok()?),
-                _ => None,
-            });
+    fn has_long_list(&self) -> bool {
+        let is_long =
+            |test: &Test| matches!(test, Test::In(list) if list.len() > PayloadFilter::MAX_IN);
+        self.tests.iter().any(is_long)
+    }
+
+    fn miss(&self, body: &Node<'_>) -> Option<FilterMiss> {
+        let field = body.at(&self.path);
         let failed = self.tests.iter().find(|test| !test.holds(field))?;
         let (operator, operand) = failed.to_json();
         Some(FilterMiss::Condition {
@@ -279,8 +317,12 @@ impl Test {
         })
     }
 
-    fn holds(&self, field: Option<&Value>) -> bool {
+    fn holds(&self, node: Option<&Node<'_>>) -> bool {
         use std::cmp::Ordering::{Equal, Greater, Less};
+        if let Self::Exists(wanted) = self {
+            return node.is_some() == *wanted;
+        }
+        let field = node.and_then(Node::value);
         let is = |wanted: &Value, orders: &[std::cmp::Ordering]| {
             field
                 .and_then(|field| compare(field, wanted))
@@ -296,7 +338,7 @@ impl Test {
             Self::In(wanted) => {
                 field.is_some_and(|field| wanted.iter().any(|one| same(field, one)))
             }
-            Self::Exists(wanted) => field.is_some() == *wanted,
+            Self::Exists(_) => false,
         }
     }
 
@@ -415,7 +457,11 @@ mod tests {
     fn a_miss_names_the_field_and_the_comparison() {
         let filter = json!({"data.amount": {"gt": 1, "lt": 100}, "data.to": "DE"});
         let filter = PayloadFilter::new(&filter).unwrap();
-        let miss = |body: &str| filter.miss(body.as_bytes()).map(|miss| miss.to_string());
+        let miss = |body: &str| {
+            filter
+                .miss(&Payload::new(body.as_bytes()))
+                .map(|miss| miss.to_string())
+        };
         assert_eq!(miss(r#"{"data":{"amount":7,"to":"DE"}}"#), None);
         for (body, said) in [
             (
@@ -441,6 +487,22 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_sees_its_fields_whatever_stands_beside_them() {
+        let filter = json!({"data.amount": {"gte": 100}, "data.deep": {"exists": true, "ne": [1]}});
+        let filter = PayloadFilter::new(&filter).unwrap();
+        let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
+        for (amount, large, expected) in [
+            ("100", "1e400", true),
+            ("99", "1e400", false),
+            ("1e400", "1", true),
+            ("-1e400", "1", false),
+        ] {
+            let body = format!(r#"{{"data":{{"amount":{amount},"deep":{deep},"large":{large}}}}}"#);
+            assert_eq!(filter.matches(body.as_bytes()), expected, "{amount}");
+        }
+    }
+
+    #[test]
     fn wrong_filters_are_refused_and_right_ones_round_trip() {
         for bad in [
             json!([]),
@@ -457,5 +519,20 @@ mod tests {
         }
         let filter = json!({"a": {"gte": 1, "lt": 5}, "b.c": {"in": ["x"]}});
         assert_eq!(PayloadFilter::new(&filter).unwrap().to_json(), filter);
+    }
+
+    #[test]
+    fn a_filter_is_of_bounded_size() {
+        let list = |values: usize| json!({"data.a": {"in": vec![1; values]}});
+        assert!(PayloadFilter::new(&list(256)).is_ok());
+        let long = InvalidFilter::List("data.a".to_owned());
+        assert_eq!(PayloadFilter::new(&list(257)), Err(long));
+        // {"a":{"eq":""}} around it.
+        let text = |bytes: usize| json!({"a": "x".repeat(bytes - 15)});
+        assert!(PayloadFilter::new(&text(8 * 1_024)).is_ok());
+        for large in [text(8 * 1_024 + 1), json!({"a": {"eq": vec![0; 5_000]}})] {
+            assert_eq!(PayloadFilter::new(&large), Err(InvalidFilter::Length));
+            assert!(serde_json::from_value::<PayloadFilter>(large).is_err());
+        }
     }
 }

@@ -73,7 +73,7 @@ pub use network::{Blocked, InvalidNetwork, Network, NetworkPolicy, NetworkPolicy
 #[cfg(any(feature = "hyper", feature = "reqwest"))]
 pub use network::{Resolve, SystemResolver};
 pub use observer::{Notice, Observer, Report};
-pub use payload::InvalidPayload;
+pub use payload::{InvalidPayload, Payload};
 pub use process::Process;
 pub use queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Queue, QueuePart, Settle};
 pub use receiver::{

@@ -1,6 +1,11 @@
-//! Checks JSON text without changing or copying it.
+//! Checks JSON text without changing or copying it, and reads single fields of it.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use serde::de::IgnoredAny;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// The deepest nesting of arrays and objects that is accepted: what common JSON parsers can read.
 const MAX_DEPTH: usize = 128;
@@ -29,6 +34,97 @@ pub(crate) fn check(text: &[u8]) -> Result<(), InvalidPayload> {
     serde_json::from_str::<IgnoredAny>(text)
         .map_err(|error| InvalidPayload::Syntax(error.to_string()))?;
     Ok(())
+}
+
+/// A body as payload filters read it: no more of it than their paths lead to, and that once, however many filters ask.
+///
+/// So a filter sees what it asks for whatever stands beside that, be it nested too deeply for a parser, or a number
+/// beyond all floats.
+#[derive(Debug)]
+pub struct Payload<'a> {
+    body: &'a [u8],
+    /// `None` if it is not JSON.
+    root: OnceLock<Option<Node<'a>>>,
+}
+
+/// A value in a body, unread until somebody asks.
+#[derive(Debug)]
+pub(crate) struct Node<'a> {
+    text: &'a RawValue,
+    value: OnceLock<Option<Box<Value>>>,
+    inner: OnceLock<Option<Box<Inner<'a>>>>,
+}
+
+#[derive(Debug)]
+enum Inner<'a> {
+    Fields(BTreeMap<String, Node<'a>>),
+    Items(Vec<Node<'a>>),
+}
+
+impl<'a> Payload<'a> {
+    /// Of this body, which nobody reads before a filter asks.
+    #[must_use]
+    pub fn new(body: &'a [u8]) -> Self {
+        Self {
+            body,
+            root: OnceLock::new(),
+        }
+    }
+
+    /// The whole value; `None` if the body is not JSON.
+    pub(crate) fn root(&self) -> Option<&Node<'a>> {
+        let read = || serde_json::from_slice(self.body).ok().map(Node::new);
+        self.root.get_or_init(read).as_ref()
+    }
+}
+
+impl<'a> Node<'a> {
+    fn new(text: &'a RawValue) -> Self {
+        Self {
+            text,
+            value: OnceLock::new(),
+            inner: OnceLock::new(),
+        }
+    }
+
+    /// The field or the item that a path leads to.
+    pub(crate) fn at(&self, path: &str) -> Option<&Self> {
+        path.split('.').try_fold(self, |node, segment| {
+            let inner = node.inner.get_or_init(|| Inner::of(node.text.get()));
+            match inner.as_deref()? {
+                Inner::Fields(fields) => fields.get(segment),
+                Inner::Items(items) => items.get(segment.parse::<usize>().ok()?),
+            }
+        })
+    }
+
+    /// What it is; `None` where that is nothing that a filter could name, as it is nested too deeply. Of numbers beyond
+    /// all floats the last float.
+    pub(crate) fn value(&self) -> Option<&Value> {
+        let read = || {
+            let text = self.text.get();
+            let large = |number: f64| Value::from(number.clamp(f64::MIN, f64::MAX));
+            let value = serde_json::from_str(text).ok();
+            value.or_else(|| text.parse().ok().map(large)).map(Box::new)
+        };
+        self.value.get_or_init(read).as_deref()
+    }
+}
+
+impl<'a> Inner<'a> {
+    fn of(text: &'a str) -> Option<Box<Self>> {
+        let inner = if text.starts_with('{') {
+            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+            let node = |(name, text)| (name, Node::new(text));
+            Self::Fields(fields.into_iter().map(node).collect())
+        } else if text.starts_with('[') {
+            let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+            Self::Items(items.into_iter().map(Node::new).collect())
+        } else {
+            return None;
+        };
+        Some(Box::new(inner))
+    }
 }
 
 /// A quick upper bound of the depth, for the usual text that has fewer brackets than the limit.
@@ -112,5 +208,18 @@ mod tests {
             check("[".repeat(1_000_000).as_bytes()),
             Err(InvalidPayload::TooDeep)
         );
+    }
+
+    #[test]
+    fn a_body_is_read_once_and_not_before_it_is_asked_for() {
+        let payload = Payload::new(br#"{"data":{"amount":7,"amount":8,"tags":["x",[1]]}}"#);
+        assert!(payload.root.get().is_none());
+        let at = |path| payload.root().unwrap().at(path).and_then(Node::value);
+        assert_eq!(at("data.amount"), Some(&Value::from(8)), "the last one");
+        assert_eq!(at("data.tags.1.0"), Some(&Value::from(1)));
+        assert_eq!(at("data.tags.x").or(at("data.amount.0")), None);
+        let (first, second) = (at("data.amount").unwrap(), at("data.amount").unwrap());
+        assert!(std::ptr::eq(first, second));
+        assert!(Payload::new(br#"{"data":7"#).root().is_none());
     }
 }

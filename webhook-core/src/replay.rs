@@ -129,7 +129,9 @@ impl EndpointReplay {
             };
         match last {
             _ if !is_selected => None,
-            None => endpoint.lets_through(event).then_some(ReplayVerdict::Make),
+            None => endpoint
+                .lets_through(&event.payload())
+                .then_some(ReplayVerdict::Make),
             Some(last) if last.is_final() => Some(ReplayVerdict::Make),
             Some(_) => Some(ReplayVerdict::Skip),
         }

@@ -529,7 +529,7 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn event(&self, scope: &Scope, id: Uuid) -> Result<Option<Event>>;
 
-    /// Events, newest first.
+    /// Events, newest first, without their bodies: these are empty, and may be looked at for the filter's text alone.
     ///
     /// # Errors
     /// When the backend fails.

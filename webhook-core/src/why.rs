@@ -8,6 +8,7 @@ use crate::delivery::{Delivery, DeliveryStatus, EndReason};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::event::Event;
 use crate::filter::{EventPattern, FilterMiss};
+use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// The most patterns that a sentence names.
@@ -107,16 +108,17 @@ impl Judgement {
     pub(crate) fn of(
         endpoint: &Endpoint,
         event: &Event,
+        payload: &Payload<'_>,
         delivery: Option<Delivery>,
         now: Timestamp,
     ) -> Self {
         let was_filtered = |it: &Delivery| it.end_reason == Some(EndReason::Filtered);
         let (reason, basis) = match &delivery {
             Some(delivery) if was_filtered(delivery) => {
-                (filtered(endpoint, event), Basis::Recorded)
+                (filtered(endpoint, payload), Basis::Recorded)
             }
             Some(_) => (MatchReason::Matches, Basis::Recorded),
-            None => (refused(endpoint, event), Basis::Current),
+            None => (refused(endpoint, event, payload), Basis::Current),
         };
         let wait = delivery.as_ref();
         let wait = wait.and_then(|delivery| Wait::of(delivery, Some(endpoint.state), now));
@@ -146,11 +148,11 @@ impl Judgement {
 }
 
 /// Why there is no delivery, by what the endpoint is now.
-fn refused(endpoint: &Endpoint, event: &Event) -> MatchReason {
+fn refused(endpoint: &Endpoint, event: &Event, payload: &Payload<'_>) -> MatchReason {
     if !endpoint.wants(&event.event_type) {
         return MatchReason::EventType(endpoint.settings.event_types.clone());
     }
-    if let Some(miss) = endpoint.filter_miss(event) {
+    if let Some(miss) = endpoint.filter_miss(payload) {
         MatchReason::Filter(miss)
     } else if endpoint.created_at > event.created_at {
         MatchReason::CreatedAfter
@@ -162,8 +164,8 @@ fn refused(endpoint: &Endpoint, event: &Event) -> MatchReason {
 }
 
 /// Where the filter that refused it may be another one by now.
-fn filtered(endpoint: &Endpoint, event: &Event) -> MatchReason {
-    let miss = endpoint.filter_miss(event);
+fn filtered(endpoint: &Endpoint, payload: &Payload<'_>) -> MatchReason {
+    let miss = endpoint.filter_miss(payload);
     MatchReason::Filter(miss.unwrap_or(FilterMiss::Changed))
 }
 

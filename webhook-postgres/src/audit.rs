@@ -46,6 +46,7 @@ impl Shared {
         let query = query.bind(filter.action.map(AuditAction::as_str));
         let query = query.bind(filter.target.as_deref());
         let query = query.bind(at(filter.since)).bind(at(filter.until));
+        let _place = self.look().await?;
         let rows = self.rows(query).await?;
         page_of(&rows, page, entry)
     }

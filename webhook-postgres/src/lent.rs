@@ -13,6 +13,7 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, PgPool, Postgres, Row};
 use tokio::runtime::Handle;
+use tokio::sync::SemaphorePermit;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
@@ -83,6 +84,13 @@ impl Shared {
             patience: self.patience.statement,
             is_well: false,
         })
+    }
+
+    /// A place to look for what people ask for, until it is dropped.
+    pub(crate) async fn look(&self) -> sqlx::Result<SemaphorePermit<'_>> {
+        let place = timeout(self.patience.connection, self.looks.acquire()).await;
+        let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        place.map_err(|_| sqlx::Error::PoolClosed)
     }
 
     /// Whether the server is there and takes writes: one that was the primary may do the first alone.

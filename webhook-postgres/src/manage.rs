@@ -159,7 +159,8 @@ impl Shared {
             .bind(event.tenant.as_str());
         let rows = query.fetch_all(tx).await?;
         let endpoints = readable(&rows, |row| self.opened(row, "replay_event"));
-        let takes = |it: &&Endpoint| it.accepts(&event.event_type) && it.lets_through(event);
+        let payload = event.payload();
+        let takes = |it: &&Endpoint| it.accepts(&event.event_type) && it.lets_through(&payload);
         let endpoints = endpoints.iter().map(Opened::endpoint).filter(takes);
         Ok(endpoints.map(|it| it.id).collect())
     }

@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
-    ClaimOptions, DeliveryFilter, Endpoint, EndpointSettings, ErrorKind, Event, EventFilter, Hold,
-    Idempotency, InsertOptions, Lease, Next, OnConflict, PageRequest, Queue, Record, Result, Scope,
-    Settle, StatsQuery, Store, Timestamp,
+    AuditFilter, ClaimOptions, DeliveryFilter, Endpoint, EndpointSettings, ErrorKind, Event,
+    EventFilter, Hold, Idempotency, InsertOptions, Lease, Next, OnConflict, PageRequest, Queue,
+    Record, Result, Scope, Settle, StatsQuery, Store, Timestamp,
 };
 
 use crate::PgStore;
@@ -257,6 +257,34 @@ fn all_that_is_asked_of_a_silent_server_ends() {
                 assert_ne!(error.kind(), ErrorKind::Unavailable, "{name}: {error:?}");
             }
         }
+    });
+}
+
+#[test]
+fn looks_leave_connections_to_deliveries_and_end_in_time() {
+    run(async {
+        let proxy = Proxy::start().await;
+        let store = proxy.store(6).await;
+        let looks = [store.0.look().await, store.0.look().await];
+        let looks = looks.map(|look| look.expect("there is a place"));
+        let page = PageRequest::first(1);
+        let (filter, audited) = (EventFilter::default(), AuditFilter::default());
+        let events = store.events(&Scope::All, &filter, page);
+        let audit = store.audit(&Scope::All, &audited, page);
+        let deliveries = DeliveryFilter::default();
+        let deliveries = store.deliveries(&Scope::All, &deliveries, page);
+        for refused in [
+            events.await.err(),
+            deliveries.await.err(),
+            audit.await.err(),
+            store.stats(&Scope::All, &stats()).await.err(),
+        ] {
+            assert!(refused.expect("there is no place").is_retryable());
+        }
+        store.ping().await.expect("there are connections");
+        drop(looks);
+        let found = store.events(&Scope::All, &filter, page).await;
+        found.expect("there is a place again");
     });
 }
 

@@ -46,6 +46,7 @@ impl Shared {
         let query = self.sql.backlog.query().bind(at(now)).bind(endpoint);
         let query = query.bind(tenant(scope));
         let query = query.bind(i64::try_from(Depth::MOST).unwrap_or(i64::MAX));
+        let _place = self.look().await?;
         self.row(query).await?.as_ref().map(backlog).transpose()
     }
 }

@@ -70,6 +70,7 @@ impl Shared {
         let query = query.bind(filter.event_type.as_ref().map(EventType::as_str));
         let query = query.bind(at(filter.since)).bind(at(filter.until));
         let query = query.bind(filter.text.as_ref().map(String::as_bytes));
+        let _place = self.look().await?;
         let rows = self.rows(query).await?;
         page_of(&rows, page, |row| event(row, "id"))
     }
@@ -100,6 +101,7 @@ impl Shared {
         let query = query.bind(at(filter.since)).bind(at(filter.until));
         let query = query.bind(filter.cause.map(webhook_core::FailureCause::as_str));
         let query = query.bind(at(filter.event_id.and_then(made_at)));
+        let _place = self.look().await?;
         let rows = self.rows(query).await?;
         page_of(&rows, page, delivery)
     }

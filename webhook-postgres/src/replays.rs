@@ -120,6 +120,7 @@ impl Shared {
         limit: usize,
         now: Now,
     ) -> sqlx::Result<ReplayScan> {
+        let _place = self.look().await?;
         let query = self.sql.now.query().bind(at(now));
         let At(now) = self.only_row(query).await?.try_get(0)?;
         let look = Look {

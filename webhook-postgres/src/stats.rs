@@ -30,6 +30,7 @@ impl Shared {
     }
 
     pub(crate) async fn stats(&self, scope: &Scope, query: &StatsQuery) -> sqlx::Result<Rollup> {
+        let _place = self.look().await?;
         let mut lent = self.lend().await?;
         let sums = timeout(self.patience.statement, self.sums(&mut lent, scope, query)).await;
         lent.answered(sums)

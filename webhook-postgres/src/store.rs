@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 use webhook_core::backend::Encryption;
 use webhook_core::{
@@ -29,6 +30,8 @@ pub struct PgStore(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
     pub(crate) pool: PgPool,
+    /// Places for those who look for what people ask for, which may take long: deliveries need not wait for it.
+    pub(crate) looks: Semaphore,
     pub(crate) patience: Patience,
     pub(crate) encryption: Encryption,
     pub(crate) sql: Statements,
@@ -42,6 +45,8 @@ pub(crate) struct Shared {
     endpoints: Mutex<HashMap<Uuid, Arc<Endpoint>>>,
 }
 
+/// What people look for has this part of the pool's connections.
+const LOOKS_PART: u32 = 3;
 /// The most endpoints that are kept parsed.
 const MAX_ENDPOINTS: usize = 10_000;
 
@@ -75,8 +80,10 @@ impl PgStore {
         announcements: Announcements,
         encryption: Encryption,
     ) -> Self {
+        let looks = pool.options().get_max_connections() / LOOKS_PART;
         Self(Arc::new(Shared {
             pool,
+            looks: Semaphore::new(looks.max(1) as usize),
             patience,
             encryption,
             sql: Statements::new(schema),

@@ -32,15 +32,17 @@ impl Shared {
         filter: &AuditFilter,
         page: PageRequest,
     ) -> sqlx::Result<Page<AuditEntry>> {
-        let mut reader = self.database.read().await?;
-        Select::new(&self.database.sql.audit, scope)
+        let mut look = self.database.look().await?;
+        let found = Select::new(&self.database.sql.audit, scope)
             .and("actor =", filter.actor.as_deref())
             .and("action =", filter.action.map(AuditAction::as_str))
             .and("target =", filter.target.as_deref())
             .and("at >=", filter.since.map(Timestamp::as_micros))
             .and("at <", filter.until.map(Timestamp::as_micros))
-            .page(&mut reader, page, "audit entry", entry)
-            .await
+            .page(&mut look, page, "audit entry", entry)
+            .await?;
+        look.done();
+        Ok(found)
     }
 
     pub(crate) async fn prune_audit(&self, older_than: Timestamp) -> sqlx::Result<()> {

@@ -201,12 +201,7 @@ impl SqliteStoreBuilder {
         check_prefix(&self.prefix)?;
         migrate(&writer, &self.prefix).await?;
         self.encryption.warn_if_unsaid();
-        let database = Database {
-            writer,
-            readers,
-            is_hosted,
-            sql: Sql::new(&self.prefix),
-        };
+        let database = Database::new(writer, readers, is_hosted, Sql::new(&self.prefix));
         Ok(SqliteStore::new(database, self.encryption))
     }
 }

@@ -1,13 +1,25 @@
 //! The connections to the file, and transactions on them.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{SqlStr, Sqlite};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use webhook_core::{Now, PoolUse, Timestamp};
 
 use crate::sql::Sql;
+
+/// What people look for has this part of the readers, so that deliveries need not wait for it.
+const LOOKS_PART: u32 = 2;
+/// How long a look waits for those before it.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+/// After so many of its steps SQLite asks whether anybody still waits for what a look finds.
+const STEPS: i32 = 10_000;
 
 /// The file, and the statements that run on it.
 pub(crate) struct Database {
@@ -17,11 +29,54 @@ pub(crate) struct Database {
     /// Whether the connections are the host's, to keep and to close.
     pub(crate) is_hosted: bool,
     pub(crate) sql: Sql,
+    looks: Semaphore,
+    look_patience: Duration,
+}
+
+/// A connection to look for what people ask for, which may take long.
+///
+/// If it is dropped before it is [done](Self::done), nobody waits for it any longer: the statement stops.
+pub(crate) struct Look<'d> {
+    connection: PoolConnection<Sqlite>,
+    /// `None` on connections of the host, whose handlers are its own.
+    is_given_up: Option<Arc<AtomicBool>>,
+    is_done: bool,
+    _place: SemaphorePermit<'d>,
 }
 
 impl Database {
+    pub(crate) fn new(writer: SqlitePool, readers: SqlitePool, is_hosted: bool, sql: Sql) -> Self {
+        let looks = readers.options().get_max_connections() / LOOKS_PART;
+        Self {
+            writer,
+            readers,
+            is_hosted,
+            sql,
+            looks: Semaphore::new(looks.max(1) as usize),
+            look_patience: LOOK_PATIENCE,
+        }
+    }
+
     pub(crate) async fn read(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
         self.readers.acquire().await
+    }
+
+    /// A connection for what may take long, and is for people.
+    pub(crate) async fn look(&self) -> sqlx::Result<Look<'_>> {
+        let place = timeout(self.look_patience, self.looks.acquire()).await;
+        let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let mut look = Look {
+            _place: place.map_err(|_| sqlx::Error::PoolClosed)?,
+            connection: self.read().await?,
+            is_given_up: (!self.is_hosted).then(Arc::default),
+            is_done: false,
+        };
+        if let Some(is_given_up) = look.is_given_up.clone() {
+            let goes_on = move || !is_given_up.load(Ordering::Relaxed);
+            let mut handle = look.connection.lock_handle().await?;
+            handle.set_progress_handler(STEPS, goes_on);
+        }
+        Ok(look)
     }
 
     pub(crate) async fn write(&self) -> sqlx::Result<Write> {
@@ -76,6 +131,36 @@ impl Database {
             .fetch_one(connection)
             .await?;
         Ok(Timestamp::from_micros(now))
+    }
+}
+
+impl Look<'_> {
+    /// What was looked for is found.
+    pub(crate) fn done(mut self) {
+        self.is_done = true;
+    }
+}
+
+impl Deref for Look<'_> {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Look<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        if let Some(is_given_up) = self.is_given_up.as_ref().filter(|_| !self.is_done) {
+            is_given_up.store(true, Ordering::Relaxed);
+            self.connection.close_on_drop();
+        }
     }
 }
 
@@ -146,5 +231,70 @@ impl Drop for Write {
         if !self.ended {
             self.connection.close_on_drop();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+    use super::*;
+
+    fn database(folder: &tempfile::TempDir) -> Database {
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join("looks.db"))
+            .create_if_missing(true);
+        let pool = |connections| {
+            let pool = SqlitePoolOptions::new().max_connections(connections);
+            pool.connect_lazy_with(options.clone())
+        };
+        Database::new(pool(1), pool(4), false, Sql::new("webhook_"))
+    }
+
+    #[test]
+    fn looks_leave_half_of_the_readers_to_deliveries() {
+        webhook_core::testing::run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let mut database = database(&folder);
+            database.look_patience = Duration::ZERO;
+            let looks = [
+                database.look().await.unwrap(),
+                database.look().await.unwrap(),
+            ];
+            let third = database.look().await;
+            assert!(matches!(third.err(), Some(sqlx::Error::PoolTimedOut)));
+            let _readers = [
+                database.read().await.unwrap(),
+                database.read().await.unwrap(),
+            ];
+            looks.into_iter().for_each(Look::done);
+            assert!(database.look().await.is_ok());
+        });
+    }
+
+    #[test]
+    fn a_look_that_nobody_waits_for_stops() {
+        webhook_core::testing::run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let database = database(&folder);
+            let mut look = database.look().await.unwrap();
+            {
+                let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
+                               SELECT count(*) FROM n";
+                let endless = sqlx::query(endless);
+                let mut endless = pin!(endless.fetch_one(&mut *look));
+                let begun = endless
+                    .as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()));
+                assert!(begun.is_pending());
+            }
+            drop(look);
+            // Waits for all that is under way.
+            database.readers.close().await;
+        });
     }
 }

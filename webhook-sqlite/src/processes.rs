@@ -56,15 +56,16 @@ impl Shared {
         endpoint: Uuid,
         now: Now,
     ) -> sqlx::Result<Option<Backlog>> {
-        let mut reader = self.database.read().await?;
-        let now = self.database.now(&mut reader, now).await?;
+        let mut look = self.database.look().await?;
+        let now = self.database.now(&mut look, now).await?;
         let found = sqlx::query(self.database.sql.backlog.clone())
             .bind(endpoint)
             .bind(tenant_of(scope))
             .bind(now.as_micros())
             .bind(i64::try_from(Depth::MOST).unwrap_or(i64::MAX))
-            .fetch_optional(&mut *reader)
+            .fetch_optional(&mut *look)
             .await?;
+        look.done();
         found.as_ref().map(backlog).transpose()
     }
 }

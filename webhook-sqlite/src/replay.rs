@@ -69,12 +69,13 @@ impl Shared {
         let replays = self.replay_numbers(&mut tx, id).await?;
         let mut takers = self.takers(&mut tx, &[&event]).await?;
         let takers = takers.remove(event.tenant.as_str()).unwrap_or_default();
+        let payload = event.payload();
         let wanted = takers
             .iter()
             .filter_map(|taker| taker.endpoint.as_ref())
             .filter(|endpoint| {
                 endpoint.accepts(&event.event_type)
-                    && endpoint.lets_through(&event)
+                    && endpoint.lets_through(&payload)
                     && !replays.get(&endpoint.id).is_some_and(|it| it.is_live)
             });
         let wanted = wanted

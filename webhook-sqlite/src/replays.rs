@@ -138,7 +138,7 @@ impl Shared {
         limit: usize,
         now: Now,
     ) -> sqlx::Result<ReplayScan> {
-        let mut reader = self.database.read().await?;
+        let mut reader = self.database.look().await?;
         let look = Look {
             scope,
             at: self.database.now(&mut reader, now).await?,
@@ -147,6 +147,7 @@ impl Shared {
         };
         let mut found = self.look_at(&mut reader, selection, &look).await?;
         self.needs_of(&mut reader, &mut found).await?;
+        reader.done();
         Ok(ReplayScan {
             wanted: found.wanted.len() as u64,
             skipped: found.skipped,

@@ -129,6 +129,7 @@ statements! {
         remove_lane: "../sql/remove_lane.sql",
         endpoints: "../sql/endpoints.sql",
         events: "../sql/events.sql",
+        events_listed: "../sql/events_listed.sql",
         deliveries: "../sql/deliveries.sql",
         attempts: "../sql/attempts.sql",
         replay_numbers: "../sql/replay_numbers.sql",

@@ -28,18 +28,19 @@ impl Shared {
     }
 
     pub(crate) async fn stats(&self, scope: &Scope, query: &StatsQuery) -> sqlx::Result<Rollup> {
-        let mut reader = self.database.read().await?;
+        let mut look = self.database.look().await?;
         let mut rollup = Rollup::default();
         Select::new(&self.database.sql.stats, scope)
             .and("at >=", Some(query.since.as_micros()))
             .and("at <", Some(query.until.as_micros()))
             .and("endpoint_id =", query.endpoint)
-            .each(&mut reader, |row| {
+            .each(&mut look, |row| {
                 if let Some(row) = readable(&row) {
                     rollup.add(query, &row);
                 }
             })
             .await?;
+        look.done();
         Ok(rollup)
     }
 

@@ -65,7 +65,11 @@ struct Settings {
     description: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     event_types: Vec<EventPattern>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "PayloadFilter::stored"
+    )]
     filter: Option<PayloadFilter>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<String, String>,
@@ -590,6 +594,17 @@ mod tests {
             assert_eq!((back.url, back.state), (endpoint.url, endpoint.state));
             assert_eq!(back.updated_at, endpoint.updated_at);
         }
+    }
+
+    #[test]
+    fn a_filter_from_before_there_were_limits_stays_readable() {
+        let mut row = EndpointRow::seal(&rich(), &Encryption::plaintext()).unwrap();
+        let large = serde_json::json!({ "a": { "in": vec![1; 10_000] } });
+        let mut settings: serde_json::Value = serde_json::from_str(&row.settings).unwrap();
+        settings["filter"] = large.clone();
+        row.settings = settings.to_string();
+        let back = row.open(&Encryption::plaintext()).unwrap().whole().unwrap();
+        assert_eq!(back.settings.filter.unwrap().to_json(), large);
     }
 
     #[test]

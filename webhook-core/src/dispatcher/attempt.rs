@@ -99,6 +99,8 @@ impl Engine {
     async fn make(&self, claim: &Claim, work: &Work, span: &Span) -> Record {
         let started_at = self.clock.now();
         let timeout = self.timeout_of(&work.endpoint);
+        let hangs_from = started_at + self.hung_after(timeout);
+        let _under_way = claim.place.attempt(hangs_from);
         let (request_headers, sent) = match self.request(work, span, started_at, timeout) {
             Ok(request) => (
                 HeaderLog::from(request.headers()),
@@ -140,7 +142,7 @@ impl Engine {
         let decision = self.decide(outcome, work, now, spread);
         let says = Says::of(outcome);
         let observed = Observed {
-            sign: sign_of(&decision, attempt.duration, timeout),
+            sign: sign_of(&decision, attempt.duration, self.hung_after(timeout)),
             says,
             is_probe: matches!(work.health.breaker, BreakerState::HalfOpen(_)),
             began: attempt.started_at,
@@ -193,7 +195,7 @@ impl Engine {
             return Err(Box::new(Self::paused(task.claim)));
         } else if self.is_too_old(work, now) {
             Next::Failed(EndReason::Expired)
-        } else if !work.event.is_test() && !work.endpoint.lets_through(&work.event) {
+        } else if !work.event.is_test() && !work.endpoint.lets_through(&work.event.payload()) {
             Next::Cancelled(EndReason::Filtered)
         } else {
             return Ok(task);
@@ -343,6 +345,12 @@ impl Engine {
         }
     }
 
+    /// After how much of its time an attempt is one that hangs: half, and never more than half of ours, however long
+    /// its endpoint may take.
+    fn hung_after(&self, timeout: Duration) -> Duration {
+        timeout.min(self.config.request_timeout) / 2
+    }
+
     /// How long the lane of an endpoint is held that turned out to take nothing now. Enabling it ends that.
     pub(super) const LANE_PAUSE: Duration = Duration::from_secs(60);
     /// When its delivery is due again: soon, once the lane is free.
@@ -371,9 +379,9 @@ fn header_of(place: TraceParent) -> HeaderValue {
     HeaderValue::try_from(place.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// What an attempt says of its lane. One that took more than half of its time holds a slot as one that timed out does.
-fn sign_of(decision: &Decision, took: Duration, timeout: Duration) -> Sign {
-    if took > timeout / 2 {
+/// What an attempt says of its lane. One that hung holds a slot as one that timed out does.
+fn sign_of(decision: &Decision, took: Duration, hung_after: Duration) -> Sign {
+    if took > hung_after {
         Sign::Hung
     } else if decision.slow_lane {
         Sign::Busy

@@ -250,7 +250,8 @@ impl<S: Store + 'static> Builder<S> {
     }
 
     /// The most attempts at once in this process to an endpoint that sets no cap of its own; 32 unless said.
-    /// It begins with one, and gets there by succeeding.
+    /// It begins with one, and gets there by succeeding. One that sets a cap of its own has at most that here, and at
+    /// most half of [`max_in_flight`](Self::max_in_flight), or this if it is more.
     #[must_use]
     pub fn max_in_flight_per_endpoint(mut self, attempts: u32) -> Self {
         self.config.max_in_flight_per_endpoint = attempts.max(1);

@@ -140,7 +140,11 @@ impl Engine {
 
     /// Gives an event its id, its time and its body.
     pub(super) fn stamp(&self, event: NewEvent) -> Result<Event, InvalidEvent> {
-        let mut event = event.stamp(self.new_id(), self.clock.now());
+        let now = self.clock.now();
+        if event.is_too_late(now) {
+            return Err(InvalidEvent::TooLate);
+        }
+        let mut event = event.stamp(self.new_id(), now);
         if let Some(key) = &mut event.idempotency {
             key.window = self.config.idempotency_window;
         }

@@ -4,7 +4,8 @@
 //! answer that says "too much", halves it. Lanes that hang share a part of all slots, so that they leave the rest to
 //! the others, however many they are.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +25,8 @@ const FIRST_CAP: u32 = 1;
 const CAREFUL_AFTER: u32 = 5;
 /// Hung lanes together have at most this part of all slots.
 const HUNG_PART: usize = 4;
+/// A lane has at most this part of all slots, whatever cap its endpoint sets; more only if the host's cap is more.
+const LANE_PART: usize = 2;
 /// How many lanes are known. Of more, those without jobs are forgotten.
 const MAX_KNOWN: usize = 16_384;
 /// Of how many hung lanes a claim is told what it may take.
@@ -61,6 +64,8 @@ pub(super) struct Lanes {
     known: Mutex<Known>,
     /// The most of a lane whose endpoint sets no cap.
     cap: u32,
+    /// The most of a lane whose endpoint sets one.
+    own_cap: u32,
     /// The most of all hung lanes together.
     hung_slots: usize,
     breaker: Option<BreakerPolicy>,
@@ -71,7 +76,7 @@ struct Known {
     lanes: HashMap<Uuid, Lane>,
     /// Those with jobs under way.
     busy: BTreeSet<Uuid>,
-    /// Those whose last attempt hung.
+    /// Those whose last attempt hung, or one that is under way does.
     hung: BTreeSet<Uuid>,
     hung_in_flight: usize,
     /// The hung lane after which it is the next one's turn.
@@ -83,6 +88,8 @@ struct Known {
 #[derive(Debug)]
 struct Lane {
     in_flight: u32,
+    /// How many attempts are under way, by the time from which each of them hangs.
+    attempts: BTreeMap<Timestamp, u32>,
     cap: u32,
     /// Up to here each success makes room for one more; beyond, each round of them.
     steady: u32,
@@ -100,6 +107,13 @@ struct Lane {
 pub(super) struct Place {
     lanes: Arc<Lanes>,
     lane: Uuid,
+}
+
+/// An attempt is under way until this is dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay<'p> {
+    place: &'p Place,
+    hangs_from: Timestamp,
 }
 
 /// How many more jobs a claim takes of lanes of which something is known.
@@ -121,9 +135,11 @@ pub(super) struct Lead {
 
 impl Lanes {
     pub(super) fn new(cap: u32, slots: usize, breaker: Option<BreakerPolicy>) -> Self {
+        let part = u32::try_from(slots / LANE_PART).unwrap_or(u32::MAX);
         Self {
             known: Mutex::default(),
             cap,
+            own_cap: cap.max(part),
             hung_slots: (slots / HUNG_PART).max(1),
             breaker,
         }
@@ -133,8 +149,9 @@ impl Lanes {
     pub(super) const FIRST_ROOM: u32 = FIRST_CAP;
 
     /// What a claim takes of those lanes of which something is known. What is left for hung lanes goes round them.
-    pub(super) fn rooms(&self) -> Rooms {
+    pub(super) fn rooms(&self, now: Timestamp) -> Rooms {
         let mut known = self.known();
+        known.find_hung(now);
         let busy = known.busy.iter();
         let busy = busy.filter_map(|id| Some((*id, known.lanes.get(id)?)));
         let busy = busy.filter(|(_, lane)| !lane.is_hung);
@@ -232,7 +249,7 @@ impl Place {
         } = observed;
         let most = match endpoint.lane_limits().max_in_flight {
             u32::MAX => self.lanes.cap,
-            own => own,
+            own => own.min(self.lanes.own_cap),
         };
         let mut known = self.lanes.known();
         let known = &mut *known;
@@ -244,26 +261,42 @@ impl Place {
         if observed.is_probe || findings.in_a_row >= CAREFUL_AFTER {
             lane.begin_anew();
         }
-        let was_hung = std::mem::replace(&mut lane.is_hung, sign == Sign::Hung);
         match sign {
             Sign::Good => lane.grow(most),
             Sign::Bad => {}
             Sign::Busy | Sign::Hung => lane.cut(began, now),
         }
-        match (was_hung, lane.is_hung) {
-            (false, true) => {
-                known.hung_in_flight += lane.in_flight as usize;
-                known.hung.insert(self.lane);
-            }
-            (true, false) => {
-                known.hung_in_flight -= lane.in_flight as usize;
-                known.hung.remove(&self.lane);
-            }
-            _ => {}
-        }
         let leads = (may_lead && sign == Sign::Good).then_some(endpoint);
         lane.set_endpoint(self.lane, leads, &mut known.good);
+        known.set_hung(self.lane, sign == Sign::Hung);
         findings
+    }
+
+    /// Its attempt has begun, and hangs if it has not ended by then.
+    pub(super) fn attempt(&self, hangs_from: Timestamp) -> UnderWay<'_> {
+        if let Some(lane) = self.lanes.known().lanes.get_mut(&self.lane) {
+            *lane.attempts.entry(hangs_from).or_default() += 1;
+        }
+        UnderWay {
+            place: self,
+            hangs_from,
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut known = self.place.lanes.known();
+        let lane = known.lanes.get_mut(&self.place.lane);
+        let Some(attempts) = lane.map(|lane| &mut lane.attempts) else {
+            return;
+        };
+        if let Entry::Occupied(mut alike) = attempts.entry(self.hangs_from) {
+            *alike.get_mut() -= 1;
+            if *alike.get() == 0 {
+                alike.remove();
+            }
+        }
     }
 }
 
@@ -297,6 +330,36 @@ impl Known {
         }
     }
 
+    /// Those with an attempt that hangs already count before it ends.
+    fn find_hung(&mut self, now: Timestamp) {
+        let busy = self.busy.iter().copied();
+        let found = busy.filter(|id| self.lanes.get(id).is_some_and(|lane| lane.hangs(now)));
+        for id in found.collect::<Vec<_>>() {
+            self.set_hung(id, true);
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.set_endpoint(id, None, &mut self.good);
+            }
+        }
+    }
+
+    fn set_hung(&mut self, id: Uuid, is_hung: bool) {
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        let in_flight = lane.in_flight as usize;
+        match (std::mem::replace(&mut lane.is_hung, is_hung), is_hung) {
+            (false, true) => {
+                self.hung_in_flight += in_flight;
+                self.hung.insert(id);
+            }
+            (true, false) => {
+                self.hung_in_flight -= in_flight;
+                self.hung.remove(&id);
+            }
+            _ => {}
+        }
+    }
+
     /// Beginning with the one whose turn it is.
     fn hung_lanes(&self) -> impl Iterator<Item = (Uuid, &Lane)> {
         let later = (Bound::Excluded(self.hung_turn), Bound::Unbounded);
@@ -323,6 +386,7 @@ impl Lane {
     fn new() -> Self {
         Self {
             in_flight: 0,
+            attempts: BTreeMap::new(),
             cap: FIRST_CAP,
             steady: u32::MAX,
             successes: 0,
@@ -335,6 +399,14 @@ impl Lane {
 
     fn room(&self) -> u32 {
         self.cap.saturating_sub(self.in_flight)
+    }
+
+    fn hangs(&self, now: Timestamp) -> bool {
+        !self.is_hung
+            && self
+                .attempts
+                .first_key_value()
+                .is_some_and(|(from, _)| *from < now)
     }
 
     fn grow(&mut self, most: u32) {
@@ -385,12 +457,16 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::endpoint::EndpointSettings;
     use crate::testing::{endpoint_for, event_for};
 
     const CAP: u32 = 4;
     const SLOTS: usize = 8;
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOUR: Duration = Duration::from_secs(3_600);
     const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
 
     fn lanes() -> Arc<Lanes> {
@@ -423,7 +499,7 @@ mod tests {
 
     fn room(lanes: &Arc<Lanes>, lane: Uuid) -> u32 {
         let _busy = lanes.enter(lane);
-        let rooms = lanes.rooms().rooms;
+        let rooms = lanes.rooms(T0).rooms;
         let own = rooms.iter().find(|(id, _)| *id == lane);
         own.map_or(0, |(_, room)| *room)
     }
@@ -455,7 +531,7 @@ mod tests {
             attempt(&lanes, &endpoint, Sign::Good, second);
         }
         let places = [(); 4].map(|()| lanes.enter(endpoint.id));
-        let ended = T0 + std::time::Duration::from_secs(60);
+        let ended = T0 + Duration::from_secs(60);
         for place in &places {
             place.learn(observed(Sign::Busy, T0, ended), &endpoint, true);
         }
@@ -497,6 +573,46 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_has_at_most_half_of_the_slots_whatever_its_cap() {
+        let settings = EndpointSettings {
+            max_in_flight: Some(1_000),
+            ..EndpointSettings::default()
+        };
+        let lanes = Arc::new(Lanes::new(1, 2 * SLOTS, None));
+        let endpoint = Arc::new(endpoint_for("default", settings));
+        for second in 0..100 {
+            attempt(&lanes, &endpoint, Sign::Good, second);
+        }
+        assert_eq!(room(&lanes, endpoint.id) as usize, SLOTS - 1);
+    }
+
+    #[test]
+    fn a_lane_is_hung_before_its_attempt_ends() {
+        let (lanes, endpoint) = (lanes(), endpoint());
+        for second in 0..10 {
+            attempt(&lanes, &endpoint, Sign::Good, second);
+        }
+        let places = [(); 2].map(|()| lanes.enter(endpoint.id));
+        let [first, second] = &places;
+        let (hanging, _quick) = (first.attempt(T0), second.attempt(T0 + HOUR));
+        let left = |at| lanes.rooms(at).rooms[0].1;
+        assert_eq!(left(T0), CAP - 2);
+        assert_eq!(
+            left(T0 + SECOND),
+            0,
+            "both of the slots for hung lanes are taken"
+        );
+        let events = [event_for("default", "order.paid", "1", T0)];
+        assert!(lanes.lead(&events, SLOTS).claim.is_empty());
+        let good = observed(Sign::Good, T0 + SECOND, T0 + SECOND);
+        second.learn(good, &endpoint, true);
+        assert_eq!(left(T0 + SECOND), 0, "the other one hangs on");
+        drop(hanging);
+        second.learn(good, &endpoint, true);
+        assert_eq!(left(T0 + SECOND), CAP - 2);
+    }
+
+    #[test]
     fn hung_lanes_share_a_quarter_of_the_slots_in_turns() {
         let lanes = lanes();
         let endpoints = [(); 5].map(|()| endpoint());
@@ -505,7 +621,7 @@ mod tests {
         }
         let mut turns: HashMap<Uuid, u32> = HashMap::new();
         for _ in 0..5 {
-            let Rooms { rooms, others_wait } = lanes.rooms();
+            let Rooms { rooms, others_wait } = lanes.rooms(T0);
             assert!(others_wait);
             let total: u32 = rooms.iter().map(|(_, room)| room).sum();
             assert_eq!(total, 2);
@@ -515,7 +631,7 @@ mod tests {
         }
         assert!(turns.values().all(|turns| *turns == 2), "{turns:?}");
         let _under_way = [lanes.enter(endpoints[0].id), lanes.enter(endpoints[1].id)];
-        let Rooms { rooms, others_wait } = lanes.rooms();
+        let Rooms { rooms, others_wait } = lanes.rooms(T0);
         assert!(rooms.iter().all(|(_, room)| *room == 0));
         assert!(!others_wait, "asking again would change nothing");
         attempt(&lanes, &endpoints[2], Sign::Good, 1);

@@ -407,7 +407,8 @@ impl<'a> Events<'a> {
             .ok_or(ManageError::NotFound("event"))
     }
 
-    /// Events, newest first.
+    /// Events, newest first, without their bodies, which are many bytes that few lists show: [`get`](Self::get) has
+    /// them.
     ///
     /// # Errors
     /// When the store fails.

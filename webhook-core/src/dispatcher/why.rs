@@ -7,6 +7,7 @@ use super::{Engine, Events, ManageError};
 use crate::delivery::Delivery;
 use crate::error::{ErrorKind, Result};
 use crate::event::Event;
+use crate::payload::Payload;
 use crate::store::DeliveryFilter;
 use crate::tenant::{PageRequest, Scope};
 use crate::time::Timestamp;
@@ -36,7 +37,8 @@ impl Events<'_> {
 
 impl Engine {
     async fn why(&self, event: Event) -> Result<Why> {
-        let as_of = self.clock.now();
+        let (as_of, payload) = (self.clock.now(), event.body.clone());
+        let payload = Payload::new(&payload);
         let of_tenant = Scope::Tenant(event.tenant.clone());
         let (deliveries, mut is_complete) = self.deliveries_of(&of_tenant, event.id).await?;
         let mut last = last_of_each(&deliveries);
@@ -47,7 +49,7 @@ impl Engine {
             let found = self.store.endpoints(&of_tenant, page).await?;
             for endpoint in &found.items {
                 let delivery = last.remove(&endpoint.id);
-                endpoints.push(Judgement::of(endpoint, &event, delivery, as_of));
+                endpoints.push(Judgement::of(endpoint, &event, &payload, delivery, as_of));
             }
             page.before = found.next;
             if page.before.is_none() {
@@ -57,7 +59,8 @@ impl Engine {
         is_complete &= page.before.is_none();
         is_complete &= last.len() <= MOST_MISSING;
         for delivery in last.into_values().take(MOST_MISSING) {
-            endpoints.push(self.unlisted(&of_tenant, &event, delivery, as_of).await?);
+            let unlisted = self.unlisted(&of_tenant, &event, &payload, delivery, as_of);
+            endpoints.push(unlisted.await?);
         }
         Ok(Why {
             event,
@@ -91,12 +94,19 @@ impl Engine {
         &self,
         scope: &Scope,
         event: &Event,
+        payload: &Payload<'_>,
         delivery: Delivery,
         now: Timestamp,
     ) -> Result<Judgement> {
         let reason = match self.store.endpoint(scope, delivery.endpoint_id).await {
             Ok(Some(endpoint)) => {
-                return Ok(Judgement::of(&endpoint, event, Some(delivery), now));
+                return Ok(Judgement::of(
+                    &endpoint,
+                    event,
+                    payload,
+                    Some(delivery),
+                    now,
+                ));
             }
             Ok(None) => MatchReason::Deleted,
             Err(error) if matches!(error.kind(), ErrorKind::Sealed | ErrorKind::Corrupt) => {

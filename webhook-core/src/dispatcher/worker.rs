@@ -315,7 +315,7 @@ impl Engine {
     async fn claim_for(&self, slots: &OwnedSemaphorePermit) -> Result<Batch> {
         let mut rounds = 1;
         loop {
-            let Rooms { rooms, others_wait } = self.lanes.rooms();
+            let Rooms { rooms, others_wait } = self.lanes.rooms(self.clock.now());
             let options = self.claim_options(slots.num_permits());
             let batch = self.claim(options.rooms(Lanes::FIRST_ROOM, rooms)).await?;
             if batch.claimed > 0 || !others_wait || rounds == HUNG_ROUNDS {

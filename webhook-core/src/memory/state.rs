@@ -556,9 +556,10 @@ impl State {
         let event = Arc::clone(&row.event);
         let endpoints = self.by_tenant.get(&event.tenant).into_iter().flatten();
         let endpoints = endpoints.filter_map(|id| self.endpoints.get(id));
+        let payload = event.payload();
         let wanted = |endpoint: &&Arc<Endpoint>| {
             endpoint.accepts(&event.event_type)
-                && endpoint.lets_through(&event)
+                && endpoint.lets_through(&payload)
                 && !self.has_live(&event, endpoint.id)
         };
         let endpoints: Vec<_> = endpoints.filter(wanted).cloned().collect();

@@ -14,12 +14,18 @@ use crate::tenant::PageRequest;
 pub async fn enqueued<S: Store + ?Sized>(
     dispatcher: &Dispatcher<S>,
 ) -> Result<Vec<Event>, ManageError> {
-    let page = PageRequest::first(1_000);
-    Ok(dispatcher
-        .events()
-        .list(&EventFilter::default(), page)
-        .await?
-        .items)
+    let (page, all) = (PageRequest::first(1_000), EventFilter::default());
+    let events = dispatcher.events();
+    let mut enqueued = Vec::new();
+    for listed in events.list(&all, page).await?.items {
+        match events.get(listed.id).await {
+            Ok(event) => enqueued.push(event),
+            // Its retention has ended meanwhile.
+            Err(ManageError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(enqueued)
 }
 
 /// The newest event of this type and, if given, with this `data` (compared as JSON). The error says what

@@ -10,17 +10,21 @@ use http::{Request, Response};
 use tokio::sync::oneshot;
 use webhook_core::testing::ManualClock;
 use webhook_core::{
-    Dispatcher, MemoryStore, NewEndpoint, NewEvent, Tenant, Transport, TransportError,
+    Clock as _, Dispatcher, EndpointSettings, MemoryStore, NewEndpoint, NewEvent, Tenant,
+    Transport, TransportError,
 };
 
 use crate::until;
 
 const SLOTS: usize = 8;
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// Most of our time.
+const LATE: Duration = Duration::from_secs(10);
 
-/// Some hosts answer at once, the others never.
+/// Some hosts answer at once, one late, the others never.
 #[derive(Clone, Default)]
 struct Network {
+    clock: ManualClock,
     answered: Arc<AtomicUsize>,
     hanging: Arc<AtomicUsize>,
     has_hung: Arc<AtomicUsize>,
@@ -51,6 +55,11 @@ impl Transport for Network {
         self.has_hung.fetch_add(1, Ordering::SeqCst);
         self.hanging.fetch_add(1, Ordering::SeqCst);
         let _hanging = Hanging(Arc::clone(&self.hanging));
+        if request.uri().host() == Some("slow.example.com") {
+            self.clock.sleep(LATE).await;
+            self.answered.fetch_add(1, Ordering::SeqCst);
+            return Ok(Response::new(Bytes::new()));
+        }
         std::future::pending().await
     }
 }
@@ -105,6 +114,52 @@ async fn endpoints_that_hang_leave_most_slots_to_the_others() {
     stop.send(()).ok();
     while !worker.is_finished() {
         clock.advance(TIMEOUT);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_allows_itself_more_time_and_slots_hangs_as_the_others() {
+    let clock = ManualClock::default();
+    let network = Network {
+        clock: clock.clone(),
+        ..Network::default()
+    };
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(network.clone())
+        .clock(clock.clone())
+        .request_timeout(TIMEOUT)
+        .max_in_flight(SLOTS)
+        .seed(1)
+        .build()
+        .unwrap();
+    let greedy = EndpointSettings {
+        timeout: Some(4 * TIMEOUT),
+        max_in_flight: Some(1_000),
+        ..EndpointSettings::default()
+    };
+    let url = "https://slow.example.com/in".parse().unwrap();
+    let new = NewEndpoint::new(url).settings(greedy);
+    dispatcher.endpoints().create(new).await.unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let worker = dispatcher.clone();
+    let worker =
+        tokio::spawn(async move { worker.run(async { stopped.await.unwrap_or(()) }).await });
+    for _ in 0..40 {
+        let event = NewEvent::data("order.paid", "1").unwrap();
+        dispatcher.enqueue(event).await.unwrap();
+    }
+    // It succeeds again and again.
+    while network.answered.load(Ordering::SeqCst) < 20 {
+        clock.advance(LATE);
+        for _ in 0..500 {
+            tokio::task::yield_now().await;
+        }
+        assert!(network.hanging() <= SLOTS / 4);
+    }
+    stop.send(()).ok();
+    while !worker.is_finished() {
+        clock.advance(LATE);
         tokio::task::yield_now().await;
     }
 }

@@ -45,7 +45,8 @@ struct Found {
 impl Found {
     fn of(world: &World) -> Self {
         let (store, all) = (world.store(), PageRequest::first(usize::MAX));
-        let events = at_once(store.events(&Scope::All, &EventFilter::default(), all));
+        let events = at_once(store.events(&Scope::All, &EventFilter::default(), all)).items;
+        let whole = |listed: &Event| at_once(store.event(&Scope::All, listed.id));
         let deliveries =
             at_once(store.deliveries(&Scope::All, &DeliveryFilter::default(), all)).items;
         let endpoints = at_once(store.endpoints(&Scope::All, all));
@@ -56,7 +57,7 @@ impl Found {
             )
         };
         Self {
-            events: events.items,
+            events: events.iter().filter_map(whole).collect(),
             attempts: deliveries.iter().map(attempts).collect(),
             endpoints: endpoints.items.iter().map(|it| it.id).collect(),
             deliveries,

@@ -57,6 +57,7 @@ macro_rules! __store_checks {
             pages_are_newest_first_without_gaps,
             deliveries_are_found_by_each_filter,
             events_are_found_by_each_filter,
+            events_are_listed_without_their_bodies,
             replay_is_a_new_delivery,
             replay_needs_an_ended_delivery,
             replay_of_an_event_goes_to_those_that_match_now,
@@ -1245,6 +1246,27 @@ mod checks {
                 .items,
             []
         );
+    }
+
+    pub(super) async fn events_are_listed_without_their_bodies<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        scene.lane(EndpointSettings::default()).await;
+        let event = event_for("default", "a", r#"{"needle":1}"#, T0);
+        scene.insert(std::slice::from_ref(&event), at(0)).await;
+        let listed = Event {
+            body: bytes::Bytes::new(),
+            ..event.clone()
+        };
+        for text in [None, Some("needle".to_owned())] {
+            let filter = EventFilter {
+                text,
+                ..EventFilter::default()
+            };
+            let found = scene.store().events(&ALL, &filter, PAGE).await;
+            assert_eq!(found.expect("reads").items, [listed.clone()]);
+        }
+        let whole = scene.store().event(&ALL, event.id).await;
+        assert_eq!(whole.expect("reads"), Some(event));
     }
 
     pub(super) async fn replay_is_a_new_delivery<H: Harness>(harness: H) {
