@@ -189,6 +189,9 @@ impl Identity {
     }
 
     /// Sees and touches only what is in `scope`: what lies outside does not exist for them.
+    ///
+    /// Whose scope is the [system tenant](webhook_core::Builder::system_tenant), `system` unless said, is answered with 403:
+    /// its events tell of the endpoints of all tenants. The host manages it with [`Scope::All`].
     #[must_use]
     pub fn within(mut self, scope: impl Into<Scope>) -> Self {
         self.scope = scope.into();
@@ -215,7 +218,7 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
-    let identity = api.auth.identify(&parts).await?;
+    let identity = api.identify(&parts).await?;
     if !identity.may(&parts.method) {
         return Err(ApiError::forbidden("a viewer may only read"));
     }

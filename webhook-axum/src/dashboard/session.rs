@@ -135,7 +135,7 @@ async fn identify(api: &Api, parts: &Parts, shell: &mut Shell) -> Result<Identit
             return Ok(Identity::operator("signed in"));
         }
     }
-    api.auth.identify(parts).await
+    api.identify(parts).await
 }
 
 /// The fields of a form that one of our pages sent.

@@ -7,9 +7,10 @@ use std::path::Path;
 use http::Method;
 use serde_json::{Value, json};
 use webhook_axum::{Auth, InvalidToken};
-use webhook_core::TransportErrorKind;
+use webhook_core::testing::ScriptedTransport;
+use webhook_core::{Dispatcher, MemoryStore, Tenant, TransportErrorKind};
 
-use crate::support::{Answer, App, ROUTES};
+use crate::support::{Answer, App, ByWord, ROUTES, send};
 
 /// Ids of an event, its endpoint and its ended delivery.
 struct Ids {
@@ -292,6 +293,42 @@ fn a_token_that_nobody_could_send_is_refused() {
     }
     let auth = Auth::bearer("s3cret").unwrap();
     assert!(!format!("{auth:?}").contains("s3cret"));
+}
+
+#[tokio::test]
+async fn a_customer_of_the_system_tenants_name_is_not_let_in() {
+    let app = App::guarded();
+    let ids = seeded(&app).await;
+    for (method, path, body) in ROUTES {
+        let path = filled(path, &ids);
+        for who in ["viewer system", "operator system"] {
+            let answer = call(&app, method, &path, body, &[who]).await;
+            assert_eq!(answer.error(), (403, "forbidden".into()), "{method} {path}");
+        }
+    }
+    // The host still manages it.
+    let url = r#"{"url":"https://ops.example.com/","tenant":"system"}"#;
+    call(&app, "POST", "/endpoints", url, &["operator"])
+        .await
+        .expect(201);
+    let list = call(&app, "GET", "/endpoints?tenant=system", "", &["viewer"]).await;
+    assert_eq!(list.expect(200)["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_system_tenant_is_the_one_that_the_host_chose() {
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(ScriptedTransport::default())
+        .system_tenant(Tenant::new("ops").unwrap())
+        .build()
+        .unwrap();
+    let router = webhook_axum::router(dispatcher, Auth::custom(ByWord));
+    for (tenant, status) in [("ops", 403), ("system", 200)] {
+        let who = format!("operator {tenant}");
+        let headers = [("authorization", who.as_str())];
+        let answer = send(&router, Method::GET, "/events", &headers, "").await;
+        assert_eq!(answer.status, status, "{tenant}");
+    }
 }
 
 #[tokio::test]

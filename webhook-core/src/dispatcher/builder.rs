@@ -223,7 +223,9 @@ impl<S: Store + 'static> Builder<S> {
     }
 
     /// Whose the events are by which the engine tells the host of its endpoints; `system` unless said. The host's own
-    /// endpoints of this tenant receive `endpoint.failing` and `endpoint.disabled`; nobody else should have any in it.
+    /// endpoints of this tenant receive `endpoint.failing` and `endpoint.disabled`. They tell of every tenant, so it must be
+    /// no customer's name: the API lets in nobody whose scope is this tenant, and the host manages it with
+    /// [`Scope::All`](crate::Scope::All).
     ///
     /// Their data is `{"endpoint_id", "tenant", "url", "reason", "since"}`, the URL without its query. What happens to
     /// endpoints of this tenant itself makes no events.
