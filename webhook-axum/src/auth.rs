@@ -91,6 +91,11 @@ impl Auth {
             Kind::None | Kind::Custom(_) => None,
         }
     }
+
+    /// Whether callers have names of their own.
+    pub(crate) fn tells_apart(&self) -> bool {
+        matches!(self.0, Kind::Custom(_))
+    }
 }
 
 /// Does not show the token.

@@ -101,6 +101,15 @@ impl Caller {
         self.dispatcher.event_types().by(&self.name)
     }
 
+    /// The tenant that is all they see.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn only_tenant(&self) -> Option<&Tenant> {
+        match &self.scope {
+            Scope::All => None,
+            Scope::Tenant(own) => Some(own),
+        }
+    }
+
     /// The same caller, if they may change what concerns all tenants.
     pub(crate) fn host_wide(&self) -> Result<&Self, ApiError> {
         match self.scope {
