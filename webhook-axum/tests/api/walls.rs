@@ -296,6 +296,59 @@ fn a_token_that_nobody_could_send_is_refused() {
 }
 
 #[tokio::test]
+async fn another_sites_page_changes_nothing() {
+    let app = App::guarded();
+    let ids = seeded(&app).await;
+    let before = app.stored().await;
+    for (method, path, body) in ROUTES {
+        let path = filled(path, &ids);
+        for site in ["cross-site", "same-site", "", "Same-Origin"] {
+            let headers = [
+                ("authorization", "operator a"),
+                ("content-type", "application/json"),
+                ("sec-fetch-site", site),
+            ];
+            let verb = Method::from_bytes(method.as_bytes()).unwrap();
+            let answer = app.send(verb, &path, &headers, *body).await;
+            if *method == "GET" {
+                answer.expect(200);
+            } else {
+                assert_eq!(answer.error(), (403, "forbidden".into()), "{method} {path}");
+            }
+        }
+    }
+    assert_eq!(app.stored().await, before);
+}
+
+#[tokio::test]
+async fn pages_of_its_own_and_those_with_a_token_change_what_they_may() {
+    let body = r#"{"url":"https://hooks.example.com/"}"#;
+    for (auth, authorization, site, status) in [
+        (Auth::custom(ByWord), "operator", "same-origin", 201),
+        (Auth::custom(ByWord), "operator", "none", 201),
+        (
+            Auth::bearer("t0ken").unwrap(),
+            "Bearer t0ken",
+            "same-site",
+            201,
+        ),
+        (Auth::none(), "", "same-origin", 201),
+        (Auth::none(), "", "cross-site", 403),
+        // The browser remembers these, too.
+        (Auth::none(), "Basic YTpi", "cross-site", 403),
+    ] {
+        let app = App::with(auth);
+        let headers = [
+            ("authorization", authorization),
+            ("content-type", "application/json"),
+            ("sec-fetch-site", site),
+        ];
+        let answer = app.send(Method::POST, "/endpoints", &headers, body).await;
+        assert_eq!(answer.status, status, "{authorization} {site}");
+    }
+}
+
+#[tokio::test]
 async fn a_customer_of_the_system_tenants_name_is_not_let_in() {
     let app = App::guarded();
     let ids = seeded(&app).await;
