@@ -86,7 +86,7 @@ async fn a_patch_changes_what_it_names_and_null_resets() {
     expected["updated_at"] = json!("2023-11-14T22:13:21.000000Z");
 
     for (field, value) in [
-        ("url", json!("https://other.example.com/")),
+        ("url", json!("https://hooks.example.com/other")),
         ("event_types", json!(["*"])),
         ("filter", json!({"data.a": {"eq": 1}})),
         ("description", json!("new")),
@@ -148,6 +148,41 @@ async fn stars_leave_a_secret_header_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_secret_header_does_not_follow_the_url_to_another_server() {
+    let app = App::open();
+    let id = app
+        .endpoint(json!({"secret_headers": {"authorization": "Bearer s3cret", "x-key": "old"}}))
+        .await;
+    let path = format!("/endpoints/{id}");
+    let before = app.get(&path).await.expect(200);
+    for url in [
+        "http://hooks.example.com/in",
+        "https://hooks.example.com:8443/in",
+        "https://evil.example.com/in",
+    ] {
+        for patch in [
+            json!({"url": url}),
+            json!({"url": url, "secret_headers": {"authorization": "***"}}),
+            json!({"url": url, "secret_headers": {"authorization": "***", "x-key": "new"}}),
+        ] {
+            let answer = app.patch(&path, patch).await;
+            assert_eq!(answer.error(), (400, "invalid_request".into()), "{url}");
+            assert!(answer.text.contains("anew"), "{}", answer.text);
+        }
+    }
+    assert_eq!(app.get(&path).await.expect(200), before);
+    for patch in [
+        json!({"url": "https://hooks.example.com:443/else"}),
+        json!({"url": "https://one.example.com/", "secret_headers": {"authorization": "Bearer other"}}),
+        json!({"url": "https://one.example.com/", "secret_headers": {"authorization": "***"}}),
+        json!({"url": "https://two.example.com/", "secret_headers": null}),
+        json!({"url": "https://three.example.com/"}),
+    ] {
+        app.patch(&path, patch).await.expect(200);
+    }
+}
+
+#[tokio::test]
 async fn a_state_is_set_and_says_why() {
     let app = App::open();
     let id = app.endpoint(json!({})).await;
@@ -194,7 +229,7 @@ async fn a_refused_patch_changes_nothing() {
             (400, "invalid_setting"),
         ),
         (
-            json!({"description": "x", "url": "https://10.0.0.1/"}),
+            json!({"description": "x", "url": "https://10.0.0.1/", "secret_headers": {"x-a": "1"}}),
             (422, "url_not_allowed"),
         ),
         (
