@@ -449,3 +449,24 @@ async fn a_tenant_is_not_told_what_the_network_looks_like() {
     assert!(!shown.text.contains("dns"), "{}", shown.text);
     assert_eq!(shown.json()["attempts"][0]["error"], "unreachable");
 }
+
+#[tokio::test]
+async fn a_tenant_is_not_told_how_long_it_took_not_to_connect() {
+    for (kind, is_told) in [
+        (TransportErrorKind::Dns, false),
+        (TransportErrorKind::Blocked, false),
+        (TransportErrorKind::Connect, false),
+        (TransportErrorKind::Timeout, true),
+    ] {
+        let app = App::guarded();
+        app.transport.push(kind);
+        let ids = seeded(&app).await;
+        for (who, is_told) in [("operator a", is_told), ("operator", true)] {
+            let path = filled("/deliveries/{delivery}", &ids);
+            let shown = call(&app, "GET", &path, "", &[who]).await.expect(200);
+            let took = &shown["attempts"][0]["duration_ms"];
+            assert_eq!(took.is_u64(), is_told, "{kind:?} {who}: {shown}");
+            assert_eq!(took.is_null(), !is_told, "{kind:?} {who}: {shown}");
+        }
+    }
+}
