@@ -187,6 +187,49 @@ async fn without_a_token_the_platform_warns_that_it_is_open_on_loopback() {
 }
 
 #[tokio::test]
+async fn without_a_token_the_platform_is_for_this_machine_whatever_leads_to_it() {
+    let open = Program::start(&mut platform()).await;
+    let locked = Program::start(platform().env("ADMIN_TOKEN", TOKEN)).await;
+    let status = async |platform: &Program, path: &str, host: &str| {
+        let url = format!("{}{path}", platform.url);
+        let request = client().get(url).header("host", host);
+        let answer = request.bearer_auth(TOKEN).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    for own in [
+        "localhost",
+        "LocalHost:8000",
+        "127.0.0.1:8000",
+        "127.1.2.3",
+        "[::1]",
+        "[::1]:8000",
+    ] {
+        assert_eq!(status(&open, "/events", own).await, 200, "{own}");
+    }
+    for foreign in [
+        "rebound.example.com",
+        "rebound.example.com:8000",
+        "localhost.example.com",
+        "127.0.0.1.example.com",
+        "10.0.0.1",
+        "[::2]:8000",
+        "",
+    ] {
+        for path in ["/events", "/dashboard/", "/metrics", "/nothing", "/"] {
+            assert_eq!(status(&open, path, foreign).await, 403, "{foreign} {path}");
+        }
+        for probe in ["/health", "/ready"] {
+            assert_eq!(status(&open, probe, foreign).await, 200, "{foreign}");
+        }
+        assert_eq!(status(&locked, "/events", foreign).await, 200, "{foreign}");
+    }
+    let answer = client().post(format!("{}/events", open.url));
+    let answer = answer.header("host", "rebound.example.com").send();
+    let said = answer.await.unwrap().text().await.unwrap();
+    assert!(said.contains("set ADMIN_TOKEN"), "{said}");
+}
+
+#[tokio::test]
 async fn a_worker_serves_probes_and_settings_without_effect_are_told() {
     let settings = [
         ("ROLE", "worker"),

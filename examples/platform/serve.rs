@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn;
 use axum::response::Redirect;
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -16,7 +17,7 @@ use webhook_delivery::{Auth, Dispatcher, Metrics};
 use crate::settings::{Role, Settings};
 use crate::traces::Traces;
 use crate::value::Database;
-use crate::{logging, store};
+use crate::{host, logging, store};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -119,7 +120,11 @@ fn app(settings: &Settings, dispatcher: Dispatcher, metrics: &Metrics) -> Result
         Role::All | Role::Api => webhook_delivery::router(dispatcher, auth)
             .route("/", get(async || Redirect::temporary("/dashboard/"))),
     };
-    Ok(routes.merge(metrics))
+    let app = routes.merge(metrics);
+    Ok(match settings.admin_token {
+        Some(_) => app,
+        None => app.layer(from_fn(host::only_this_machine)),
+    })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {

@@ -77,8 +77,8 @@ struct Arguments {
     )]
     redis_url: Option<String>,
 
-    /// The bearer token of the API; may be unset on a loopback address only, which leaves the API open
-    /// [default: none]
+    /// The bearer token of the API; may be unset on a loopback address only, which leaves the API open to all programs
+    /// that ask for localhost, 127.0.0.0/8 or [::1] [default: none]
     #[arg(
         long,
         env = "ADMIN_TOKEN",
