@@ -41,7 +41,7 @@ use tokio::task::JoinHandle;
 use webhook_delivery::{Receiver, VerifiedBytes, Verifier, VerifyingKey};
 
 /// The platform's variables: they must not come from whoever runs the tests.
-const VARIABLES: [&str; 22] = [
+const VARIABLES: [&str; 23] = [
     "PORT",
     "BIND",
     "DATABASE_URL",
@@ -57,6 +57,7 @@ const VARIABLES: [&str; 22] = [
     "MAX_IN_FLIGHT",
     "ALLOW_HTTP",
     "ALLOW_NETWORKS",
+    "DENY_NETWORKS",
     "RETRY_SCHEDULE",
     "REQUEST_TIMEOUT",
     "RETENTION_DAYS",
@@ -230,6 +231,27 @@ async fn without_a_token_the_platform_is_for_this_machine_whatever_leads_to_it()
 }
 
 #[tokio::test]
+async fn endpoints_in_denied_networks_are_refused_whatever_is_allowed() {
+    let settings = [
+        ("ALLOW_NETWORKS", "10.0.0.0/8"),
+        ("DENY_NETWORKS", "10.9.0.0/16, 203.0.113.7/32,8.8.8.0/24"),
+    ];
+    let platform = Program::start(platform().envs(settings)).await;
+    for (host, status) in [
+        ("10.8.0.1", 201),
+        ("10.9.0.1", 422),
+        ("8.8.4.4", 201),
+        ("8.8.8.8", 422),
+    ] {
+        let request = client().post(format!("{}/endpoints", platform.url));
+        let body = json!({"url": format!("https://{host}/")});
+        let request = request.header("content-type", "application/json");
+        let answer = request.body(body.to_string()).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn a_worker_serves_probes_and_settings_without_effect_are_told() {
     let settings = [
         ("ROLE", "worker"),
@@ -284,6 +306,7 @@ async fn a_wrong_value_stops_the_platform_with_one_line_that_names_the_variable(
         ("MAX_IN_FLIGHT", "0"),
         ("ALLOW_HTTP", "maybe"),
         ("ALLOW_NETWORKS", "10.0.0.0/33"),
+        ("DENY_NETWORKS", "203.0.113.0/24;198.51.100.7"),
         ("RETRY_SCHEDULE", "5,soon"),
         ("RETRY_SCHEDULE", "-1"),
         ("REQUEST_TIMEOUT", "0"),
