@@ -553,6 +553,46 @@ async fn a_test_answers_with_the_attempt() {
 }
 
 #[tokio::test]
+async fn tests_are_limited_also_those_whose_client_is_gone() {
+    let app = App::open();
+    let mut paths = Vec::new();
+    for _ in 0..33 {
+        let endpoint = app.endpoint(json!({})).await;
+        paths.push(format!("/endpoints/{endpoint}/test"));
+    }
+    let rest = paths.split_off(1);
+    for path in paths.iter().chain(&rest[..31]) {
+        let mut abandoned = Box::pin(app.call(Method::POST, path, None));
+        for _ in 0..100 {
+            tokio::select! {
+                biased;
+                answer = &mut abandoned => panic!("{answer:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    }
+    let again = app.call(Method::POST, &paths[0], None).await;
+    assert_eq!(again.error(), (409, "conflict".into()));
+    assert!(again.text.contains("is under way"), "{}", again.text);
+    let one_more = app.call(Method::POST, &rest[31], None).await;
+    assert_eq!(one_more.error(), (503, "overloaded".into()));
+    assert_eq!(one_more.headers["retry-after"], "1");
+    app.clock.advance(Duration::from_secs(60));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    for path in [&paths[0], &rest[31]] {
+        let (answer, ()) = tokio::join!(app.call(Method::POST, path, None), async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            app.clock.advance(Duration::from_secs(60));
+        });
+        answer.expect(202);
+    }
+}
+
+#[tokio::test]
 async fn what_waits_for_an_endpoint_is_shown_with_it() {
     let app = App::open();
     let path = format!("/endpoints/{}", app.endpoint(json!({})).await);

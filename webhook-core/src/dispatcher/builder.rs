@@ -381,6 +381,7 @@ impl<S: Store + 'static> Builder<S> {
             meter,
             known: super::schemas::Known::default(),
             trouble: Trouble::default(),
+            tests: super::test::Tests::default(),
             unreleased: Mutex::default(),
             nudge: tokio::sync::Notify::new(),
             replay_started: tokio::sync::Notify::new(),

@@ -147,6 +147,7 @@ pub(crate) struct Engine {
     meter: Arc<Meter>,
     known: schemas::Known,
     trouble: Trouble,
+    tests: test::Tests,
     /// Lanes whose breaker has closed, and of which an index queue could not be told.
     unreleased: Mutex<HashSet<Uuid>>,
     /// Wakes the worker when something may have been committed that the queue cannot tell of.

@@ -261,3 +261,68 @@ async fn a_test_takes_the_example_of_its_type_and_must_fit_its_schema() {
         Err(ManageError::InvalidEvent(InvalidEvent::Schema(_)))
     ));
 }
+
+/// Goes on with something until it waits for time to pass.
+async fn begun(test: &mut (impl Future + Unpin)) {
+    for _ in 0..10 {
+        tokio::select! {
+            biased;
+            _ = &mut *test => panic!("it does not wait"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_is_tested_once_at_a_time() {
+    let world = World::new(ScriptedTransport::default());
+    let endpoint = world.endpoint(EndpointSettings::default()).await;
+    let other = world.endpoint(EndpointSettings::default()).await;
+    let endpoints = world.dispatcher.endpoints();
+    let mut first = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
+    begun(&mut first).await;
+    let refused = endpoints.test(endpoint.id, TestEvent::default()).await;
+    let Err(ManageError::Conflict(why)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(why.contains("is under way"), "{why}");
+    assert_eq!(
+        world.deliveries().await.len(),
+        1,
+        "and none waits to be made"
+    );
+    begun(&mut Box::pin(
+        endpoints.test(other.id, TestEvent::default()),
+    ))
+    .await;
+    // Whoever asked is gone.
+    drop(first);
+    begun(&mut Box::pin(
+        endpoints.test(endpoint.id, TestEvent::default()),
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_awaits_so_many_tests_and_no_more() {
+    let world = World::new(ScriptedTransport::default());
+    let endpoints = world.dispatcher.endpoints();
+    let mut under_way = Vec::new();
+    for _ in 0..32 {
+        let endpoint = world.endpoint(EndpointSettings::default()).await;
+        let mut test = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
+        begun(&mut test).await;
+        under_way.push(test);
+    }
+    let endpoint = world.endpoint(EndpointSettings::default()).await;
+    let refused = endpoints.test(endpoint.id, TestEvent::default()).await;
+    assert!(
+        matches!(refused, Err(ManageError::Overloaded(_))),
+        "{refused:?}"
+    );
+    under_way.pop();
+    begun(&mut Box::pin(
+        endpoints.test(endpoint.id, TestEvent::default()),
+    ))
+    .await;
+}
