@@ -9,6 +9,8 @@
 #[cfg(feature = "openapi")]
 #[path = "examples/api.rs"]
 mod api;
+#[path = "examples/connections.rs"]
+mod connections;
 #[path = "examples/deploy.rs"]
 mod deploy;
 #[path = "examples/guides.rs"]
