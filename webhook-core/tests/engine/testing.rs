@@ -262,14 +262,19 @@ async fn a_test_takes_the_example_of_its_type_and_must_fit_its_schema() {
     ));
 }
 
-/// Goes on with something until it waits for time to pass.
-async fn begun(test: &mut (impl Future + Unpin)) {
-    for _ in 0..10 {
-        tokio::select! {
-            biased;
-            _ = &mut *test => panic!("it does not wait"),
-            () = tokio::task::yield_now() => {}
+/// What comes of a test without waiting for time to pass, if anything does.
+async fn at_once(
+    test: &mut (impl Future<Output = Result<Tested, ManageError>> + Unpin),
+) -> Option<Result<Tested, ManageError>> {
+    let turns = async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
         }
+    };
+    tokio::select! {
+        biased;
+        tested = test => Some(tested),
+        () = turns => None,
     }
 }
 
@@ -280,9 +285,10 @@ async fn an_endpoint_is_tested_once_at_a_time() {
     let other = world.endpoint(EndpointSettings::default()).await;
     let endpoints = world.dispatcher.endpoints();
     let mut first = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
-    begun(&mut first).await;
-    let refused = endpoints.test(endpoint.id, TestEvent::default()).await;
-    let Err(ManageError::Conflict(why)) = refused else {
+    assert!(at_once(&mut first).await.is_none());
+    let mut again = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
+    let refused = at_once(&mut again).await;
+    let Some(Err(ManageError::Conflict(why))) = refused else {
         panic!("{refused:?}");
     };
     assert!(why.contains("is under way"), "{why}");
@@ -291,16 +297,12 @@ async fn an_endpoint_is_tested_once_at_a_time() {
         1,
         "and none waits to be made"
     );
-    begun(&mut Box::pin(
-        endpoints.test(other.id, TestEvent::default()),
-    ))
-    .await;
+    let mut test = Box::pin(endpoints.test(other.id, TestEvent::default()));
+    assert!(at_once(&mut test).await.is_none());
     // Whoever asked is gone.
     drop(first);
-    begun(&mut Box::pin(
-        endpoints.test(endpoint.id, TestEvent::default()),
-    ))
-    .await;
+    let mut test = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
+    assert!(at_once(&mut test).await.is_none());
 }
 
 #[tokio::test]
@@ -311,18 +313,17 @@ async fn a_process_awaits_so_many_tests_and_no_more() {
     for _ in 0..32 {
         let endpoint = world.endpoint(EndpointSettings::default()).await;
         let mut test = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
-        begun(&mut test).await;
+        assert!(at_once(&mut test).await.is_none());
         under_way.push(test);
     }
     let endpoint = world.endpoint(EndpointSettings::default()).await;
-    let refused = endpoints.test(endpoint.id, TestEvent::default()).await;
+    let mut test = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
+    let refused = at_once(&mut test).await;
     assert!(
-        matches!(refused, Err(ManageError::Overloaded(_))),
+        matches!(refused, Some(Err(ManageError::Overloaded(_)))),
         "{refused:?}"
     );
     under_way.pop();
-    begun(&mut Box::pin(
-        endpoints.test(endpoint.id, TestEvent::default()),
-    ))
-    .await;
+    let mut test = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
+    assert!(at_once(&mut test).await.is_none());
 }
