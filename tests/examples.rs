@@ -9,6 +9,8 @@
 #[cfg(feature = "openapi")]
 #[path = "examples/api.rs"]
 mod api;
+#[path = "examples/connections.rs"]
+mod connections;
 #[path = "examples/deploy.rs"]
 mod deploy;
 #[path = "examples/guides.rs"]
@@ -41,7 +43,7 @@ use tokio::task::JoinHandle;
 use webhook_delivery::{Receiver, VerifiedBytes, Verifier, VerifyingKey};
 
 /// The platform's variables: they must not come from whoever runs the tests.
-const VARIABLES: [&str; 22] = [
+const VARIABLES: [&str; 23] = [
     "PORT",
     "BIND",
     "DATABASE_URL",
@@ -57,6 +59,7 @@ const VARIABLES: [&str; 22] = [
     "MAX_IN_FLIGHT",
     "ALLOW_HTTP",
     "ALLOW_NETWORKS",
+    "DENY_NETWORKS",
     "RETRY_SCHEDULE",
     "REQUEST_TIMEOUT",
     "RETENTION_DAYS",
@@ -187,6 +190,70 @@ async fn without_a_token_the_platform_warns_that_it_is_open_on_loopback() {
 }
 
 #[tokio::test]
+async fn without_a_token_the_platform_is_for_this_machine_whatever_leads_to_it() {
+    let open = Program::start(&mut platform()).await;
+    let locked = Program::start(platform().env("ADMIN_TOKEN", TOKEN)).await;
+    let status = async |platform: &Program, path: &str, host: &str| {
+        let url = format!("{}{path}", platform.url);
+        let request = client().get(url).header("host", host);
+        let answer = request.bearer_auth(TOKEN).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    for own in [
+        "localhost",
+        "LocalHost:8000",
+        "127.0.0.1:8000",
+        "127.1.2.3",
+        "[::1]",
+        "[::1]:8000",
+    ] {
+        assert_eq!(status(&open, "/events", own).await, 200, "{own}");
+    }
+    for foreign in [
+        "rebound.example.com",
+        "rebound.example.com:8000",
+        "localhost.example.com",
+        "127.0.0.1.example.com",
+        "10.0.0.1",
+        "[::2]:8000",
+        "",
+    ] {
+        for path in ["/events", "/dashboard/", "/metrics", "/nothing", "/"] {
+            assert_eq!(status(&open, path, foreign).await, 403, "{foreign} {path}");
+        }
+        for probe in ["/health", "/ready"] {
+            assert_eq!(status(&open, probe, foreign).await, 200, "{foreign}");
+        }
+        assert_eq!(status(&locked, "/events", foreign).await, 200, "{foreign}");
+    }
+    let answer = client().post(format!("{}/events", open.url));
+    let answer = answer.header("host", "rebound.example.com").send();
+    let said = answer.await.unwrap().text().await.unwrap();
+    assert!(said.contains("set ADMIN_TOKEN"), "{said}");
+}
+
+#[tokio::test]
+async fn endpoints_in_denied_networks_are_refused_whatever_is_allowed() {
+    let settings = [
+        ("ALLOW_NETWORKS", "10.0.0.0/8"),
+        ("DENY_NETWORKS", "10.9.0.0/16, 203.0.113.7/32,8.8.8.0/24"),
+    ];
+    let platform = Program::start(platform().envs(settings)).await;
+    for (host, status) in [
+        ("10.8.0.1", 201),
+        ("10.9.0.1", 422),
+        ("8.8.4.4", 201),
+        ("8.8.8.8", 422),
+    ] {
+        let request = client().post(format!("{}/endpoints", platform.url));
+        let body = json!({"url": format!("https://{host}/")});
+        let request = request.header("content-type", "application/json");
+        let answer = request.body(body.to_string()).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn a_worker_serves_probes_and_settings_without_effect_are_told() {
     let settings = [
         ("ROLE", "worker"),
@@ -241,6 +308,7 @@ async fn a_wrong_value_stops_the_platform_with_one_line_that_names_the_variable(
         ("MAX_IN_FLIGHT", "0"),
         ("ALLOW_HTTP", "maybe"),
         ("ALLOW_NETWORKS", "10.0.0.0/33"),
+        ("DENY_NETWORKS", "203.0.113.0/24;198.51.100.7"),
         ("RETRY_SCHEDULE", "5,soon"),
         ("RETRY_SCHEDULE", "-1"),
         ("REQUEST_TIMEOUT", "0"),

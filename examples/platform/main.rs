@@ -7,11 +7,13 @@
 //! - `settings.rs`: the variables; `value.rs`: what their texts mean.
 //! - `encryption.rs`: the keys that seal secrets.
 //! - `store.rs`: the engine, on the store that was asked for.
-//! - `serve.rs`: the server, and the way down; `health.rs`: whether it answers.
+//! - `serve.rs`: the server, and the way down; `connections.rs`: what it accepts; `host.rs`: whom it answers without a token; `health.rs`: whether it does.
 //! - `logging.rs`: what is logged, and how; `traces.rs`: where traces go.
 
+mod connections;
 mod encryption;
 mod health;
+mod host;
 mod logging;
 mod serve;
 mod settings;

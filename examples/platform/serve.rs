@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn;
 use axum::response::Redirect;
 use axum::routing::get;
+use hyper_util::rt::TokioTimer;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,7 +18,7 @@ use webhook_delivery::{Auth, Dispatcher, Metrics};
 use crate::settings::{Role, Settings};
 use crate::traces::Traces;
 use crate::value::Database;
-use crate::{logging, store};
+use crate::{connections, host, logging, store};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -87,10 +89,12 @@ async fn serve(settings: Settings) -> Result<()> {
         let dispatcher = dispatcher.clone();
         tokio::spawn(async move { dispatcher.run(stopped).await })
     });
-    let api = axum::serve(listener, app)
-        .with_graceful_shutdown(stop_api.clone().cancelled_owned())
-        .into_future();
-    let api = tokio::spawn(api);
+    let api = tokio::spawn(connections::serve(
+        listener,
+        app,
+        TokioTimer::new(),
+        stop_api.clone(),
+    ));
 
     signals.recv().await;
     say("stopping");
@@ -119,7 +123,11 @@ fn app(settings: &Settings, dispatcher: Dispatcher, metrics: &Metrics) -> Result
         Role::All | Role::Api => webhook_delivery::router(dispatcher, auth)
             .route("/", get(async || Redirect::temporary("/dashboard/"))),
     };
-    Ok(routes.merge(metrics))
+    let app = routes.merge(metrics);
+    Ok(match settings.admin_token {
+        Some(_) => app,
+        None => app.layer(from_fn(host::only_this_machine)),
+    })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {

@@ -77,8 +77,8 @@ struct Arguments {
     )]
     redis_url: Option<String>,
 
-    /// The bearer token of the API; may be unset on a loopback address only, which leaves the API open
-    /// [default: none]
+    /// The bearer token of the API; may be unset on a loopback address only, which leaves the API open to all programs
+    /// that ask for localhost, 127.0.0.0/8 or [::1] [default: none]
     #[arg(
         long,
         env = "ADMIN_TOKEN",
@@ -106,6 +106,15 @@ struct Arguments {
         default_value = ""
     )]
     allow_networks: Networks,
+    /// Networks that endpoints may not be in, whatever ALLOW_NETWORKS says: public addresses of yours, a NAT64 prefix;
+    /// not for what lies behind EGRESS_PROXY
+    #[arg(
+        long,
+        env = "DENY_NETWORKS",
+        value_name = "DENY_NETWORKS",
+        default_value = ""
+    )]
+    deny_networks: Networks,
     /// A proxy that deliveries go through, `http://USER:PASSWORD@HOST:PORT`; may be in any network [default: none]
     #[arg(
         long,
@@ -229,6 +238,7 @@ pub(crate) struct Settings {
     pub(crate) max_in_flight: usize,
     pub(crate) allow_http: bool,
     pub(crate) allow_networks: Networks,
+    pub(crate) deny_networks: Networks,
     pub(crate) retry_schedule: Schedule,
     pub(crate) request_timeout: Duration,
     pub(crate) retention: Duration,
@@ -333,6 +343,7 @@ impl Arguments {
             max_in_flight: self.max_in_flight,
             allow_http: self.allow_http,
             allow_networks: self.allow_networks,
+            deny_networks: self.deny_networks,
             retry_schedule: self.retry_schedule,
             request_timeout: self.request_timeout,
             retention: DAY * self.retention_days.unwrap_or(30),

@@ -114,6 +114,7 @@ fn finish<S: Store + 'static>(builder: Builder<S>, settings: &Settings) -> Resul
     let policy = NetworkPolicy::builder()
         .allow_http(settings.allow_http)
         .allow_networks(settings.allow_networks.0.clone())
+        .deny_networks(settings.deny_networks.0.clone())
         .build();
     let mut transport = HttpTransport::builder()
         .policy(policy.clone())

@@ -91,6 +91,11 @@ impl Auth {
             Kind::None | Kind::Custom(_) => None,
         }
     }
+
+    /// Whether callers have names of their own.
+    pub(crate) fn tells_apart(&self) -> bool {
+        matches!(self.0, Kind::Custom(_))
+    }
 }
 
 /// Does not show the token.
@@ -109,6 +114,11 @@ impl fmt::Debug for Auth {
 /// Called once for each request but those to `/health` and `/ready`, before anything of its body is read. What
 /// the host's layers put into the request's extensions is there; in a nested router the URI is the
 /// part below the prefix.
+///
+/// It may go by cookies. What changes something is refused with 403, before it is asked, if the browser says in
+/// `Sec-Fetch-Site` that a page of another origin sent it, `same-site` included, unless that has a bearer token in
+/// `Authorization`: this a browser never sends by itself. The dashboard's forms prove where they are from as well. Browsers
+/// leave the header out on plain http but to this machine, so cookies should be `SameSite` besides.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -189,6 +199,9 @@ impl Identity {
     }
 
     /// Sees and touches only what is in `scope`: what lies outside does not exist for them.
+    ///
+    /// Whose scope is the [system tenant](webhook_core::Builder::system_tenant), `system` unless said, is answered with 403:
+    /// its events tell of the endpoints of all tenants. The host manages it with [`Scope::All`].
     #[must_use]
     pub fn within(mut self, scope: impl Into<Scope>) -> Self {
         self.scope = scope.into();
@@ -215,12 +228,24 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
-    let identity = api.auth.identify(&parts).await?;
+    if !parts.method.is_safe() && is_another_sites(&parts.headers) {
+        return Err(ApiError::forbidden("this was sent by another site's page"));
+    }
+    let identity = api.identify(&parts).await?;
     if !identity.may(&parts.method) {
         return Err(ApiError::forbidden("a viewer may only read"));
     }
     parts.extensions.insert(identity);
     Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+/// Whether a browser sends this for a page of another site, with whatever it sends by itself: cookies, a client
+/// certificate. It says so in `Sec-Fetch-Site`, which no page can set and programs leave out. A bearer token it never
+/// adds: a page that has one, and may send it, is the host's.
+fn is_another_sites(headers: &HeaderMap) -> bool {
+    let mut said = headers.get_all("sec-fetch-site").iter();
+    said.any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
+        && bearer_token(headers).is_none()
 }
 
 /// The credential of the one `Authorization` header

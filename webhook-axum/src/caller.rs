@@ -1,13 +1,15 @@
 //! [`Caller`]: the dispatcher as one caller may see it.
 
+use std::time::Duration;
+
 use axum::extract::{FromRef, FromRequestParts};
 use http::request::Parts;
 use uuid::Uuid;
+use webhook_core::{Attempt, Outcome, Stats, StatsRange, Tenant, Timestamp, TransportErrorKind};
 use webhook_core::{
     Audit, Deliveries, Dispatcher, Endpoints, Error, EventTypes, Events, Failure, Process, Replays,
     Scope, Tenants,
 };
-use webhook_core::{Stats, StatsRange, Tenant, Timestamp, TransportErrorKind};
 
 use crate::auth::Identity;
 use crate::error::ApiError;
@@ -101,6 +103,15 @@ impl Caller {
         self.dispatcher.event_types().by(&self.name)
     }
 
+    /// The tenant that is all they see.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn only_tenant(&self) -> Option<&Tenant> {
+        match &self.scope {
+            Scope::All => None,
+            Scope::Tenant(own) => Some(own),
+        }
+    }
+
     /// The same caller, if they may change what concerns all tenants.
     pub(crate) fn host_wide(&self) -> Result<&Self, ApiError> {
         match self.scope {
@@ -183,6 +194,15 @@ impl Audience {
         match failure {
             Failure::Transport(kind) => self.error_kind(kind).to_owned(),
             Failure::Status(_) => failure.to_string(),
+        }
+    }
+
+    /// How long an attempt took, as this audience may see it: where a tenant is not told what failed, the time would tell
+    /// a port that refuses from one that drops.
+    pub(crate) fn duration(self, attempt: &Attempt) -> Option<Duration> {
+        match (self, &attempt.outcome) {
+            (Self::Tenant, Outcome::Failed(kind)) if kind.as_tenant_str() != kind.as_str() => None,
+            _ => Some(attempt.duration),
         }
     }
 

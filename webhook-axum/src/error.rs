@@ -11,6 +11,9 @@ use webhook_core::{
     BatchError, EnqueueError, Error, ErrorKind, InvalidEvent, InvalidHeader, ManageError,
 };
 
+/// The code of what passes in a second or so.
+const OVERLOADED: &str = "overloaded";
+
 /// A failed request: its status, its kind, and a sentence that a person can act on.
 ///
 /// The sentence holds no secret and nothing of what a backend says.
@@ -149,6 +152,10 @@ impl IntoResponse for ApiError {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, scheme);
         }
+        if self.code == OVERLOADED {
+            let soon = HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, soon);
+        }
         response
     }
 }
@@ -186,6 +193,10 @@ impl From<ManageError> for ApiError {
                 blocked.tenant_message(),
             ),
             ManageError::Conflict(why) => Self::conflict("conflict", why),
+            ManageError::Overloaded(why) => {
+                tracing::warn!(error = &error as &dyn StdError, "request answered with 503");
+                Self::away(OVERLOADED, why)
+            }
             ManageError::Store(error) => error.into(),
             other => Self::unavailable(&other),
         }
@@ -211,7 +222,7 @@ impl From<EnqueueError> for ApiError {
             }
             EnqueueError::Overloaded => {
                 tracing::warn!(error = &error as &dyn StdError, "request answered with 503");
-                Self::away("overloaded", "too many events wait to be stored; try again")
+                Self::away(OVERLOADED, "too many events wait to be stored; try again")
             }
             EnqueueError::Store(error) => error.into(),
             other => Self::unavailable(&other),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::{from_fn, from_fn_with_state};
-use webhook_core::Dispatcher;
+use http::request::Parts;
+use webhook_core::{Dispatcher, Scope};
 
-use crate::auth::{Auth, authenticate};
+use crate::auth::{Auth, Identity, authenticate};
 use crate::error::ApiError;
 use crate::finish::finish;
 use crate::routes;
@@ -28,6 +29,19 @@ impl Api {
             auth: Arc::new(auth),
             #[cfg(feature = "dashboard")]
             limits: Arc::default(),
+        }
+    }
+
+    /// Who calls, unless they may not. What the system tenant gets tells of all the others, whoever has its name.
+    pub(crate) async fn identify(&self, parts: &Parts) -> Result<Identity, ApiError> {
+        let identity = self.auth.identify(parts).await?;
+        match &identity.scope {
+            Scope::Tenant(own) if own == self.dispatcher.system_tenant() => {
+                let sentence =
+                    "this tenant is the system's: who runs the engine manages it, for all tenants";
+                Err(ApiError::forbidden(sentence))
+            }
+            _ => Ok(identity),
         }
     }
 }

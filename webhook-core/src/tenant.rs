@@ -91,7 +91,8 @@ pub enum Scope {
     /// Every tenant: the host itself.
     #[default]
     All,
-    /// One tenant only.
+    /// One tenant only: not the [system tenant](crate::Builder::system_tenant), whose events tell of all others, where a
+    /// customer asks.
     Tenant(Tenant),
 }
 

@@ -239,7 +239,8 @@ struct AttemptRow {
     started_at: Timestamp,
     outcome: String,
     is_good: bool,
-    total: String,
+    /// How long it took, where that is told.
+    total: Option<String>,
     first_byte: Option<String>,
     rest: Option<String>,
     /// How much of its time, in percent, went by until the first byte, and after it.
@@ -398,7 +399,7 @@ fn row(number: usize, attempt: &Attempt, audience: Audience) -> AttemptRow {
         started_at: attempt.started_at,
         outcome,
         is_good: attempt.outcome.failure().is_none(),
-        total: span(attempt.duration),
+        total: audience.duration(attempt).map(span),
         first_byte: attempt.first_byte.map(span),
         rest: attempt
             .first_byte

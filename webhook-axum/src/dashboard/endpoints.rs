@@ -657,7 +657,9 @@ async fn test(
         delivery: tested.delivery_id,
         outcome,
         is_good: attempt.is_some_and(|it| it.outcome.failure().is_none()),
-        took: attempt.map_or_else(String::new, |it| span(it.duration)),
+        took: attempt
+            .and_then(|it| caller.audience().duration(it))
+            .map_or_else(String::new, span),
         body,
     };
     Ok(page_with(StatusCode::OK, &template))

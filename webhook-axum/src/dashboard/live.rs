@@ -1,7 +1,8 @@
 //! `/dashboard/live`: tells an open page that something has changed, so that it asks for itself again.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,9 +13,8 @@ use axum::routing::get;
 use futures_util::stream;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
-use webhook_core::{DeliveryFilter, ManageError, PageRequest, StatsRange};
+use webhook_core::{DeliveryFilter, ManageError, PageRequest, StatsRange, Tenant};
 
 use super::assets::tag;
 use crate::caller::Caller;
@@ -34,20 +34,87 @@ pub(super) const AWAY: &str = "away";
 const LOOKS: u32 = 5;
 /// How many pages are told at once; the others go without.
 const MOST: usize = 64;
+/// How many of them may be one holder's.
+const MOST_OF_ONE: usize = 16;
 
 /// The places of those that are told, and who tells them.
 pub(super) struct Room {
-    places: Arc<Semaphore>,
+    taken: Taken,
     teller: Uuid,
+}
+
+type Taken = Arc<Mutex<HashMap<Holder, usize>>>;
+
+/// Who has a place.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Holder {
+    /// All who are let in alike: they cannot be told apart.
+    Anybody,
+    /// One of those who may see every tenant.
+    Named(String),
+    /// The readers of one tenant, together: how many there are is for that tenant to say.
+    Tenant(Tenant),
+}
+
+impl Holder {
+    fn of(api: &Api, caller: &Caller) -> Self {
+        match caller.only_tenant() {
+            Some(tenant) => Self::Tenant(tenant.clone()),
+            None if api.auth.tells_apart() => Self::Named(caller.name().to_owned()),
+            None => Self::Anybody,
+        }
+    }
+
+    fn most(&self) -> usize {
+        match self {
+            Self::Anybody => MOST,
+            Self::Named(_) | Self::Tenant(_) => MOST_OF_ONE,
+        }
+    }
+}
+
+/// A place, free again once it is dropped.
+struct Place {
+    taken: Taken,
+    holder: Holder,
+}
+
+impl Room {
+    fn place(&self, holder: Holder) -> Option<Place> {
+        let mut taken = lock(&self.taken);
+        let own = taken.get(&holder).copied().unwrap_or_default();
+        if own >= holder.most() || taken.values().sum::<usize>() >= MOST {
+            return None;
+        }
+        taken.insert(holder.clone(), own + 1);
+        let taken = Arc::clone(&self.taken);
+        Some(Place { taken, holder })
+    }
 }
 
 impl Default for Room {
     fn default() -> Self {
         Self {
-            places: Arc::new(Semaphore::new(MOST)),
+            taken: Taken::default(),
             teller: Uuid::new_v4(),
         }
     }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        if let Some(own) = taken.get_mut(&self.holder) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.holder);
+            }
+        }
+    }
+}
+
+fn lock(taken: &Taken) -> MutexGuard<'_, HashMap<Holder, usize>> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn routes() -> Router<Api> {
@@ -70,7 +137,7 @@ struct Watch {
     looks: u32,
     /// Whether the engine ran beside it when it began.
     was_running: bool,
-    _room: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 async fn watch(
@@ -79,7 +146,7 @@ async fn watch(
     headers: HeaderMap,
     Query(asked): Query<Asked>,
 ) -> Response {
-    let Ok(room) = Arc::clone(&api.limits.live.places).try_acquire_owned() else {
+    let Some(place) = api.limits.live.place(Holder::of(&api, &caller)) else {
         return StatusCode::NO_CONTENT.into_response();
     };
     let last = headers.get("last-event-id");
@@ -90,7 +157,7 @@ async fn watch(
         caller,
         known: last.or(asked.known).filter(|it| !it.is_empty()),
         looks: 0,
-        _room: room,
+        _place: place,
     };
     Sse::new(stream::unfold(watch, next)).into_response()
 }

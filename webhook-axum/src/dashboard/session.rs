@@ -37,8 +37,12 @@ const SESSION: &str = "webhook_session";
 const CSRF: &str = "webhook_csrf";
 /// How long a login lasts.
 const LIFE: Duration = Duration::from_secs(12 * 3_600);
-/// The most bytes of a form beside an event's payload.
+/// The most bytes of a form that signs in or out: nobody is known yet who sends it.
+const BEFORE_THE_DOOR: usize = 8 * 1_024;
+/// Of one that holds an event's data, beside that.
 const ROOM: usize = 512 * 1_024;
+/// Of any other: as many as the API takes, each of which a form may write as three.
+const SETTINGS: usize = 3 * 128 * 1_024;
 
 pub(super) fn routes() -> Router<Api> {
     Router::new()
@@ -116,7 +120,8 @@ async fn admit(
     let is_form = parts.method == Method::POST;
     let request = Request::from_parts(parts, body);
     let mut request = if is_form {
-        let (parts, fields) = take_form(api, request).await?;
+        let limit = most_of(api, request.uri().path());
+        let (parts, fields) = take_form(request, limit).await?;
         let mut request = Request::from_parts(parts, axum::body::Body::empty());
         request.extensions_mut().insert(fields);
         request
@@ -135,21 +140,26 @@ async fn identify(api: &Api, parts: &Parts, shell: &mut Shell) -> Result<Identit
             return Ok(Identity::operator("signed in"));
         }
     }
-    api.auth.identify(parts).await
+    api.identify(parts).await
+}
+
+/// The most bytes of a form that is sent to this path.
+fn most_of(api: &Api, path: &str) -> usize {
+    let with_data = ["/test", "/event-types", "/event-types/send"];
+    if with_data.iter().any(|end| path.ends_with(end)) {
+        let payload = api.dispatcher.max_payload();
+        payload.saturating_mul(3).saturating_add(ROOM)
+    } else {
+        SETTINGS
+    }
 }
 
 /// The fields of a form that one of our pages sent.
-async fn take_form(api: &Api, request: Request) -> Result<(Parts, Fields), ApiError> {
+async fn take_form(request: Request, limit: usize) -> Result<(Parts, Fields), ApiError> {
     let (parts, body) = request.into_parts();
     if !is_ours(&parts.headers) {
         return Err(ApiError::forbidden("this form was sent from another site"));
     }
-    // Each byte of a payload may take three.
-    let limit = api
-        .dispatcher
-        .max_payload()
-        .saturating_mul(3)
-        .saturating_add(ROOM);
     let body = to_bytes(body, limit).await;
     let body = body.map_err(|_| ApiError::body_too_large(limit))?;
     let mut form = Request::new(axum::body::Body::from(body));
@@ -286,7 +296,7 @@ async fn ask(State(api): State<Api>, request: Request) -> Response {
 
 async fn login(State(api): State<Api>, request: Request) -> Response {
     let mut shell = Shell::at("/dashboard/login");
-    let (parts, fields) = match take_form(&api, request).await {
+    let (parts, fields) = match take_form(request, BEFORE_THE_DOOR).await {
         Ok(taken) => taken,
         Err(error) => return Refusal::of(&error).page(shell),
     };
@@ -311,10 +321,10 @@ async fn login(State(api): State<Api>, request: Request) -> Response {
     response
 }
 
-async fn logout(State(api): State<Api>, request: Request) -> Result<Response, PageError> {
+async fn logout(request: Request) -> Result<Response, PageError> {
     let secure = is_https(request.headers());
     let shell = Shell::at("/dashboard/logout");
-    if let Err(error) = take_form(&api, request).await {
+    if let Err(error) = take_form(request, BEFORE_THE_DOOR).await {
         return Ok(Refusal::of(&error).page(shell));
     }
     let mut response = shell.goto("login");

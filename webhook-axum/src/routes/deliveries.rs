@@ -402,7 +402,8 @@ fn ended(reason: Option<EndReason>) -> &'static str {
 pub(super) struct AttemptView {
     number: usize,
     started_at: Timestamp,
-    duration_ms: u64,
+    /// `null` where a tenant is told no more than `unreachable`.
+    duration_ms: Option<u64>,
     first_byte_ms: Option<u64>,
     status: Option<u16>,
     /// Why there was no answer.
@@ -438,7 +439,7 @@ impl AttemptView {
         Self {
             number,
             started_at: attempt.started_at,
-            duration_ms: millis(attempt.duration),
+            duration_ms: audience.duration(attempt).map(millis),
             first_byte_ms: attempt.first_byte.map(millis),
             status,
             error,

@@ -37,7 +37,7 @@ pub(super) struct Document;
     responses(
         (status = 200, body = TestView, description = "What came of it."),
         (status = 202, body = TestView, description = "It takes longer than a request may; its delivery shows what comes of it."),
-        (status = 409, description = "The endpoint is paused or disabled, or its circuit breaker is open."),
+        (status = 409, description = "The endpoint is paused or disabled, its circuit breaker is open, or another test of it is under way."),
     ),
 ))]
 async fn test(

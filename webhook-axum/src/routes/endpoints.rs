@@ -324,6 +324,13 @@ impl EndpointRequest {
     /// Changes all that is asked for, or nothing.
     fn apply(&self, wanted: &mut EndpointChange) -> Result<(), ApiError> {
         let url = self.changed_url(&wanted.url)?;
+        let is_elsewhere = url.as_url().origin() != wanted.url.as_url().origin();
+        if is_elsewhere && self.keeps_a_secret(&wanted.settings.headers) {
+            return Err(ApiError::invalid_request(
+                "secret_headers: they were given for another scheme, host or port than the new URL has: give their values \
+                 anew, or none",
+            ));
+        }
         wanted.settings = self.settings(&wanted.settings)?;
         wanted.url = url;
         if let Some(GivenState(state)) = self.state {
@@ -341,6 +348,16 @@ impl EndpointRequest {
             Some(url) if !has_hidden_query(url) => Ok(url.clone()),
             Some(url) if url.as_str() == shown_url(current) => Ok(current.clone()),
             Some(_) => Err(nothing_hidden()),
+        }
+    }
+
+    /// Whether a secret header would be sent on whose value the request does not have. Who changes an endpoint need not
+    /// know it, and must not learn it from a server of their own.
+    fn keeps_a_secret(&self, current: &CustomHeaders) -> bool {
+        match &self.secret_headers {
+            Patch::Keep => current.as_map().values().any(HeaderValue::is_sensitive),
+            Patch::Reset => false,
+            Patch::Set(Pairs(pairs)) => pairs.iter().any(|(_, value)| value == HIDDEN),
         }
     }
 

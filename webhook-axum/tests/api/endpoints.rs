@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::App;
+use crate::support::{Answer, App};
 
 fn everything() -> Value {
     json!({
@@ -86,7 +86,7 @@ async fn a_patch_changes_what_it_names_and_null_resets() {
     expected["updated_at"] = json!("2023-11-14T22:13:21.000000Z");
 
     for (field, value) in [
-        ("url", json!("https://other.example.com/")),
+        ("url", json!("https://hooks.example.com/other")),
         ("event_types", json!(["*"])),
         ("filter", json!({"data.a": {"eq": 1}})),
         ("description", json!("new")),
@@ -148,6 +148,41 @@ async fn stars_leave_a_secret_header_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_secret_header_does_not_follow_the_url_to_another_server() {
+    let app = App::open();
+    let id = app
+        .endpoint(json!({"secret_headers": {"authorization": "Bearer s3cret", "x-key": "old"}}))
+        .await;
+    let path = format!("/endpoints/{id}");
+    let before = app.get(&path).await.expect(200);
+    for url in [
+        "http://hooks.example.com/in",
+        "https://hooks.example.com:8443/in",
+        "https://evil.example.com/in",
+    ] {
+        for patch in [
+            json!({"url": url}),
+            json!({"url": url, "secret_headers": {"authorization": "***"}}),
+            json!({"url": url, "secret_headers": {"authorization": "***", "x-key": "new"}}),
+        ] {
+            let answer = app.patch(&path, patch).await;
+            assert_eq!(answer.error(), (400, "invalid_request".into()), "{url}");
+            assert!(answer.text.contains("anew"), "{}", answer.text);
+        }
+    }
+    assert_eq!(app.get(&path).await.expect(200), before);
+    for patch in [
+        json!({"url": "https://hooks.example.com:443/else"}),
+        json!({"url": "https://one.example.com/", "secret_headers": {"authorization": "Bearer other"}}),
+        json!({"url": "https://one.example.com/", "secret_headers": {"authorization": "***"}}),
+        json!({"url": "https://two.example.com/", "secret_headers": null}),
+        json!({"url": "https://three.example.com/"}),
+    ] {
+        app.patch(&path, patch).await.expect(200);
+    }
+}
+
+#[tokio::test]
 async fn a_state_is_set_and_says_why() {
     let app = App::open();
     let id = app.endpoint(json!({})).await;
@@ -194,7 +229,7 @@ async fn a_refused_patch_changes_nothing() {
             (400, "invalid_setting"),
         ),
         (
-            json!({"description": "x", "url": "https://10.0.0.1/"}),
+            json!({"description": "x", "url": "https://10.0.0.1/", "secret_headers": {"x-a": "1"}}),
             (422, "url_not_allowed"),
         ),
         (
@@ -515,6 +550,56 @@ async fn a_test_answers_with_the_attempt() {
         .expect(200);
     let answer = app.post(&path, json!({})).await;
     assert_eq!(answer.error(), (409, "conflict".into()));
+}
+
+/// What is answered without waiting for time to pass, if anything is.
+async fn at_once(answer: impl Future<Output = Answer>) -> Option<Answer> {
+    let turns = async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = answer => Some(answer),
+        () = turns => None,
+    }
+}
+
+#[tokio::test]
+async fn tests_are_limited_also_those_whose_client_is_gone() {
+    let app = App::open();
+    let mut paths = Vec::new();
+    for _ in 0..33 {
+        let endpoint = app.endpoint(json!({})).await;
+        paths.push(format!("/endpoints/{endpoint}/test"));
+    }
+    let rest = paths.split_off(1);
+    for path in paths.iter().chain(&rest[..31]) {
+        let abandoned = at_once(app.call(Method::POST, path, None)).await;
+        assert!(abandoned.is_none(), "{abandoned:?}");
+    }
+    let again = at_once(app.call(Method::POST, &paths[0], None)).await;
+    let again = again.expect("a refusal");
+    assert_eq!(again.error(), (409, "conflict".into()));
+    assert!(again.text.contains("is under way"), "{}", again.text);
+    let one_more = at_once(app.call(Method::POST, &rest[31], None)).await;
+    let one_more = one_more.expect("a refusal");
+    assert_eq!(one_more.error(), (503, "overloaded".into()));
+    assert_eq!(one_more.headers["retry-after"], "1");
+    app.clock.advance(Duration::from_secs(60));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    for path in [&paths[0], &rest[31]] {
+        let (answer, ()) = tokio::join!(app.call(Method::POST, path, None), async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            app.clock.advance(Duration::from_secs(60));
+        });
+        answer.expect(202);
+    }
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ use std::path::Path;
 use http::Method;
 use serde_json::{Value, json};
 use webhook_axum::{Auth, InvalidToken};
-use webhook_core::TransportErrorKind;
+use webhook_core::testing::ScriptedTransport;
+use webhook_core::{Dispatcher, MemoryStore, Tenant, TransportErrorKind};
 
-use crate::support::{Answer, App, ROUTES};
+use crate::support::{Answer, App, ByWord, ROUTES, send};
 
 /// Ids of an event, its endpoint and its ended delivery.
 struct Ids {
@@ -295,6 +296,95 @@ fn a_token_that_nobody_could_send_is_refused() {
 }
 
 #[tokio::test]
+async fn another_sites_page_changes_nothing() {
+    let app = App::guarded();
+    let ids = seeded(&app).await;
+    let before = app.stored().await;
+    for (method, path, body) in ROUTES {
+        let path = filled(path, &ids);
+        for site in ["cross-site", "same-site", "", "Same-Origin"] {
+            let headers = [
+                ("authorization", "operator a"),
+                ("content-type", "application/json"),
+                ("sec-fetch-site", site),
+            ];
+            let verb = Method::from_bytes(method.as_bytes()).unwrap();
+            let answer = app.send(verb, &path, &headers, *body).await;
+            if *method == "GET" {
+                answer.expect(200);
+            } else {
+                assert_eq!(answer.error(), (403, "forbidden".into()), "{method} {path}");
+            }
+        }
+    }
+    assert_eq!(app.stored().await, before);
+}
+
+#[tokio::test]
+async fn pages_of_its_own_and_those_with_a_token_change_what_they_may() {
+    let body = r#"{"url":"https://hooks.example.com/"}"#;
+    for (auth, authorization, site, status) in [
+        (Auth::custom(ByWord), "operator", "same-origin", 201),
+        (Auth::custom(ByWord), "operator", "none", 201),
+        (
+            Auth::bearer("t0ken").unwrap(),
+            "Bearer t0ken",
+            "same-site",
+            201,
+        ),
+        (Auth::none(), "", "same-origin", 201),
+        (Auth::none(), "", "cross-site", 403),
+        // The browser remembers these, too.
+        (Auth::none(), "Basic YTpi", "cross-site", 403),
+    ] {
+        let app = App::with(auth);
+        let headers = [
+            ("authorization", authorization),
+            ("content-type", "application/json"),
+            ("sec-fetch-site", site),
+        ];
+        let answer = app.send(Method::POST, "/endpoints", &headers, body).await;
+        assert_eq!(answer.status, status, "{authorization} {site}");
+    }
+}
+
+#[tokio::test]
+async fn a_customer_of_the_system_tenants_name_is_not_let_in() {
+    let app = App::guarded();
+    let ids = seeded(&app).await;
+    for (method, path, body) in ROUTES {
+        let path = filled(path, &ids);
+        for who in ["viewer system", "operator system"] {
+            let answer = call(&app, method, &path, body, &[who]).await;
+            assert_eq!(answer.error(), (403, "forbidden".into()), "{method} {path}");
+        }
+    }
+    // The host still manages it.
+    let url = r#"{"url":"https://ops.example.com/","tenant":"system"}"#;
+    call(&app, "POST", "/endpoints", url, &["operator"])
+        .await
+        .expect(201);
+    let list = call(&app, "GET", "/endpoints?tenant=system", "", &["viewer"]).await;
+    assert_eq!(list.expect(200)["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_system_tenant_is_the_one_that_the_host_chose() {
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(ScriptedTransport::default())
+        .system_tenant(Tenant::new("ops").unwrap())
+        .build()
+        .unwrap();
+    let router = webhook_axum::router(dispatcher, Auth::custom(ByWord));
+    for (tenant, status) in [("ops", 403), ("system", 200)] {
+        let who = format!("operator {tenant}");
+        let headers = [("authorization", who.as_str())];
+        let answer = send(&router, Method::GET, "/events", &headers, "").await;
+        assert_eq!(answer.status, status, "{tenant}");
+    }
+}
+
+#[tokio::test]
 async fn a_tenant_is_not_told_what_the_network_looks_like() {
     let app = App::guarded();
     for kind in [
@@ -358,4 +448,25 @@ async fn a_tenant_is_not_told_what_the_network_looks_like() {
     let shown = call(&app, "GET", &path, "", &["viewer a"]).await;
     assert!(!shown.text.contains("dns"), "{}", shown.text);
     assert_eq!(shown.json()["attempts"][0]["error"], "unreachable");
+}
+
+#[tokio::test]
+async fn a_tenant_is_not_told_how_long_it_took_not_to_connect() {
+    for (kind, is_told) in [
+        (TransportErrorKind::Dns, false),
+        (TransportErrorKind::Blocked, false),
+        (TransportErrorKind::Connect, false),
+        (TransportErrorKind::Timeout, true),
+    ] {
+        let app = App::guarded();
+        app.transport.push(kind);
+        let ids = seeded(&app).await;
+        for (who, is_told) in [("operator a", is_told), ("operator", true)] {
+            let path = filled("/deliveries/{delivery}", &ids);
+            let shown = call(&app, "GET", &path, "", &[who]).await.expect(200);
+            let took = &shown["attempts"][0]["duration_ms"];
+            assert_eq!(took.is_u64(), is_told, "{kind:?} {who}: {shown}");
+            assert_eq!(took.is_null(), !is_told, "{kind:?} {who}: {shown}");
+        }
+    }
 }

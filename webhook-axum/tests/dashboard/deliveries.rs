@@ -13,7 +13,7 @@ use webhook_core::{
     NewEvent, PageRequest, RetryPolicy, Tenant, TransportErrorKind,
 };
 
-use super::get;
+use super::{Named, get, send};
 
 struct World {
     dispatcher: Dispatcher,
@@ -423,4 +423,41 @@ async fn what_fails_through_us_is_not_counted_among_the_attempts_that_there_may_
     let page = world.page().await;
     let tried = "<dd>1 of at most 2 times, and 1 more that failed through us</dd>";
     assert!(page.contains(tried), "{page}");
+}
+
+#[tokio::test]
+async fn a_tenant_is_not_told_how_long_it_took_not_to_connect() {
+    for (kind, shown, is_told) in [
+        (TransportErrorKind::Connect, "unreachable", false),
+        (TransportErrorKind::Timeout, "timeout", true),
+    ] {
+        let clock = ManualClock::default();
+        let transport = ScriptedTransport::default();
+        transport.push(kind);
+        let builder = Dispatcher::builder(MemoryStore::new()).transport(transport);
+        let dispatcher = builder.clock(clock.clone()).build().unwrap().erase();
+        let new = NewEndpoint::new("https://example.com".parse().unwrap());
+        dispatcher.endpoints().create(new).await.unwrap();
+        let event = NewEvent::json("a", &1).unwrap();
+        dispatcher.enqueue(event).await.unwrap();
+        dispatcher.step().await.unwrap();
+        let world = World {
+            app: router(dispatcher.clone(), Auth::custom(Named)),
+            dispatcher,
+            clock,
+            endpoint: Uuid::nil(),
+        };
+        let path = format!("/dashboard/deliveries/{}", world.newest().await.id);
+        for (who, shown, is_told) in [
+            ("eve@default", shown, is_told),
+            ("host", kind.as_str(), true),
+        ] {
+            let request = http::Request::get(&path).header("x-who", who);
+            let page = send(&world.app, request, "").await.text;
+            let badge = format!("{shown}</span>");
+            let (_, attempt) = page.split_once(&badge).expect(shown);
+            let (attempt, _) = attempt.split_once("</p>").unwrap();
+            assert_eq!(attempt.contains(" ms"), is_told, "{who}: {attempt}");
+        }
+    }
 }

@@ -183,3 +183,18 @@ async fn a_header_that_is_given_twice_is_refused() {
     }
     assert_eq!(desk.stored().await.version, 1);
 }
+
+#[tokio::test]
+async fn a_form_asks_for_secret_headers_anew_when_the_url_leads_elsewhere() {
+    let (new, fields) = peculiar();
+    let desk = Desk::with(new).await;
+    let elsewhere = fields.replace("example.com%2Fin%3F***", "other.example.com%2Fin");
+    let refused = desk.save(&elsewhere).await;
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    assert!(refused.text.contains("anew"), "{}", refused.text);
+    assert_eq!(desk.stored().await.version, 1);
+    let anew = elsewhere.replace("x-key%3A+***", "x-key%3A+other");
+    let saved = desk.save(&anew).await;
+    assert_eq!(saved.status, 303, "{}", saved.text);
+    assert_eq!(desk.stored().await.url.host(), "other.example.com");
+}

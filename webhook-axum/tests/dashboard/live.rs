@@ -13,11 +13,14 @@ use webhook_axum::{Auth, router};
 use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport};
 use webhook_core::{Dispatcher, MemoryStore, NewEndpoint, NewEvent};
 
+use super::Named;
 use super::overview::engine_of_an_unsteady_store;
 
 const PAUSE: Duration = Duration::from_secs(2);
 /// As many pages as are told at once.
 const MOST: usize = 64;
+/// As many of them may be one caller's, or one tenant's.
+const MOST_OF_ONE: usize = 16;
 
 fn engine(clock: &ManualClock) -> Dispatcher {
     let builder = Dispatcher::builder(MemoryStore::new()).transport(ScriptedTransport::default());
@@ -25,10 +28,24 @@ fn engine(clock: &ManualClock) -> Dispatcher {
 }
 
 async fn open(app: &Router, known: Option<&str>) -> (StatusCode, Body) {
-    let mut request = Request::builder().uri("/dashboard/live");
-    if let Some(known) = known {
-        request = request.header("last-event-id", known);
-    }
+    let request = Request::builder().uri("/dashboard/live");
+    ask(
+        app,
+        match known {
+            Some(known) => request.header("last-event-id", known),
+            None => request,
+        },
+    )
+    .await
+}
+
+/// As `open`, for whom [`Named`] lets in by this name.
+async fn open_as(app: &Router, who: &str) -> (StatusCode, Body) {
+    let request = Request::builder().uri("/dashboard/live");
+    ask(app, request.header("x-who", who)).await
+}
+
+async fn ask(app: &Router, request: http::request::Builder) -> (StatusCode, Body) {
     let request = request.body(Body::empty()).unwrap();
     let response = app.clone().oneshot(request).await.unwrap();
     (response.status(), response.into_body())
@@ -252,4 +269,23 @@ async fn places_are_each_routers_own_and_come_back() {
     assert_eq!(open(&other, None).await.0, 200);
     streams.pop();
     assert_eq!(open(&app, None).await.0, 200);
+}
+
+#[tokio::test]
+async fn nobody_takes_the_places_of_all() {
+    let app: Router = router(engine(&ManualClock::default()), Auth::custom(Named));
+    for (holders, others) in [(["eve@a", "mallory@a"], "ann@b"), (["host"; 2], "other")] {
+        let mut streams = Vec::new();
+        for turn in 0..MOST_OF_ONE {
+            let (status, stream) = open_as(&app, holders[turn % 2]).await;
+            assert_eq!(status, 200, "{turn}");
+            streams.push(stream);
+        }
+        for holder in holders {
+            assert_eq!(open_as(&app, holder).await.0, StatusCode::NO_CONTENT);
+        }
+        assert_eq!(open_as(&app, others).await.0, 200);
+        streams.pop();
+        assert_eq!(open_as(&app, holders[0]).await.0, 200);
+    }
 }

@@ -45,6 +45,21 @@ impl Authorizer for Viewer {
     }
 }
 
+/// Whoever the header `x-who` names, as `name` or `name@tenant`: an operator.
+struct Named;
+
+#[async_trait::async_trait]
+impl Authorizer for Named {
+    async fn authorize(&self, parts: &http::request::Parts) -> Result<Identity, AuthRejection> {
+        let who = parts.headers.get("x-who").and_then(|it| it.to_str().ok());
+        let who = who.ok_or(AuthRejection::Unauthorized)?;
+        Ok(match who.split_once('@') {
+            Some((name, tenant)) => Identity::operator(name).within(Tenant::new(tenant).unwrap()),
+            None => Identity::operator(who),
+        })
+    }
+}
+
 fn dispatcher() -> Dispatcher {
     let transport = ScriptedTransport::default();
     let builder = Dispatcher::builder(MemoryStore::new()).transport(transport);
@@ -306,6 +321,17 @@ async fn a_viewer_of_a_tenant_sees_theirs_and_changes_nothing() {
     let pause = format!("/dashboard/endpoints/{}/state", own.id);
     let body = format!("csrf={CSRF}&state=paused");
     assert_eq!(send(&app, form(&pause), &body).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_customer_of_the_system_tenants_name_sees_no_page() {
+    let app: Router = router(dispatcher(), Auth::custom(Named));
+    for path in SCREENS {
+        for (who, status) in [("eve@system", 403), ("eve@acme", 200), ("host", 200)] {
+            let request = Request::builder().uri(path).header("x-who", who);
+            assert_eq!(send(&app, request, "").await.status, status, "{who} {path}");
+        }
+    }
 }
 
 #[tokio::test]

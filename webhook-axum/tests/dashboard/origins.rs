@@ -4,7 +4,7 @@ use axum::Router;
 use http::{Method, Request, StatusCode, header};
 use webhook_axum::{Auth, router};
 
-use super::{CSRF, dispatcher, get, send};
+use super::{CSRF, dispatcher, form, get, send};
 
 const PATH: &str = "/dashboard/event-types";
 
@@ -94,5 +94,26 @@ async fn pages_let_browsers_say_where_their_forms_come_from() {
         "base-uri 'none'",
     ] {
         assert!(policy.contains(part), "{part}");
+    }
+}
+
+#[tokio::test]
+async fn a_form_is_read_no_further_than_it_may_be_long() {
+    let app: Router = router(dispatcher(), Auth::bearer("s3cret").unwrap());
+    let open: Router = router(dispatcher(), Auth::none());
+    for (app, path, most) in [
+        (&app, "/dashboard/login", 8 * 1_024),
+        (&app, "/dashboard/logout", 8 * 1_024),
+        (&open, "/dashboard/endpoints", 3 * 128 * 1_024),
+        (&open, "/dashboard/event-types", 1_280 * 1_024),
+        (&open, "/dashboard/event-types/send", 1_280 * 1_024),
+    ] {
+        let start = format!("csrf={CSRF}&token=");
+        for (length, is_too_long) in [(most, false), (most + 1, true)] {
+            let body = format!("{start}{}", "x".repeat(length - start.len()));
+            let status = send(app, form(path), &body).await.status;
+            let refused = status == StatusCode::PAYLOAD_TOO_LARGE;
+            assert_eq!(refused, is_too_long, "{path} {length}: {status}");
+        }
     }
 }

@@ -224,7 +224,9 @@ impl<S: Store + 'static> Builder<S> {
     }
 
     /// Whose the events are by which the engine tells the host of its endpoints; `system` unless said. The host's own
-    /// endpoints of this tenant receive `endpoint.failing` and `endpoint.disabled`; nobody else should have any in it.
+    /// endpoints of this tenant receive `endpoint.failing` and `endpoint.disabled`. They tell of every tenant, so it must be
+    /// no customer's name: the API lets in nobody whose scope is this tenant, and the host manages it with
+    /// [`Scope::All`](crate::Scope::All).
     ///
     /// Their data is `{"endpoint_id", "tenant", "url", "reason", "since"}`, the URL without its query. What happens to
     /// endpoints of this tenant itself makes no events.
@@ -381,6 +383,7 @@ impl<S: Store + 'static> Builder<S> {
             meter,
             known: super::schemas::Known::default(),
             trouble: Trouble::default(),
+            tests: super::test::Tests::default(),
             unreleased: Mutex::default(),
             nudge: tokio::sync::Notify::new(),
             replay_started: tokio::sync::Notify::new(),

@@ -49,6 +49,9 @@ pub enum ManageError {
     /// The thing's state does not allow it.
     #[error("{0}")]
     Conflict(&'static str),
+    /// Too much of this is under way in this process: it passes.
+    #[error("{0}")]
+    Overloaded(&'static str),
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] Error),

@@ -79,7 +79,7 @@ use crate::retry::RetryPolicy;
 use crate::signing::Signer;
 use crate::stats::{Stats, StatsRange, Trend};
 use crate::store::{Store, TxStore};
-use crate::tenant::Scope;
+use crate::tenant::{Scope, Tenant};
 use crate::time::{Clock, Timestamp};
 use crate::trace::Propagation;
 use crate::transport::Transport;
@@ -147,6 +147,7 @@ pub(crate) struct Engine {
     meter: Arc<Meter>,
     known: schemas::Known,
     trouble: Trouble,
+    tests: test::Tests,
     /// Lanes whose breaker has closed, and of which an index queue could not be told.
     unreleased: Mutex<HashSet<Uuid>>,
     /// Wakes the worker when something may have been committed that the queue cannot tell of.
@@ -332,6 +333,12 @@ impl<S: ?Sized> Dispatcher<S> {
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.engine.config.max_payload
+    }
+
+    /// Whose the events are that tell of all tenants' endpoints: [`Builder::system_tenant`].
+    #[must_use]
+    pub fn system_tenant(&self) -> &Tenant {
+        &self.engine.config.system_tenant
     }
 
     /// When failed deliveries are tried again to an endpoint without a schedule of its own.

@@ -1,5 +1,7 @@
 //! Tests of endpoints: one try, whichever process makes it.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +24,8 @@ const EVENT_TYPE: &str = "webhook.test";
 const DATA: &str = r#"{"test":true}"#;
 /// How much longer than an attempt may take its outcome is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How many tests of a process may wait for their outcomes at once.
+const MOST: usize = 32;
 /// The pause before the outcome is looked for again; each is twice as long as the one before, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -58,14 +62,18 @@ impl Endpoints<'_> {
     /// this endpoint only, whatever that wants, and is tried once; nothing that comes back holds or disables the
     /// endpoint, no statistics count it, and no bulk replay selects it. See [`Event::is_test`].
     ///
+    /// A process waits for one test of an endpoint at a time, and for 32 in all.
+    ///
     /// # Errors
-    /// When there is no such endpoint in the scope, it is paused or disabled, its circuit breaker is open, the event is
-    /// not allowed or does not fit the schema of its type, or the store fails.
+    /// When there is no such endpoint in the scope, it is paused or disabled, its circuit breaker is open, another test of
+    /// it or too many others are under way, the event is not allowed or does not fit the schema of its type, or the
+    /// store fails.
     pub async fn test(&self, id: Uuid, test: TestEvent) -> Result<Tested, ManageError> {
         let endpoint = self.get(id).await?;
         let engine = self.engine;
         let event = engine.test_event(&endpoint, test).await?;
         let now = engine.clock.pinned();
+        let _turn = engine.tests.begin(id)?;
         let job = match endpoint.state {
             EndpointState::Enabled if self.is_left_alone(id).await? => {
                 return Err(ManageError::Conflict(
@@ -97,6 +105,45 @@ impl Endpoints<'_> {
         let health = self.health(&[id]).await?;
         let breaker = health.get(&id).map(|it| it.breaker);
         Ok(matches!(breaker, Some(BreakerState::Open(_))))
+    }
+}
+
+/// The endpoints of whose tests this process awaits the outcome.
+#[derive(Default)]
+pub(super) struct Tests(Mutex<HashSet<Uuid>>);
+
+/// A test under way, until dropped.
+struct Turn<'a> {
+    tests: &'a Tests,
+    endpoint: Uuid,
+}
+
+impl Tests {
+    fn begin(&self, endpoint: Uuid) -> Result<Turn<'_>, ManageError> {
+        let mut under_way = self.under_way();
+        if under_way.contains(&endpoint) {
+            return Err(ManageError::Conflict(
+                "a test of this endpoint is under way: wait for what comes of it",
+            ));
+        }
+        if under_way.len() >= MOST {
+            return Err(ManageError::Overloaded(
+                "too many tests are under way; try again",
+            ));
+        }
+        under_way.insert(endpoint);
+        let tests = self;
+        Ok(Turn { tests, endpoint })
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.tests.under_way().remove(&self.endpoint);
     }
 }
 

@@ -261,3 +261,69 @@ async fn a_test_takes_the_example_of_its_type_and_must_fit_its_schema() {
         Err(ManageError::InvalidEvent(InvalidEvent::Schema(_)))
     ));
 }
+
+/// What comes of a test without waiting for time to pass, if anything does.
+async fn at_once(
+    test: &mut (impl Future<Output = Result<Tested, ManageError>> + Unpin),
+) -> Option<Result<Tested, ManageError>> {
+    let turns = async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        tested = test => Some(tested),
+        () = turns => None,
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_is_tested_once_at_a_time() {
+    let world = World::new(ScriptedTransport::default());
+    let endpoint = world.endpoint(EndpointSettings::default()).await;
+    let other = world.endpoint(EndpointSettings::default()).await;
+    let endpoints = world.dispatcher.endpoints();
+    let mut first = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
+    assert!(at_once(&mut first).await.is_none());
+    let mut again = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
+    let refused = at_once(&mut again).await;
+    let Some(Err(ManageError::Conflict(why))) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(why.contains("is under way"), "{why}");
+    assert_eq!(
+        world.deliveries().await.len(),
+        1,
+        "and none waits to be made"
+    );
+    let mut test = Box::pin(endpoints.test(other.id, TestEvent::default()));
+    assert!(at_once(&mut test).await.is_none());
+    // Whoever asked is gone.
+    drop(first);
+    let mut test = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
+    assert!(at_once(&mut test).await.is_none());
+}
+
+#[tokio::test]
+async fn a_process_awaits_so_many_tests_and_no_more() {
+    let world = World::new(ScriptedTransport::default());
+    let endpoints = world.dispatcher.endpoints();
+    let mut under_way = Vec::new();
+    for _ in 0..32 {
+        let endpoint = world.endpoint(EndpointSettings::default()).await;
+        let mut test = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
+        assert!(at_once(&mut test).await.is_none());
+        under_way.push(test);
+    }
+    let endpoint = world.endpoint(EndpointSettings::default()).await;
+    let mut test = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
+    let refused = at_once(&mut test).await;
+    assert!(
+        matches!(refused, Some(Err(ManageError::Overloaded(_)))),
+        "{refused:?}"
+    );
+    under_way.pop();
+    let mut test = Box::pin(endpoints.test(endpoint.id, TestEvent::default()));
+    assert!(at_once(&mut test).await.is_none());
+}
