@@ -1263,7 +1263,7 @@ mod checks {
                 ..EventFilter::default()
             };
             let found = scene.store().events(&ALL, &filter, PAGE).await;
-            assert_eq!(found.expect("reads").items, [listed.clone()]);
+            assert_eq!(found.expect("reads").items, std::slice::from_ref(&listed));
         }
         let whole = scene.store().event(&ALL, event.id).await;
         assert_eq!(whole.expect("reads"), Some(event));
