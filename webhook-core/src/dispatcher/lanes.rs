@@ -4,8 +4,7 @@
 //! answer that says "too much", halves it. Lanes that hang share a part of all slots, so that they leave the rest to
 //! the others, however many they are.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -88,8 +87,8 @@ struct Known {
 #[derive(Debug)]
 struct Lane {
     in_flight: u32,
-    /// How many attempts are under way, by the time from which each of them hangs.
-    attempts: BTreeMap<Timestamp, u32>,
+    /// From when on each of the attempts hangs that are under way.
+    attempts: Vec<Timestamp>,
     cap: u32,
     /// Up to here each success makes room for one more; beyond, each round of them.
     steady: u32,
@@ -275,7 +274,7 @@ impl Place {
     /// Its attempt has begun, and hangs if it has not ended by then.
     pub(super) fn attempt(&self, hangs_from: Timestamp) -> UnderWay<'_> {
         if let Some(lane) = self.lanes.known().lanes.get_mut(&self.lane) {
-            *lane.attempts.entry(hangs_from).or_default() += 1;
+            lane.attempts.push(hangs_from);
         }
         UnderWay {
             place: self,
@@ -291,11 +290,8 @@ impl Drop for UnderWay<'_> {
         let Some(attempts) = lane.map(|lane| &mut lane.attempts) else {
             return;
         };
-        if let Entry::Occupied(mut alike) = attempts.entry(self.hangs_from) {
-            *alike.get_mut() -= 1;
-            if *alike.get() == 0 {
-                alike.remove();
-            }
+        if let Some(own) = attempts.iter().position(|from| *from == self.hangs_from) {
+            attempts.swap_remove(own);
         }
     }
 }
@@ -386,7 +382,7 @@ impl Lane {
     fn new() -> Self {
         Self {
             in_flight: 0,
-            attempts: BTreeMap::new(),
+            attempts: Vec::new(),
             cap: FIRST_CAP,
             steady: u32::MAX,
             successes: 0,
@@ -402,11 +398,7 @@ impl Lane {
     }
 
     fn hangs(&self, now: Timestamp) -> bool {
-        !self.is_hung
-            && self
-                .attempts
-                .first_key_value()
-                .is_some_and(|(from, _)| *from < now)
+        !self.is_hung && self.attempts.iter().any(|from| *from < now)
     }
 
     fn grow(&mut self, most: u32) {
