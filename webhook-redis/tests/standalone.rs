@@ -14,6 +14,7 @@ use webhook_core::{
     ClaimOptions, ErrorKind, Hold, Job, LaneLimits, Now, Queue, Settle, Tenant, Timestamp,
 };
 use webhook_redis::RedisQueue;
+use xtask::services::Redis;
 
 const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -35,6 +36,11 @@ async fn queue_of(prefix: &str) -> RedisQueue {
 
 fn server() -> String {
     address(&url::<Standalone>())
+}
+
+/// One to which a test may do what nobody else could bear.
+fn own_server() -> Redis {
+    Redis::start().expect("the programs are there")
 }
 
 fn ids(jobs: &[Job]) -> HashSet<Uuid> {
@@ -603,6 +609,26 @@ fn a_server_that_is_away_at_the_start_is_found_later() {
         link.set_up(true);
         while queue.push(&jobs, Some(T0)).await.is_err() {}
         queue.ready().await;
+        assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
+    });
+}
+
+/// Its connections stay, and only the code of what it answers says what it has become.
+#[test]
+fn a_server_that_became_a_replica_is_left_for_the_new_primary() {
+    run(async {
+        let old = own_server();
+        let link = Link::to(address(&old.url()), true).await;
+        let queue = RedisQueue::builder(&link.url).key_prefix(&prefix());
+        let queue = queue.connect().await.expect("the address is a Redis URL");
+        let jobs = jobs(lane(), 1, T0);
+        push(&queue, &jobs, Some(T0)).await;
+        link.lead_to(server());
+        let replica = ["REPLICAOF", "127.0.0.1", "1"];
+        old.ask(&replica).expect("it becomes one");
+        while let Err(error) = queue.push(&jobs, Some(T0)).await {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        }
         assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
     });
 }
