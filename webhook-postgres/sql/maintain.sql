@@ -31,6 +31,7 @@ attempts AS (
             )
         LIMIT $4::bigint
     )
+    RETURNING 1
 ),
 history AS (
     DELETE FROM webhook.deliveries_history_default
@@ -39,6 +40,7 @@ history AS (
         WHERE id < webhook.first_id((SELECT start FROM kept)) AND updated_at < (SELECT start FROM kept)
         LIMIT $4::bigint
     )
+    RETURNING 1
 ),
 events AS (
     DELETE FROM webhook.events_default
@@ -55,6 +57,7 @@ events AS (
             )
         LIMIT $4::bigint
     )
+    RETURNING 1
 ),
 lanes AS (
     DELETE FROM webhook.lane_state
@@ -62,7 +65,6 @@ lanes AS (
         AND held_until <= (SELECT now FROM clock)
         -- Until its breaker closes.
         AND NOT (is_probed AND EXISTS (SELECT FROM webhook.endpoints WHERE id = endpoint_id))
-    RETURNING 1
 ),
 -- What an older version leaves behind when it deletes an endpoint.
 health AS (
@@ -71,6 +73,9 @@ health AS (
 )
 SELECT webhook.make_partitions(clock.now, $2::integer) AS made,
     webhook.drop_partitions(kept.start) AS dropped,
-    (SELECT count(*) FROM keys) AS keys,
-    (SELECT count(*) FROM lanes) AS lanes
+    -- Of the kind of which there were most: if these are $4 there may be more.
+    greatest(
+        (SELECT count(*) FROM keys), (SELECT count(*) FROM attempts),
+        (SELECT count(*) FROM history), (SELECT count(*) FROM events)
+    ) AS deleted
 FROM clock, kept

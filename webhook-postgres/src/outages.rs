@@ -21,7 +21,9 @@ use webhook_core::{
 };
 
 use crate::PgStore;
+use crate::error::failed;
 use crate::lent::Patience;
+use crate::replays::Found;
 
 /// More than the calls of a test.
 const CONNECTIONS: u32 = 40;
@@ -185,6 +187,7 @@ impl Given {
             "replay_event": store.replay_event(scope, self.event.id, None),
             "cancel_delivery": store.cancel_delivery(scope, lease.delivery, None),
             "stats": store.stats(scope, &stats()),
+            "step_replay": make_replay(store),
         }
         .into()
     }
@@ -217,6 +220,12 @@ fn record(lease: Lease) -> Record {
         health: None,
         event: None,
     }
+}
+
+/// The last part of a step, in which it makes what it has found.
+async fn make_replay(store: &PgStore) -> Result<()> {
+    let made = store.0.make(Uuid::nil(), 0, &Found::default(), None).await;
+    made.map(drop).map_err(failed("step_replay"))
 }
 
 fn stats() -> StatsQuery {

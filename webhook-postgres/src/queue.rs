@@ -386,7 +386,10 @@ impl Round {
 
     fn wake_is_due(&self) -> bool {
         match (self.last_wake, self.last_claim) {
-            (Some(wake), Some(claim)) => self.more_to_wake || claim.since(wake) >= WAKE_EVERY,
+            // A clock that went back has not seen that it was woken.
+            (Some(wake), Some(claim)) => {
+                self.more_to_wake || claim < wake || claim.since(wake) >= WAKE_EVERY
+            }
             (None, Some(_)) => true,
             (_, None) => false,
         }
@@ -566,6 +569,19 @@ mod tests {
 
     fn options(rooms: &[(Uuid, u32)]) -> ClaimOptions {
         ClaimOptions::new(8, Duration::from_secs(30)).rooms(1, rooms.to_vec())
+    }
+
+    #[test]
+    fn a_server_whose_clock_goes_back_is_still_asked_to_wake() {
+        let woken = Timestamp::from_seconds(1_700_000_000);
+        let round = |claim| Round {
+            last_wake: Some(woken),
+            last_claim: Some(claim),
+            ..Round::default()
+        };
+        assert!(!round(woken).wake_is_due());
+        assert!(round(woken + WAKE_EVERY).wake_is_due());
+        assert!(round(woken - Duration::from_secs(3_600)).wake_is_due());
     }
 
     #[test]

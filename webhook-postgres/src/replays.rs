@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row};
+use tokio::time::timeout;
 use uuid::Uuid;
 use webhook_core::backend::ReplayRow;
 use webhook_core::{
@@ -38,7 +39,7 @@ struct Look<'a> {
 
 /// What a look at it found.
 #[derive(Default)]
-struct Found {
+pub(crate) struct Found {
     wanted: Vec<Wanted>,
     skipped: u64,
     next: Option<Uuid>,
@@ -179,13 +180,7 @@ impl Shared {
             limit,
         };
         let found = self.look_at(&replay.selection, &look).await?;
-        let mut tx = self.pool.begin().await?;
-        let jobs = self.make(&mut tx, replay.id, fence, &found, now).await?;
-        let query = self.sql.replays.query_once().bind(None::<&str>);
-        let query = query.bind(None::<Uuid>).bind(1_i64).bind(replay.id);
-        let rows = query.fetch_all(&mut *tx).await?;
-        let replay = readable(&rows, |row| replay_of(row, "step_replay")).pop();
-        tx.commit().await?;
+        let (replay, jobs) = self.make(replay.id, fence, &found, now).await?;
         if !jobs.is_empty() {
             self.news.tell();
         }
@@ -196,8 +191,40 @@ impl Shared {
         })
     }
 
+    /// Makes what was found. Answers how the replay stands then, and the jobs.
+    pub(crate) async fn make(
+        &self,
+        replay: Uuid,
+        fence: i64,
+        found: &Found,
+        now: Now,
+    ) -> sqlx::Result<(Option<Replay>, Vec<Job>)> {
+        let mut lent = self.lend().await?;
+        let made = self.make_in(&mut lent, replay, fence, found, now);
+        let made = timeout(self.patience.statement, made).await;
+        lent.answered(made)
+    }
+
     /// One transaction, so that a crash neither loses nor repeats anything.
-    async fn make(
+    async fn make_in(
+        &self,
+        connection: &mut PgConnection,
+        replay: Uuid,
+        fence: i64,
+        found: &Found,
+        now: Now,
+    ) -> sqlx::Result<(Option<Replay>, Vec<Job>)> {
+        let mut tx = connection.begin().await?;
+        let jobs = self.insert(&mut tx, replay, fence, found, now).await?;
+        let query = self.sql.replays.query_once().bind(None::<&str>);
+        let query = query.bind(None::<Uuid>).bind(1_i64).bind(replay);
+        let rows = query.fetch_all(&mut *tx).await?;
+        let replay = readable(&rows, |row| replay_of(row, "step_replay")).pop();
+        tx.commit().await?;
+        Ok((replay, jobs))
+    }
+
+    async fn insert(
         &self,
         tx: &mut PgConnection,
         replay: Uuid,

@@ -253,6 +253,23 @@ fn a_migration_that_waits_for_a_reader_keeps_what_is_done() {
 }
 
 #[test]
+fn one_call_deletes_all_keys_that_have_expired() {
+    run(async {
+        let schema = Schema::new().await;
+        let expired = "INSERT INTO webhook.idempotency_keys
+            SELECT 't', n::text, gen_random_uuid(), '', now() - interval '1 s'
+            FROM generate_series(1, 25000) AS n";
+        schema.run(expired).await;
+        let kept = schema.store.maintain(30 * DAY, None).await;
+        kept.expect("keeps house");
+        let left: i64 = schema
+            .value("SELECT count(*) FROM webhook.idempotency_keys")
+            .await;
+        assert_eq!(left, 0);
+    });
+}
+
+#[test]
 fn a_role_that_owns_nothing_works_on_what_another_has_migrated() {
     run(async {
         let (name, owner) = (new_name(), pool().await);

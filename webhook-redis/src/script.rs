@@ -24,23 +24,31 @@ impl Script {
     }
 }
 
+/// How a script begins that a server runs although its memory is full. What takes jobs out needs some first.
+macro_rules! although_full {
+    () => {
+        "#!lua flags=allow-oom\n"
+    };
+}
+
 macro_rules! scripts {
-    ($($script:ident = $name:literal: $file:literal;)*) => {
+    ($($script:ident = $name:literal: $begin:expr, $file:literal;)*) => {
         $(
             pub(crate) static $script: LazyLock<Script> = LazyLock::new(|| {
-                Script::new($name, concat!(include_str!("lua/lanes.lua"), include_str!($file)))
+                let text = concat!($begin, include_str!("lua/lanes.lua"), include_str!($file));
+                Script::new($name, text)
             });
         )*
     };
 }
 
 scripts! {
-    PUSH = "push": "lua/push.lua";
-    CLAIM = "claim": "lua/claim.lua";
-    EXTEND = "extend": "lua/extend.lua";
-    SETTLE = "settle": "lua/settle.lua";
-    HOLD = "hold": "lua/hold.lua";
-    RELEASE = "release": "lua/release.lua";
-    PARTS = "parts": "lua/parts.lua";
-    DEPTH = "depth": "lua/depth.lua";
+    PUSH = "push": "", "lua/push.lua";
+    CLAIM = "claim": although_full!(), "lua/claim.lua";
+    EXTEND = "extend": although_full!(), "lua/extend.lua";
+    SETTLE = "settle": although_full!(), "lua/settle.lua";
+    HOLD = "hold": although_full!(), "lua/hold.lua";
+    RELEASE = "release": although_full!(), "lua/release.lua";
+    PARTS = "parts": although_full!(), "lua/parts.lua";
+    DEPTH = "depth": although_full!(), "lua/depth.lua";
 }

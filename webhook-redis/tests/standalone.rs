@@ -14,10 +14,12 @@ use webhook_core::{
     ClaimOptions, ErrorKind, Hold, Job, LaneLimits, Now, Queue, Settle, Tenant, Timestamp,
 };
 use webhook_redis::RedisQueue;
+use xtask::services::Redis;
 
 const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
 const CLAIM: &str = concat!(
+    "#!lua flags=allow-oom\n",
     include_str!("../src/lua/lanes.lua"),
     include_str!("../src/lua/claim.lua")
 );
@@ -35,6 +37,11 @@ async fn queue_of(prefix: &str) -> RedisQueue {
 
 fn server() -> String {
     address(&url::<Standalone>())
+}
+
+/// One to which a test may do what nobody else could bear.
+fn own_server() -> Redis {
+    Redis::start().expect("the programs are there")
 }
 
 fn ids(jobs: &[Job]) -> HashSet<Uuid> {
@@ -607,6 +614,26 @@ fn a_server_that_is_away_at_the_start_is_found_later() {
     });
 }
 
+/// Its connections stay, and only the code of what it answers says what it has become.
+#[test]
+fn a_server_that_became_a_replica_is_left_for_the_new_primary() {
+    run(async {
+        let old = own_server();
+        let link = Link::to(address(&old.url()), true).await;
+        let queue = RedisQueue::builder(&link.url).key_prefix(&prefix());
+        let queue = queue.connect().await.expect("the address is a Redis URL");
+        let jobs = jobs(lane(), 1, T0);
+        push(&queue, &jobs, Some(T0)).await;
+        link.lead_to(server());
+        let replica = ["REPLICAOF", "127.0.0.1", "1"];
+        old.ask(&replica).expect("it becomes one");
+        while let Err(error) = queue.push(&jobs, Some(T0)).await {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        }
+        assert_eq!(claim(&queue, 1, Some(T0)).await.len(), 1);
+    });
+}
+
 #[test]
 fn a_queue_that_is_dropped_closes_its_connections() {
     run(async {
@@ -662,6 +689,35 @@ fn a_server_that_may_evict_is_warned_of() {
         }
         config("maxmemory-policy", "noeviction").await;
         config("maxmemory", "0").await;
+    });
+}
+
+#[test]
+fn a_server_whose_memory_is_full_hands_out_what_it_has() {
+    run(async {
+        let server = own_server();
+        let queue = RedisQueue::connect(&server.url()).await;
+        let queue = queue.expect("the address is a Redis URL");
+        let parked = jobs(lane(), 2, T0 + MINUTE);
+        push(&queue, &parked, Some(T0)).await;
+        let limit = |bytes| server.ask(&["CONFIG", "SET", "maxmemory", bytes]);
+        limit("1").expect("it is full");
+        let refused = queue.push(&jobs(lane(), 1, T0), Some(T0)).await;
+        let refused = refused.expect_err("there is no room");
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+
+        let now = Some(T0 + MINUTE);
+        let claimed = claim(&queue, 2, now).await;
+        assert_eq!(claimed.len(), 2);
+        let kept = queue.extend(&claimed, MINUTE, now).await.expect("extends");
+        let settled = [(kept[0], Settle::After(MINUTE)), (kept[1], Settle::Done)];
+        queue.settle(&settled, now).await.expect("settles");
+        let lane = parked[0].lane;
+        let hold = queue.hold(lane, Hold::new(MINUTE), now);
+        hold.await.expect("holds");
+        queue.release(lane).await.expect("releases");
+        queue.parts().await.expect("answers");
+        assert_eq!(queue.depth(now).await.expect("counts").parked, 1);
     });
 }
 

@@ -82,7 +82,7 @@ impl Sweeper {
 impl Sweep {
     /// Where the audit's next page begins. New ones, however many, do not put off a round.
     fn next_page(&mut self, now: Timestamp) -> Option<Uuid> {
-        let is_due = self.next_round.is_none_or(|at| at <= now);
+        let is_due = is_due(self.next_round, REST, now);
         if self.after.is_some() && (self.in_round || !is_due) {
             return self.after;
         }
@@ -121,12 +121,18 @@ impl Sweep {
 
     /// Whether it is time to look for overdue ones.
     fn looks_for_overdue(&mut self, now: Timestamp) -> bool {
-        let is_time = self.next_overdue.is_none_or(|at| at <= now);
+        let is_time = is_due(self.next_overdue, OVERDUE_TICK, now);
         if is_time {
             self.next_overdue = Some(now + OVERDUE_TICK);
         }
         is_time
     }
+}
+
+/// Whether it is time for what rests for `pause`. What is further away than that was set by a clock that has gone
+/// back since.
+fn is_due(at: Option<Timestamp>, pause: Duration, now: Timestamp) -> bool {
+    at.is_none_or(|at| at <= now || at > now + pause)
 }
 
 impl Engine {
@@ -243,5 +249,34 @@ impl Engine {
         let pushed = self.queue.push(&page, self.clock.pinned()).await;
         self.sweeper.state().has_pushed(&page, self.clock.now());
         pushed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+    const BEFORE: Timestamp = Timestamp::from_seconds(1_600_000_000);
+
+    #[test]
+    fn a_clock_that_goes_back_puts_off_no_round() {
+        let mut sweep = Sweep::default();
+        assert_eq!(sweep.next_page(NOW), None);
+        sweep.has_pushed(&[], NOW);
+        assert!(sweep.next_page(NOW).is_some(), "it rests");
+        assert_eq!(sweep.next_page(BEFORE), None, "a round");
+        sweep.has_pushed(&[], BEFORE);
+        assert!(sweep.next_page(BEFORE).is_some(), "it rests");
+        assert_eq!(sweep.next_page(BEFORE + REST), None, "a round");
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_puts_off_no_look_for_overdue_ones() {
+        let mut sweep = Sweep::default();
+        assert!(sweep.looks_for_overdue(NOW));
+        assert!(!sweep.looks_for_overdue(NOW));
+        assert!(sweep.looks_for_overdue(BEFORE));
+        assert!(!sweep.looks_for_overdue(BEFORE));
     }
 }

@@ -208,7 +208,8 @@ local function on_lane(id, work, ...)
   end
   local text = type(failure) == 'table' and failure.err or tostring(failure)
   if not string.find(text, 'WRONGTYPE', 1, true) then
-    error(failure)
+    -- `pcall` makes a text of it. A text would be sent without its code in front, by which the client knows what to do.
+    error(type(failure) == 'table' and failure or { err = failure })
   end
   for _, kind in ipairs({ ':lane:', ':waiting:', ':line:', ':leased:' }) do
     call('UNLINK', shard .. kind .. id)

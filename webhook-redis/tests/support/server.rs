@@ -166,6 +166,8 @@ pub(crate) async fn erase(address: &str, prefix: &str) {
 pub(crate) struct Link {
     pub(crate) url: String,
     up: watch::Sender<bool>,
+    /// Where new connections lead to.
+    address: watch::Sender<String>,
     open: watch::Sender<usize>,
     traffic: Arc<Traffic>,
 }
@@ -183,10 +185,11 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let (up, state) = watch::channel(is_up);
+        let (address, leads_to) = watch::channel(address);
         let (open, traffic) = (watch::Sender::new(0), Arc::default());
         tokio::spawn(accept(
             listener,
-            address,
+            leads_to,
             state,
             open.clone(),
             Arc::clone(&traffic),
@@ -194,9 +197,15 @@ impl Link {
         Self {
             url: format!("redis://127.0.0.1:{port}"),
             up,
+            address,
             open,
             traffic,
         }
+    }
+
+    /// Has new connections lead to another server. Those that are there stay.
+    pub(crate) fn lead_to(&self, address: String) {
+        self.address.send_replace(address);
     }
 
     /// Breaks the connection when the next script has run, before its reply arrives.
@@ -230,7 +239,7 @@ impl Link {
 
 async fn accept(
     listener: TcpListener,
-    address: String,
+    leads_to: watch::Receiver<String>,
     up: watch::Receiver<bool>,
     open: watch::Sender<usize>,
     traffic: Arc<Traffic>,
@@ -240,7 +249,8 @@ async fn accept(
         if !*down.borrow_and_update() {
             continue;
         }
-        let (address, open, traffic) = (address.clone(), open.clone(), Arc::clone(&traffic));
+        let address = leads_to.borrow().clone();
+        let (open, traffic) = (open.clone(), Arc::clone(&traffic));
         open.send_modify(|open| *open += 1);
         tokio::spawn(async move {
             tokio::select! {
