@@ -121,8 +121,7 @@ pub struct Loaded {
 pub enum Verdict {
     /// Attempt it.
     Run(Work),
-    /// Nothing yet: the queue was wrong. It is due only after this time, or another's lease of it runs for so long. Its
-    /// row is as it was.
+    /// Nothing yet: the queue was wrong, it is due only after this time. Its row is as it was.
     Early(Duration),
     /// Nothing yet: its lane is ordered, and this delivery, the first of those that are live, comes before it. Does
     /// the queue know? Its row is as it was.
