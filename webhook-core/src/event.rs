@@ -41,10 +41,6 @@ pub enum InvalidEvent {
         /// The most that is allowed.
         limit: usize,
     },
-    /// It is to be delivered later than [`NewEvent::MAX_DELAY`] from now: what waits keeps its event in the store, and on
-    /// Postgres all of that day.
-    #[error("deliver_at is at most {days} days ahead", days = NewEvent::MAX_DELAY.as_secs() / 86_400)]
-    TooLate,
     /// The idempotency key is empty, too long or not printable ASCII.
     #[error("an idempotency key is 1 to 255 printable ASCII characters")]
     IdempotencyKey,
@@ -136,9 +132,6 @@ enum Content {
 }
 
 impl NewEvent {
-    /// How far ahead [`deliver_at`](Self::deliver_at) may be, at most: 366 days.
-    pub const MAX_DELAY: Duration = Duration::from_secs(366 * 86_400);
-
     /// An event whose `data` is `value`, serialised once, here.
     ///
     /// # Errors
@@ -193,8 +186,7 @@ impl NewEvent {
         Ok(self)
     }
 
-    /// The earliest time of the first attempt; at once unless said. An event whose time is further ahead than
-    /// [`MAX_DELAY`](Self::MAX_DELAY) is refused when it is enqueued.
+    /// The earliest time of the first attempt; at once unless said.
     #[must_use]
     pub fn deliver_at(mut self, at: Timestamp) -> Self {
         self.deliver_at = Some(at);
@@ -224,11 +216,6 @@ impl NewEvent {
         if own.trace_id() == place.trace_id() {
             *own = place;
         }
-    }
-
-    /// Whether it is to wait longer than is allowed.
-    pub(crate) fn is_too_late(&self, now: Timestamp) -> bool {
-        self.deliver_at.is_some_and(|at| at > now + Self::MAX_DELAY)
     }
 
     /// The event as it is stored: given an id and a time, its body made, once.

@@ -140,11 +140,7 @@ impl Engine {
 
     /// Gives an event its id, its time and its body.
     pub(super) fn stamp(&self, event: NewEvent) -> Result<Event, InvalidEvent> {
-        let now = self.clock.now();
-        if event.is_too_late(now) {
-            return Err(InvalidEvent::TooLate);
-        }
-        let mut event = event.stamp(self.new_id(), now);
+        let mut event = event.stamp(self.new_id(), self.clock.now());
         if let Some(key) = &mut event.idempotency {
             key.window = self.config.idempotency_window;
         }

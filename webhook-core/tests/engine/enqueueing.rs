@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport, enqueued};
 use webhook_core::{
-    BatchError, Clock as _, Dispatcher, EndpointSettings, EnqueueError, Error, ErrorKind,
-    InvalidEvent, MAX_BATCH, MemoryStore, NewEvent,
+    BatchError, Dispatcher, EndpointSettings, EnqueueError, Error, ErrorKind, InvalidEvent,
+    MAX_BATCH, MemoryStore, NewEvent,
 };
 
 use crate::{World, deliveries, event, until};
@@ -288,26 +288,6 @@ async fn a_batch_is_all_or_nothing_and_names_the_event_at_fault() {
         Err(BatchError::TooMany)
     ));
     assert_eq!(world.deliveries().await.len(), 3);
-}
-
-#[tokio::test]
-async fn an_event_waits_for_a_year_at_most() {
-    let world = World::new(ScriptedTransport::default());
-    let year = world.clock.now() + NewEvent::MAX_DELAY;
-    let later = |by| event().deliver_at(year + Duration::from_micros(by));
-    world.dispatcher.enqueue(later(0)).await.unwrap();
-    let refused = world.dispatcher.enqueue(later(1)).await;
-    assert!(matches!(
-        refused,
-        Err(EnqueueError::Invalid(InvalidEvent::TooLate))
-    ));
-    let mut tx = world.store.begin();
-    let refused = world.dispatcher.enqueue_in(&mut tx, later(1)).await;
-    refused.unwrap_err();
-    let batch = vec![event(), later(1)];
-    let refused = world.dispatcher.enqueue_batch(batch).await;
-    assert!(matches!(refused, Err(BatchError::Event { index: 1, .. })));
-    assert_eq!(enqueued(&world.dispatcher).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
