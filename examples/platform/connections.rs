@@ -1,5 +1,6 @@
 //! Connections, and how long they may keep a place without asking for anything.
 
+use std::io::ErrorKind::{ConnectionAborted, ConnectionReset};
 use std::time::Duration;
 
 use axum::Router;
@@ -32,6 +33,8 @@ pub(crate) async fn serve(
                 server.timer(timer.clone()).header_read_timeout(HEAD);
                 connections.spawn(answer(server, stream, app.clone(), stop.clone()));
             }
+            // It was given up before it was taken.
+            Err(error) if matches!(error.kind(), ConnectionAborted | ConnectionReset) => {}
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "no connection");
                 tokio::time::sleep(PAUSE).await;

@@ -12,6 +12,8 @@ use crate::routes::endpoints::shown_url;
 
 /// How many pages of endpoints are read, before those that are on none of them are asked for one by one.
 const LOOKS: usize = 5;
+/// How many are asked for at once.
+const AT_ONCE: usize = 4;
 
 /// What a page says of the endpoints that it names.
 #[derive(Default)]
@@ -59,12 +61,17 @@ impl Names {
         self.0.extend(endpoints.into_iter().map(named));
     }
 
-    /// Those of these that it does not know yet, all at once. What cannot be read goes without a name.
+    /// Those of these that it does not know yet, few at a time: deliveries need connections, too. What cannot be read goes
+    /// without a name.
     pub(super) async fn add_each(&mut self, caller: &Caller, ids: impl IntoIterator<Item = Uuid>) {
         let unknown = ids.into_iter().filter(|id| !self.0.contains_key(id));
-        let read = |id| async move { caller.endpoints().get(id).await };
-        let found = join_all(unknown.map(read)).await;
-        self.add(found.iter().flatten());
+        let unknown: Vec<_> = unknown.collect();
+        let endpoints = caller.endpoints();
+        let read = |id: &Uuid| endpoints.get(*id);
+        for some in unknown.chunks(AT_ONCE) {
+            let found = join_all(some.iter().map(read)).await;
+            self.add(found.iter().flatten());
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -95,8 +95,14 @@ async fn show(
         return Ok(away(shell));
     }
     match overview(&api, &caller, &asked, shell.clone(), there.queue).await {
-        Err(error) if error.is_away() => Ok(away(shell)),
-        shown => shown,
+        // Where it answers others, it has too much to do for people.
+        Err(error) if error.is_away() && !Readiness::of(caller.dispatcher()).await.store => {
+            Ok(away(shell))
+        }
+        shown => {
+            api.limits.outage.is_over();
+            shown
+        }
     }
 }
 

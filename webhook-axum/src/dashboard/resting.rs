@@ -78,7 +78,8 @@ impl LastRound {
         // Whoever else comes meanwhile waits for this round.
         let mut last = self.0.lock().await;
         let now = caller.now();
-        if let Some((_, found)) = last.as_ref().filter(|(at, _)| now.since(*at) < FRESH) {
+        let is_fresh = |at: Timestamp| at <= now && now.since(at) < FRESH;
+        if let Some((_, found)) = last.as_ref().filter(|(at, _)| is_fresh(*at)) {
             return Ok(found.clone());
         }
         let found = Resting::round(caller, before).await?;

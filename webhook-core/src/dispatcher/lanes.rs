@@ -265,9 +265,11 @@ impl Place {
             Sign::Bad => {}
             Sign::Busy | Sign::Hung => lane.cut(began, now),
         }
-        let leads = (may_lead && sign == Sign::Good).then_some(endpoint);
+        // What answers one attempt may let another hang.
+        let hangs = sign == Sign::Hung || lane.hangs(now);
+        let leads = (may_lead && sign == Sign::Good && !hangs).then_some(endpoint);
         lane.set_endpoint(self.lane, leads, &mut known.good);
-        known.set_hung(self.lane, sign == Sign::Hung);
+        known.set_hung(self.lane, hangs);
         findings
     }
 
@@ -329,7 +331,8 @@ impl Known {
     /// Those with an attempt that hangs already count before it ends.
     fn find_hung(&mut self, now: Timestamp) {
         let busy = self.busy.iter().copied();
-        let found = busy.filter(|id| self.lanes.get(id).is_some_and(|lane| lane.hangs(now)));
+        let hangs = |lane: &Lane| !lane.is_hung && lane.hangs(now);
+        let found = busy.filter(|id| self.lanes.get(id).is_some_and(hangs));
         for id in found.collect::<Vec<_>>() {
             self.set_hung(id, true);
             if let Some(lane) = self.lanes.get_mut(&id) {
@@ -398,7 +401,7 @@ impl Lane {
     }
 
     fn hangs(&self, now: Timestamp) -> bool {
-        !self.is_hung && self.attempts.iter().any(|from| *from < now)
+        self.attempts.iter().any(|from| *from < now)
     }
 
     fn grow(&mut self, most: u32) {
@@ -598,6 +601,7 @@ mod tests {
         assert!(lanes.lead(&events, SLOTS).claim.is_empty());
         let good = observed(Sign::Good, T0 + SECOND, T0 + SECOND);
         second.learn(good, &endpoint, true);
+        assert!(lanes.lead(&events, SLOTS).claim.is_empty());
         assert_eq!(left(T0 + SECOND), 0, "the other one hangs on");
         drop(hanging);
         second.learn(good, &endpoint, true);

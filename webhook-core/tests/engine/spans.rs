@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
-use tracing::Subscriber;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -26,6 +26,11 @@ thread_local! {
     /// The places of the spans that are entered.
     static ENTERED: RefCell<Vec<TraceParent>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Which spans anybody wants to hear of is known for the whole process. While the subscribers of other tests' threads come
+/// and go, that would be nobody now and then. This one always does, of all.
+static LISTENS: LazyLock<Dispatch> =
+    LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 fn current() -> Option<TraceParent> {
     ENTERED.with_borrow(|entered| entered.last().copied())
@@ -47,6 +52,7 @@ struct Seen {
 impl Tracer {
     /// Hears of spans up to this level, on this thread.
     fn listen(&self, level: LevelFilter) -> DefaultGuard {
+        LazyLock::force(&LISTENS);
         let layer = self.clone().with_filter(level);
         tracing::subscriber::set_default(tracing_subscriber::registry().with(layer))
     }
