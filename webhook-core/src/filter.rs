@@ -497,8 +497,11 @@ mod tests {
             ("1e400", "1", true),
             ("-1e400", "1", false),
         ] {
-            let body = format!(r#"{{"data":{{"amount":{amount},"deep":{deep},"large":{large}}}}}"#);
-            assert_eq!(filter.matches(body.as_bytes()), expected, "{amount}");
+            let fields = format!(r#""amount":{amount},"deep":{deep},"large":{large}"#);
+            for half_a_pair in ["", r#","\ud800":1"#] {
+                let body = format!(r#"{{"data":{{{fields}{half_a_pair}}}}}"#);
+                assert_eq!(filter.matches(body.as_bytes()), expected, "{body}");
+            }
         }
     }
 

@@ -1,9 +1,11 @@
 //! Checks JSON text without changing or copying it, and reads single fields of it.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::OnceLock;
 
-use serde::de::IgnoredAny;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -57,8 +59,43 @@ pub(crate) struct Node<'a> {
 
 #[derive(Debug)]
 enum Inner<'a> {
-    Fields(BTreeMap<String, Node<'a>>),
+    Fields(BTreeMap<Name, Node<'a>>),
     Items(Vec<Node<'a>>),
+}
+
+/// A field's name in bytes: JSON text may escape halves of a surrogate pair, of which there is no `String`, and they must
+/// not hide the fields beside them.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Name(Vec<u8>);
+
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+                Ok(Name(name.as_bytes().to_vec()))
+            }
+
+            fn visit_bytes<E>(self, name: &[u8]) -> Result<Name, E> {
+                Ok(Name(name.to_vec()))
+            }
+        }
+
+        deserializer.deserialize_bytes(Bytes)
+    }
 }
 
 impl<'a> Payload<'a> {
@@ -92,7 +129,7 @@ impl<'a> Node<'a> {
         path.split('.').try_fold(self, |node, segment| {
             let inner = node.inner.get_or_init(|| Inner::of(node.text.get()));
             match inner.as_deref()? {
-                Inner::Fields(fields) => fields.get(segment),
+                Inner::Fields(fields) => fields.get(segment.as_bytes()),
                 Inner::Items(items) => items.get(segment.parse::<usize>().ok()?),
             }
         })
@@ -114,7 +151,7 @@ impl<'a> Node<'a> {
 impl<'a> Inner<'a> {
     fn of(text: &'a str) -> Option<Box<Self>> {
         let inner = if text.starts_with('{') {
-            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+            let fields: BTreeMap<Name, &RawValue> = serde_json::from_str(text).ok()?;
             let node = |(name, text)| (name, Node::new(text));
             Self::Fields(fields.into_iter().map(node).collect())
         } else if text.starts_with('[') {
