@@ -1,12 +1,13 @@
 //! What this process knows of lanes: how many jobs of each it has under way, and how many it dares to.
 //!
 //! A lane begins with one job at a time. Each success makes room for one more, up to its cap; a timeout, or an
-//! answer that says "too much", halves it. Lanes that hang share a part of all slots, so that they leave the rest to
-//! the others, however many they are.
+//! answer that says "too much", halves it. Lanes whose attempts are slow share most of the slots, and those that hang a
+//! smaller part of these: the rest is for the quick ones, however many slow ones there are.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use uuid::Uuid;
@@ -24,12 +25,16 @@ const FIRST_CAP: u32 = 1;
 const CAREFUL_AFTER: u32 = 5;
 /// Hung lanes together have at most this part of all slots.
 const HUNG_PART: usize = 4;
+/// This part of all slots is for quick lanes only.
+const QUICK_PART: usize = 8;
+/// An attempt that takes longer makes its lane a slow one, until a quicker one has ended.
+const SLOW_AFTER: Duration = Duration::from_millis(500);
 /// A lane has at most this part of all slots, whatever cap its endpoint sets; more only if the host's cap is more.
 const LANE_PART: usize = 2;
 /// How many lanes are known. Of more, those without jobs are forgotten.
 const MAX_KNOWN: usize = 16_384;
-/// Of how many hung lanes a claim is told what it may take.
-const MAX_HUNG: usize = 1_024;
+/// Of how many slow lanes, and of how many hung ones, a claim is told what it may take.
+const MAX_TOLD: usize = 1_024;
 /// At how many of a tenant's endpoints a new event is held to see whether it can be attempted at once.
 const MAX_TRIED: usize = 64;
 
@@ -67,6 +72,8 @@ pub(super) struct Lanes {
     own_cap: u32,
     /// The most of all hung lanes together.
     hung_slots: usize,
+    /// The most of all hung and slow lanes together.
+    slow_slots: usize,
     breaker: Option<BreakerPolicy>,
 }
 
@@ -75,25 +82,47 @@ struct Known {
     lanes: HashMap<Uuid, Lane>,
     /// Those with jobs under way.
     busy: BTreeSet<Uuid>,
-    /// Those whose last attempt hung, or one that is under way does.
-    hung: BTreeSet<Uuid>,
-    hung_in_flight: usize,
-    /// The hung lane after which it is the next one's turn.
-    hung_turn: Uuid,
+    slow: Crowd,
+    hung: Crowd,
     /// Those without limits whose last attempt succeeded.
     good: HashMap<Tenant, BTreeSet<Uuid>>,
+}
+
+/// Lanes of one pace, which share their slots in turns.
+#[derive(Debug, Default)]
+struct Crowd {
+    lanes: BTreeSet<Uuid>,
+    in_flight: usize,
+    /// After this lane it is the next one's turn.
+    turn: Uuid,
+}
+
+/// How long the last attempt of a lane took, or one that is under way has taken so far: the longer of both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Pace {
+    #[default]
+    Quick,
+    Slow,
+    Hung,
+}
+
+/// When an attempt begins to be slow, and when to hang.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Started {
+    slow_from: Timestamp,
+    hangs_from: Timestamp,
 }
 
 #[derive(Debug)]
 struct Lane {
     in_flight: u32,
-    /// From when on each of the attempts hangs that are under way.
-    attempts: Vec<Timestamp>,
+    /// Those under way.
+    attempts: Vec<Started>,
     cap: u32,
     /// Up to here each success makes room for one more; beyond, each round of them.
     steady: u32,
     successes: u32,
-    is_hung: bool,
+    pace: Pace,
     /// What began before it does not count against the lane again.
     last_cut: Timestamp,
     evidence: Evidence,
@@ -112,14 +141,14 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct UnderWay<'p> {
     place: &'p Place,
-    hangs_from: Timestamp,
+    started: Started,
 }
 
 /// How many more jobs a claim takes of lanes of which something is known.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
     pub(super) rooms: Vec<(Uuid, u32)>,
-    /// Whether hung lanes have room of which others take the turn: they get theirs if this claim finds nothing.
+    /// Whether others of their pace take the turn of lanes that have room: these get theirs if this claim finds nothing.
     pub(super) others_wait: bool,
 }
 
@@ -140,6 +169,7 @@ impl Lanes {
             cap,
             own_cap: cap.max(part),
             hung_slots: (slots / HUNG_PART).max(1),
+            slow_slots: (slots - slots / QUICK_PART).max(1),
             breaker,
         }
     }
@@ -147,31 +177,32 @@ impl Lanes {
     /// The most that a claim takes of a lane that is not among [`rooms`](Self::rooms).
     pub(super) const FIRST_ROOM: u32 = FIRST_CAP;
 
-    /// What a claim takes of those lanes of which something is known. What is left for hung lanes goes round them.
+    /// What a claim takes of those lanes of which something is known. What is left for slow and for hung lanes goes
+    /// round them.
     pub(super) fn rooms(&self, now: Timestamp) -> Rooms {
         let mut known = self.known();
-        known.find_hung(now);
-        let busy = known.busy.iter();
-        let busy = busy.filter_map(|id| Some((*id, known.lanes.get(id)?)));
-        let busy = busy.filter(|(_, lane)| !lane.is_hung);
-        let mut rooms: Vec<_> = busy.map(|(id, lane)| (id, lane.room())).collect();
-        let left = self.hung_slots.saturating_sub(known.hung_in_flight);
-        let mut left = u32::try_from(left).unwrap_or(u32::MAX);
-        let (mut turn, mut others_wait) = (known.hung_turn, false);
-        for (id, lane) in known.hung_lanes().take(MAX_HUNG) {
-            let room = lane.room().min(left);
-            others_wait |= left == 0 && lane.room() > 0;
-            left -= room;
-            if room > 0 {
-                turn = id;
+        known.find_slow(now);
+        let known = &mut *known;
+        let mut rooms = Rooms::default();
+        for (id, lane) in known
+            .busy
+            .iter()
+            .filter_map(|id| Some((id, known.lanes.get(id)?)))
+        {
+            if lane.pace == Pace::Quick {
+                rooms.rooms.push((*id, lane.room()));
             }
-            rooms.push((id, room));
         }
-        let moved = std::mem::replace(&mut known.hung_turn, turn) != turn;
-        Rooms {
-            rooms,
-            others_wait: others_wait && moved,
-        }
+        let left = self
+            .slow_slots
+            .saturating_sub(known.slow.in_flight + known.hung.in_flight);
+        let of_hung = self
+            .hung_slots
+            .saturating_sub(known.hung.in_flight)
+            .min(left);
+        let taken = known.hung.share(of_hung, &known.lanes, &mut rooms);
+        known.slow.share(left - taken, &known.lanes, &mut rooms);
+        rooms
     }
 
     /// Counts a job of a lane.
@@ -266,21 +297,30 @@ impl Place {
             Sign::Busy | Sign::Hung => lane.cut(began, now),
         }
         // What answers one attempt may let another hang.
-        let hangs = sign == Sign::Hung || lane.hangs(now);
-        let leads = (may_lead && sign == Sign::Good && !hangs).then_some(endpoint);
+        let own = match sign {
+            Sign::Hung => Pace::Hung,
+            _ if now > began + SLOW_AFTER => Pace::Slow,
+            _ => Pace::Quick,
+        };
+        let pace = own.max(lane.pace_at(now));
+        let leads = (may_lead && sign == Sign::Good && pace == Pace::Quick).then_some(endpoint);
         lane.set_endpoint(self.lane, leads, &mut known.good);
-        known.set_hung(self.lane, hangs);
+        known.set_pace(self.lane, pace);
         findings
     }
 
     /// Its attempt has begun, and hangs if it has not ended by then.
-    pub(super) fn attempt(&self, hangs_from: Timestamp) -> UnderWay<'_> {
+    pub(super) fn attempt(&self, began: Timestamp, hangs_from: Timestamp) -> UnderWay<'_> {
+        let started = Started {
+            slow_from: began + SLOW_AFTER,
+            hangs_from,
+        };
         if let Some(lane) = self.lanes.known().lanes.get_mut(&self.lane) {
-            lane.attempts.push(hangs_from);
+            lane.attempts.push(started);
         }
         UnderWay {
             place: self,
-            hangs_from,
+            started,
         }
     }
 }
@@ -292,7 +332,7 @@ impl Drop for UnderWay<'_> {
         let Some(attempts) = lane.map(|lane| &mut lane.attempts) else {
             return;
         };
-        if let Some(own) = attempts.iter().position(|from| *from == self.hangs_from) {
+        if let Some(own) = attempts.iter().position(|it| *it == self.started) {
             attempts.swap_remove(own);
         }
     }
@@ -311,8 +351,11 @@ impl Known {
         }
         let lane = self.lanes.entry(id).or_insert_with(Lane::new);
         lane.in_flight += 1;
-        self.hung_in_flight += usize::from(lane.is_hung);
-        if lane.in_flight == 1 {
+        let (pace, is_first) = (lane.pace, lane.in_flight == 1);
+        if let Some(crowd) = self.crowd(pace) {
+            crowd.in_flight += 1;
+        }
+        if is_first {
             self.busy.insert(id);
         }
     }
@@ -322,62 +365,113 @@ impl Known {
             return;
         };
         lane.in_flight -= 1;
-        self.hung_in_flight -= usize::from(lane.is_hung);
-        if lane.in_flight == 0 {
+        let (pace, was_last) = (lane.pace, lane.in_flight == 0);
+        if let Some(crowd) = self.crowd(pace) {
+            crowd.in_flight -= 1;
+        }
+        if was_last {
             self.busy.remove(&id);
         }
     }
 
-    /// Those with an attempt that hangs already count before it ends.
-    fn find_hung(&mut self, now: Timestamp) {
-        let busy = self.busy.iter().copied();
-        let hangs = |lane: &Lane| !lane.is_hung && lane.hangs(now);
-        let found = busy.filter(|id| self.lanes.get(id).is_some_and(hangs));
-        for id in found.collect::<Vec<_>>() {
-            self.set_hung(id, true);
+    /// The lanes of a pace, if these are counted.
+    fn crowd(&mut self, pace: Pace) -> Option<&mut Crowd> {
+        match pace {
+            Pace::Quick => None,
+            Pace::Slow => Some(&mut self.slow),
+            Pace::Hung => Some(&mut self.hung),
+        }
+    }
+
+    /// An attempt that is slow or hangs counts before it ends.
+    fn find_slow(&mut self, now: Timestamp) {
+        let busy = self.busy.iter();
+        let busy = busy.filter_map(|id| Some((*id, self.lanes.get(id)?)));
+        let slower = busy.map(|(id, lane)| (id, lane.pace, lane.pace_at(now)));
+        let slower: Vec<_> = slower.filter(|(_, before, after)| after > before).collect();
+        for (id, _, pace) in slower {
+            self.set_pace(id, pace);
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.set_endpoint(id, None, &mut self.good);
             }
         }
     }
 
-    fn set_hung(&mut self, id: Uuid, is_hung: bool) {
+    fn set_pace(&mut self, id: Uuid, pace: Pace) {
         let Some(lane) = self.lanes.get_mut(&id) else {
             return;
         };
         let in_flight = lane.in_flight as usize;
-        match (std::mem::replace(&mut lane.is_hung, is_hung), is_hung) {
-            (false, true) => {
-                self.hung_in_flight += in_flight;
-                self.hung.insert(id);
-            }
-            (true, false) => {
-                self.hung_in_flight -= in_flight;
-                self.hung.remove(&id);
-            }
-            _ => {}
+        let before = std::mem::replace(&mut lane.pace, pace);
+        if before == pace {
+            return;
         }
-    }
-
-    /// Beginning with the one whose turn it is.
-    fn hung_lanes(&self) -> impl Iterator<Item = (Uuid, &Lane)> {
-        let later = (Bound::Excluded(self.hung_turn), Bound::Unbounded);
-        let later = self.hung.range(later);
-        let earlier = self.hung.range(..=self.hung_turn);
-        later
-            .chain(earlier)
-            .filter_map(|id| Some((*id, self.lanes.get(id)?)))
+        if let Some(crowd) = self.crowd(before) {
+            crowd.in_flight -= in_flight;
+            crowd.lanes.remove(&id);
+        }
+        if let Some(crowd) = self.crowd(pace) {
+            crowd.in_flight += in_flight;
+            crowd.lanes.insert(id);
+        }
     }
 
     /// They begin anew, carefully.
     fn forget_idle(&mut self) {
         self.lanes.retain(|_, lane| lane.in_flight > 0);
         let lanes = &self.lanes;
-        self.hung.retain(|id| lanes.contains_key(id));
+        for crowd in [&mut self.slow, &mut self.hung] {
+            crowd.lanes.retain(|id| lanes.contains_key(id));
+        }
         self.good.retain(|_, good| {
             good.retain(|id| lanes.contains_key(id));
             !good.is_empty()
         });
+    }
+}
+
+impl Started {
+    fn pace_at(&self, now: Timestamp) -> Pace {
+        if now > self.hangs_from {
+            Pace::Hung
+        } else if now > self.slow_from {
+            Pace::Slow
+        } else {
+            Pace::Quick
+        }
+    }
+}
+
+impl Crowd {
+    /// Gives so many slots to its lanes, beginning with the one whose turn it is, and answers how many it gave.
+    fn share(&mut self, slots: usize, known: &HashMap<Uuid, Lane>, rooms: &mut Rooms) -> usize {
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+        let (mut left, mut turn) = (slots, self.turn);
+        let mut others_wait = false;
+        for (id, lane) in self.in_turn(known).take(MAX_TOLD) {
+            let room = lane.room().min(left);
+            others_wait |= left == 0 && lane.room() > 0;
+            left -= room;
+            if room > 0 {
+                turn = id;
+            }
+            rooms.rooms.push((id, room));
+        }
+        let moved = std::mem::replace(&mut self.turn, turn) != turn;
+        rooms.others_wait |= others_wait && moved;
+        (slots - left) as usize
+    }
+
+    fn in_turn<'k>(
+        &self,
+        known: &'k HashMap<Uuid, Lane>,
+    ) -> impl Iterator<Item = (Uuid, &'k Lane)> {
+        let later = (Bound::Excluded(self.turn), Bound::Unbounded);
+        let later = self.lanes.range(later);
+        let earlier = self.lanes.range(..=self.turn);
+        later
+            .chain(earlier)
+            .filter_map(|id| Some((*id, known.get(id)?)))
     }
 }
 
@@ -389,7 +483,7 @@ impl Lane {
             cap: FIRST_CAP,
             steady: u32::MAX,
             successes: 0,
-            is_hung: false,
+            pace: Pace::default(),
             last_cut: Timestamp::EPOCH,
             evidence: Evidence::default(),
             endpoint: None,
@@ -400,8 +494,10 @@ impl Lane {
         self.cap.saturating_sub(self.in_flight)
     }
 
-    fn hangs(&self, now: Timestamp) -> bool {
-        self.attempts.iter().any(|from| *from < now)
+    /// The pace of what is under way.
+    fn pace_at(&self, now: Timestamp) -> Pace {
+        let paces = self.attempts.iter().map(|it| it.pace_at(now));
+        paces.max().unwrap_or_default()
     }
 
     fn grow(&mut self, most: u32) {
@@ -589,7 +685,7 @@ mod tests {
         }
         let places = [(); 2].map(|()| lanes.enter(endpoint.id));
         let [first, second] = &places;
-        let (hanging, _quick) = (first.attempt(T0), second.attempt(T0 + HOUR));
+        let (hanging, _quick) = (first.attempt(T0, T0), second.attempt(T0, T0 + HOUR));
         let left = |at| lanes.rooms(at).rooms[0].1;
         assert_eq!(left(T0), CAP - 2);
         assert_eq!(
@@ -631,7 +727,63 @@ mod tests {
         assert!(rooms.iter().all(|(_, room)| *room == 0));
         assert!(!others_wait, "asking again would change nothing");
         attempt(&lanes, &endpoints[2], Sign::Good, 1);
-        assert_eq!(lanes.known().hung.len(), 4);
+        assert_eq!(lanes.known().hung.lanes.len(), 4);
+    }
+
+    #[test]
+    fn slow_lanes_leave_an_eighth_of_the_slots_to_quick_ones() {
+        let lanes = lanes();
+        let endpoints = [(); 5].map(|()| endpoint());
+        let slowly = |second: i64, endpoint| {
+            let began = T0 + SECOND * u32::try_from(second).unwrap();
+            let place = lanes.enter(endpoint);
+            (observed(Sign::Good, began, began + SECOND), place)
+        };
+        for endpoint in &endpoints {
+            for second in 0..4 {
+                let (observed, place) = slowly(second, endpoint.id);
+                place.learn(observed, endpoint, true);
+            }
+        }
+        let given = |rooms: &Rooms| {
+            rooms
+                .rooms
+                .iter()
+                .map(|(_, room)| *room as usize)
+                .sum::<usize>()
+        };
+        let rooms = lanes.rooms(T0);
+        assert_eq!(given(&rooms), SLOTS - 1);
+        assert!(rooms.others_wait, "not all five have had their turn");
+        let events = [event_for("default", "order.paid", "1", T0)];
+        assert!(lanes.lead(&events, SLOTS).claim.is_empty());
+        attempt(&lanes, &endpoints[0], Sign::Hung, 9);
+        let _hangs = lanes.enter(endpoints[0].id);
+        assert_eq!(
+            given(&lanes.rooms(T0)),
+            SLOTS - 2,
+            "those that hang are slow ones too"
+        );
+        attempt(&lanes, &endpoints[1], Sign::Good, 10);
+        assert_eq!(
+            lanes.lead(&events, SLOTS).claim.len(),
+            1,
+            "it is quick again"
+        );
+    }
+
+    #[test]
+    fn a_lane_is_slow_before_its_attempt_ends() {
+        let (lanes, endpoint) = (lanes(), endpoint());
+        attempt(&lanes, &endpoint, Sign::Good, 0);
+        let place = lanes.enter(endpoint.id);
+        let _under_way = place.attempt(T0, T0 + HOUR);
+        let events = [event_for("default", "order.paid", "1", T0)];
+        lanes.rooms(T0 + SLOW_AFTER);
+        assert_eq!(lanes.lead(&events, SLOTS).claim.len(), 1, "not yet");
+        lanes.rooms(T0 + SECOND);
+        assert!(lanes.lead(&events, SLOTS).claim.is_empty());
+        assert_eq!(lanes.known().slow.in_flight, 1);
     }
 
     #[test]

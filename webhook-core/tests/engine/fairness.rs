@@ -21,7 +21,10 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// Most of our time.
 const LATE: Duration = Duration::from_secs(10);
 
-/// Some hosts answer at once, one late, the others never.
+/// More than most receivers take, and far from hanging.
+const UNHURRIED: Duration = Duration::from_secs(2);
+
+/// Some hosts answer at once, some slowly, one late, the others never.
 #[derive(Clone, Default)]
 struct Network {
     clock: ManualClock,
@@ -55,8 +58,13 @@ impl Transport for Network {
         self.has_hung.fetch_add(1, Ordering::SeqCst);
         self.hanging.fetch_add(1, Ordering::SeqCst);
         let _hanging = Hanging(Arc::clone(&self.hanging));
-        if request.uri().host() == Some("slow.example.com") {
-            self.clock.sleep(LATE).await;
+        let answers_after = match request.uri().host() {
+            Some("unhurried.example.com") => Some(UNHURRIED),
+            Some("slow.example.com") => Some(LATE),
+            _ => None,
+        };
+        if let Some(time) = answers_after {
+            self.clock.sleep(time).await;
             self.answered.fetch_add(1, Ordering::SeqCst);
             return Ok(Response::new(Bytes::new()));
         }
@@ -160,6 +168,54 @@ async fn an_endpoint_that_allows_itself_more_time_and_slots_hangs_as_the_others(
     stop.send(()).ok();
     while !worker.is_finished() {
         clock.advance(LATE);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn endpoints_that_answer_slowly_leave_slots_to_the_quick_ones() {
+    let clock = ManualClock::default();
+    let network = Network {
+        clock: clock.clone(),
+        ..Network::default()
+    };
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(network.clone())
+        .clock(clock.clone())
+        .request_timeout(TIMEOUT)
+        .max_in_flight(SLOTS)
+        .seed(1)
+        .build()
+        .unwrap();
+    for _ in 0..4 {
+        endpoint(&dispatcher.erase(), "slow", "unhurried.example.com").await;
+    }
+    endpoint(&dispatcher.erase(), "well", "well.example.com").await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let worker = dispatcher.clone();
+    let worker =
+        tokio::spawn(async move { worker.run(async { stopped.await.unwrap_or(()) }).await });
+    for _ in 0..40 {
+        dispatcher.enqueue(event("slow")).await.unwrap();
+    }
+    // Each of them has shown that it could take more than all slots.
+    while network.answered.load(Ordering::SeqCst) < 60 {
+        clock.advance(UNHURRIED);
+        for _ in 0..500 {
+            tokio::task::yield_now().await;
+        }
+    }
+    until(|| network.hanging() == SLOTS - 1).await;
+    let answered = network.answered.load(Ordering::SeqCst);
+    for n in 1..=100 {
+        dispatcher.enqueue(event("well")).await.unwrap();
+        // The clock stands still: nothing else comes free.
+        until(|| network.answered.load(Ordering::SeqCst) == answered + n).await;
+    }
+    assert_eq!(network.hanging(), SLOTS - 1);
+    stop.send(()).ok();
+    while !worker.is_finished() {
+        clock.advance(TIMEOUT);
         tokio::task::yield_now().await;
     }
 }
