@@ -89,7 +89,9 @@ impl Engine {
 
     /// What of these events can go out at once, if anything.
     fn head_start(&self, events: &[Event]) -> Option<HeadStart> {
-        let pool = self.running().upgrade()?;
+        let running = self.running().upgrade();
+        // One that ends hands out no more: others are to have what comes now.
+        let pool = running.filter(|pool| !pool.is_stopping())?;
         let lead = self.lanes.lead(events, pool.free_slots());
         let slots = lead.claim.iter().map(|new| new.room).sum();
         Some(HeadStart {

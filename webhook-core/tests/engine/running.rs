@@ -104,6 +104,44 @@ async fn shutdown_finishes_what_is_under_way_and_claims_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_process_that_ends_leaves_new_deliveries_to_others() {
+    let receiver = Slow::new();
+    let running = Running::start(
+        Dispatcher::builder(MemoryStore::new())
+            .transport(receiver.clone())
+            .max_in_flight(3),
+    );
+    create_endpoint(&running.dispatcher, EndpointSettings::default()).await;
+    receiver.gate.add_permits(1);
+    let dispatcher = running.dispatcher.clone();
+    dispatcher.enqueue(event()).await.unwrap();
+    let count = async |wanted| {
+        let deliveries = deliveries(&dispatcher).await;
+        let wanted = deliveries.iter().filter(|it| it.status == wanted);
+        wanted.count()
+    };
+    // From here on new deliveries to it begin at once.
+    while count(DeliveryStatus::Succeeded).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    dispatcher.enqueue(event()).await.unwrap();
+    until(|| receiver.begun() == 2).await;
+    let stopping = tokio::spawn(running.stop());
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    dispatcher.enqueue(event()).await.unwrap();
+    assert_eq!(count(DeliveryStatus::InProgress).await, 1);
+    assert_eq!(
+        count(DeliveryStatus::Pending).await,
+        1,
+        "anybody may take it"
+    );
+    receiver.gate.add_permits(1);
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
 async fn slots_bound_what_is_under_way() {
     let receiver = Slow::new();
     let running = Running::start(
