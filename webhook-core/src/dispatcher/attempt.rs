@@ -112,7 +112,7 @@ impl Engine {
         };
         let now = self.clock.now();
         let (outcome, first_byte) = match sent {
-            Ok(response) => outcome_of(response, self.config.max_response_body),
+            Ok(response) => outcome_of(response),
             Err(error) => (Outcome::Failed(error.kind()), None),
         };
         let attempt = Attempt {
@@ -395,15 +395,18 @@ fn sign_of(decision: &Decision, took: Duration, hung_after: Duration) -> Sign {
     }
 }
 
-/// What is kept of a response: of its headers as much as of its body.
-fn outcome_of(response: Response<Bytes>, max: usize) -> (Outcome, Option<Duration>) {
+/// The most bytes of a response's headers that are kept, however much of its body is: `Retry-After` is among them.
+const MAX_HEADERS: usize = 16 * 1024;
+
+/// What is kept of a response.
+fn outcome_of(response: Response<Bytes>) -> (Outcome, Option<Duration>) {
     let (parts, body) = response.into_parts();
     let details = parts
         .extensions
         .get()
         .copied()
         .unwrap_or_else(ResponseDetails::default);
-    let (headers, headers_truncated) = HeaderLog::capped(&parts.headers, max);
+    let (headers, headers_truncated) = HeaderLog::capped(&parts.headers, MAX_HEADERS);
     let outcome = Outcome::Response {
         status: parts.status.as_u16(),
         headers,

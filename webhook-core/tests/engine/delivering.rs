@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Response;
-use webhook_core::testing::{Reply, ScriptedTransport, fast_forward};
+use webhook_core::testing::{ManualClock, Reply, ScriptedTransport, fast_forward};
 use webhook_core::{
     Clock as _, CustomHeaders, DeliveryStatus, Dispatcher, EndReason, EndpointSettings,
     EndpointState, Failure, HeaderLog, HeaderNames, MemoryStore, NewEvent, Outcome,
@@ -195,6 +195,30 @@ async fn retry_after_holds_the_whole_lane() {
         .await
         .unwrap();
     assert_eq!(world.receiver.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn retry_after_is_heard_where_no_body_is_kept() {
+    let busy = Response::builder()
+        .status(429)
+        .header("retry-after", "120")
+        .body(bytes::Bytes::new())
+        .unwrap();
+    let (clock, receiver) = (ManualClock::default(), ScriptedTransport::new([busy]));
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(receiver.clone())
+        .clock(clock.clone())
+        .max_response_body(0)
+        .seed(1)
+        .build()
+        .unwrap();
+    create_endpoint(&dispatcher.erase(), EndpointSettings::default()).await;
+    dispatcher.enqueue(event()).await.unwrap();
+    dispatcher.step().await.unwrap();
+    fast_forward(&dispatcher, &clock, Duration::from_secs(119))
+        .await
+        .unwrap();
+    assert_eq!(receiver.requests().len(), 1);
 }
 
 #[tokio::test]
