@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Uri, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -31,26 +31,28 @@ pub(crate) trait RequestBody: DeserializeOwned {
     }
 }
 
-/// A JSON body.
+/// A JSON body. A request with one takes no parameters in its query.
 pub(crate) struct Json<T>(pub(crate) T);
 
 impl<T: RequestBody> FromRequest<Api> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        refuse_query(request.uri())?;
         require_json(request.headers())?;
         let text = read(request.into_body(), T::limit(&api.dispatcher)).await?;
         T::parse(&text).map(Self)
     }
 }
 
-/// A JSON body that may be left out.
+/// A JSON body that may be left out. There are no parameters in the query either way.
 pub(crate) struct OptionalJson<T>(pub(crate) T);
 
 impl<T: RequestBody + Default> FromRequest<Api> for OptionalJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        refuse_query(request.uri())?;
         let (parts, body) = request.into_parts();
         let text = read(body, T::limit(&api.dispatcher)).await?;
         if text.is_empty() {
@@ -79,6 +81,27 @@ pub(crate) async fn last_param(parts: &mut Parts, api: &Api, name: &str) -> Opti
     let params = RawPathParams::from_request_parts(parts, api).await.ok()?;
     let named = params.iter().filter(|(found, _)| *found == name);
     named.last().map(|(_, text)| text.to_owned())
+}
+
+/// A request without body and query.
+pub(crate) struct NoQuery;
+
+impl FromRequestParts<Api> for NoQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
+        refuse_query(&parts.uri).map(|()| Self)
+    }
+}
+
+/// Somebody who asks for `?dry_run=true` where there is none is to hear so, before anything is done.
+fn refuse_query(uri: &Uri) -> Result<(), ApiError> {
+    match uri.query() {
+        None | Some("") => Ok(()),
+        Some(_) => Err(invalid_query(
+            "this request takes no parameters in its query",
+        )),
+    }
 }
 
 /// The query's parameters.

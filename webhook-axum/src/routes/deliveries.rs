@@ -19,7 +19,7 @@ use webhook_core::{
 use super::NoFields;
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
-use crate::extract::{Id, OptionalJson, Query, invalid_query};
+use crate::extract::{Id, NoQuery, OptionalJson, Query, invalid_query};
 use crate::page::{Cursor, Limit, List, page_request};
 
 pub(super) fn routes() -> Router<crate::router::Api> {
@@ -63,7 +63,11 @@ async fn list(
     get, path = "/deliveries/{id}",
     responses((status = 200, body = DeliveryDetail)),
 ))]
-async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<DeliveryDetail>, ApiError> {
+async fn show(
+    caller: Caller,
+    Id(id): Id,
+    _: NoQuery,
+) -> Result<axum::Json<DeliveryDetail>, ApiError> {
     let delivery = caller.deliveries().get(id).await?;
     let attempts = caller.deliveries().attempts(id).await?;
     let endpoint = match caller.endpoints().get(delivery.endpoint_id).await {

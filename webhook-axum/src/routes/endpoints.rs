@@ -15,9 +15,10 @@ use webhook_core::{
     NewEndpoint, PayloadFilter, RateLimit, Secret, StateReason, Tenant, Timestamp,
 };
 
+use super::NoFields;
 use crate::caller::Caller;
 use crate::error::ApiError;
-use crate::extract::{Id, Json, OptionalJson, Query, RequestBody};
+use crate::extract::{Id, Json, NoQuery, OptionalJson, Query, RequestBody};
 use crate::json::{Object, Pairs, Patch, Seconds, Unambiguous, not_null};
 use crate::page::{Cursor, Limit, List, page_request};
 
@@ -88,7 +89,11 @@ async fn list(
     get, path = "/endpoints/{id}",
     responses((status = 200, body = EndpointView)),
 ))]
-async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<EndpointView>, ApiError> {
+async fn show(
+    caller: Caller,
+    Id(id): Id,
+    _: NoQuery,
+) -> Result<axum::Json<EndpointView>, ApiError> {
     let endpoint = caller.endpoints().get(id).await?;
     let mut view = with_health(&caller, &endpoint).await?;
     view.backlog = Some(BacklogView::of(caller.endpoints().backlog(id).await?));
@@ -131,9 +136,14 @@ async fn update(
 /// Deletes an endpoint; deliveries that have not ended are cancelled.
 #[cfg_attr(feature = "openapi", utoipa::path(
     delete, path = "/endpoints/{id}",
+    request_body = Option<NoFields>,
     responses((status = 204, description = "It is deleted.")),
 ))]
-async fn delete(caller: Caller, Id(id): Id) -> Result<StatusCode, ApiError> {
+async fn delete(
+    caller: Caller,
+    Id(id): Id,
+    _: OptionalJson<NoFields>,
+) -> Result<StatusCode, ApiError> {
     caller.endpoints().delete(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

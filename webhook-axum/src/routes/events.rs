@@ -22,7 +22,7 @@ use super::NoFields;
 use super::deliveries::DeliveryView;
 use crate::caller::Caller;
 use crate::error::ApiError;
-use crate::extract::{Id, Json, OptionalJson, Query, RequestBody, invalid_query};
+use crate::extract::{Id, Json, NoQuery, OptionalJson, Query, RequestBody, invalid_query};
 use crate::extract::{parse, parse_object};
 use crate::page::{Cursor, Limit, List, page_request};
 
@@ -133,7 +133,7 @@ async fn list(
     get, path = "/events/{id}",
     responses((status = 200, body = EventDetail)),
 ))]
-async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<EventDetail>, ApiError> {
+async fn show(caller: Caller, Id(id): Id, _: NoQuery) -> Result<axum::Json<EventDetail>, ApiError> {
     let why = caller.events().why(id).await?;
     let deliveries = why.deliveries.iter();
     let deliveries = deliveries.map(|one| DeliveryView::of(one, caller.audience()));

@@ -5,6 +5,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use http::header;
 
+use crate::extract::NoQuery;
 use crate::router::Api;
 
 pub(super) fn routes() -> Router<Api> {
@@ -22,7 +23,7 @@ pub(super) struct Document;
     path = "/openapi.json",
     responses((status = 200, body = serde_json::Value))
 )]
-async fn show() -> impl IntoResponse {
+async fn show(_: NoQuery) -> impl IntoResponse {
     let json = [(header::CONTENT_TYPE, "application/json")];
     (json, crate::openapi::as_json())
 }

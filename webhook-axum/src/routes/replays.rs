@@ -15,7 +15,7 @@ use super::NoFields;
 use super::deliveries::Conditions;
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
-use crate::extract::{Id, Json, OptionalJson, Query, RequestBody};
+use crate::extract::{Id, Json, NoQuery, OptionalJson, Query, RequestBody};
 use crate::json::Object;
 use crate::page::{Cursor, Limit, List, page_request};
 
@@ -134,7 +134,7 @@ async fn list(
     get, path = "/replays/{id}",
     responses((status = 200, body = ReplayView)),
 ))]
-async fn show(caller: Caller, Id(id): Id) -> Result<axum::Json<ReplayView>, ApiError> {
+async fn show(caller: Caller, Id(id): Id, _: NoQuery) -> Result<axum::Json<ReplayView>, ApiError> {
     let replay = caller.replays().get(id).await?;
     Ok(axum::Json(ReplayView::of(&replay, caller.audience())))
 }

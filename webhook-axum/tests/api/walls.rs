@@ -115,6 +115,25 @@ fn the_table_has_every_route() {
     assert_eq!(table, routes_in_the_sources());
 }
 
+/// Least of all where somebody asks for a `dry_run` that there is not.
+#[tokio::test]
+async fn no_route_ignores_a_parameter_that_it_does_not_know() {
+    let app = App::guarded();
+    let ids = seeded(&app).await;
+    for (method, path, body) in ROUTES {
+        let path = format!("{}?dry_run=true", filled(path, &ids));
+        let answer = call(&app, method, &path, body, &["operator a"]).await;
+        let refused = (400, "invalid_query".into());
+        assert_eq!(answer.error(), refused, "{method} {path}");
+    }
+    let ends = json!({"reason": "we move"}).to_string();
+    let path = filled("/endpoints/{endpoint}", &ids);
+    let refused = call(&app, "DELETE", &path, &ends, &["operator a"]).await;
+    assert_eq!(refused.error(), (400, "invalid_request".into()));
+    let there = call(&app, "GET", &path, "", &["operator a"]).await;
+    there.expect(200);
+}
+
 #[tokio::test]
 async fn what_is_another_tenants_does_not_exist() {
     let app = App::guarded();
