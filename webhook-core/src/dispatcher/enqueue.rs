@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{Event, InvalidEvent, NewEvent};
 use crate::queue::Job;
 use crate::store::{Inserted, Insertion, OnConflict};
+use crate::time::Timestamp;
 
 /// The most events of one [`enqueue_batch`](super::Dispatcher::enqueue_batch).
 pub const MAX_BATCH: usize = 1_000;
@@ -29,8 +30,9 @@ const MAX_SHARED: usize = 500;
 const WORTH_ANOTHER: usize = 16;
 /// The most events that wait for their insert; more callers wait for a place.
 const MAX_WAITING: usize = 10_000;
-/// How long a caller waits for a place before it hears [`EnqueueError::Overloaded`].
-const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a caller waits for a place before it hears [`EnqueueError::Overloaded`]; and how long one that has a place
+/// waits on once the store has failed another.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why an event was not accepted.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -186,7 +188,7 @@ impl Engine {
         turn.begun = true;
         let keyed = turn.keyed;
         while let Some(batch) = self.intake.of(keyed).next_batch() {
-            self.insert_batch(batch).await;
+            self.insert_batch(batch, keyed).await;
             // Whoever has just been answered may have more, which then goes along.
             tokio::task::yield_now().await;
         }
@@ -195,7 +197,7 @@ impl Engine {
 
     /// Inserts a batch; if it fails for another reason than the store being away, one by one, so that one
     /// bad event fails only its caller.
-    async fn insert_batch(self: &Arc<Self>, batch: Vec<Waiting>) {
+    async fn insert_batch(self: &Arc<Self>, batch: Vec<Waiting>, keyed: bool) {
         let (events, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|one| (one.event, one.answer)).unzip();
         match self.insert(&events, OnConflict::Skip).await {
@@ -205,7 +207,9 @@ impl Engine {
                 }
             }
             Err(error) if error.is_retryable() || events.len() == 1 => {
-                for answer in answers {
+                let now = self.clock.now();
+                let tired = self.intake.of(keyed).take_tired(now);
+                for answer in answers.into_iter().chain(tired) {
                     answer.send(Err(error.clone())).ok();
                 }
             }
@@ -306,9 +310,12 @@ struct LineState {
     most: usize,
 }
 
+type Answer = oneshot::Sender<Result<Inserted, Error>>;
+
 struct Waiting {
     event: Event,
-    answer: oneshot::Sender<Result<Inserted, Error>>,
+    since: Timestamp,
+    answer: Answer,
     _place: OwnedSemaphorePermit,
 }
 
@@ -348,9 +355,10 @@ impl Line {
             return Ok(Turn::Now(event));
         }
         let place = Arc::clone(&self.places).acquire_owned();
-        let Some(Ok(place)) = engine.within(PLACE_TIMEOUT, place).await else {
+        let Some(Ok(place)) = engine.within(PATIENCE, place).await else {
             return Err(EnqueueError::Overloaded);
         };
+        let since = engine.clock.now();
         let mut state = self.state();
         if state.take_idle_turn() {
             return Ok(Turn::Now(event));
@@ -358,6 +366,7 @@ impl Line {
         let (sender, answer) = oneshot::channel();
         state.waiting.push(Waiting {
             event,
+            since,
             answer: sender,
             _place: place,
         });
@@ -367,6 +376,14 @@ impl Line {
 
     fn next_batch(&self) -> Option<Vec<Waiting>> {
         self.state().next_batch()
+    }
+
+    /// Those who have waited for so long that they are not to wait for another insert after one that failed: a store
+    /// that hangs fails each after its own time limit, and thousands of callers would wait for one after the other.
+    fn take_tired(&self, now: Timestamp) -> impl Iterator<Item = Answer> + use<> {
+        let is_tired = |one: &mut Waiting| now.since(one.since) > PATIENCE;
+        let tired: Vec<_> = self.state().waiting.extract_if(.., is_tired).collect();
+        tired.into_iter().map(|one| one.answer)
     }
 }
 

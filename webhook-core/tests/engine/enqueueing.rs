@@ -185,6 +185,50 @@ async fn a_store_that_is_away_accepts_nothing() {
 }
 
 #[tokio::test]
+async fn who_has_waited_for_long_does_not_wait_for_one_failing_insert_after_the_other() {
+    let (clock, gate) = (ManualClock::default(), Arc::new(Semaphore::new(0)));
+    let inserts = Arc::new(AtomicUsize::new(0));
+    let (hook_gate, hook_inserts) = (Arc::clone(&gate), Arc::clone(&inserts));
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        let (gate, inserts) = (Arc::clone(&hook_gate), Arc::clone(&hook_inserts));
+        async move {
+            if operation != "insert_events" {
+                return Ok(());
+            }
+            inserts.fetch_add(1, Ordering::SeqCst);
+            gate.acquire().await.unwrap().forget();
+            Err(Error::new(ErrorKind::Unavailable, operation))
+        }
+    });
+    let dispatcher = Dispatcher::builder(store)
+        .transport(ScriptedTransport::default())
+        .clock(clock.clone())
+        .build()
+        .unwrap()
+        .erase();
+    let mut calls = vec![spawn_enqueue(&dispatcher)];
+    until(|| inserts.load(Ordering::SeqCst) == 1).await;
+    // 500 of them are the next insert; the others have waited no less.
+    calls.extend((0..600).map(|_| spawn_enqueue(&dispatcher)));
+    for _ in 0..700 {
+        tokio::task::yield_now().await;
+    }
+    clock.advance(Duration::from_secs(25));
+    let late = spawn_enqueue(&dispatcher);
+    tokio::task::yield_now().await;
+    gate.add_permits(2);
+    until(|| calls.iter().all(|call| call.is_finished())).await;
+    for call in calls {
+        let failed = call.await.unwrap().unwrap_err();
+        assert!(matches!(failed, EnqueueError::Store(_)), "{failed}");
+    }
+    until(|| inserts.load(Ordering::SeqCst) == 3).await;
+    assert!(!late.is_finished(), "it has its turn");
+    gate.add_permits(1);
+    late.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
 async fn an_idempotency_key_makes_repeated_calls_one_event() {
     let world = World::new(ScriptedTransport::default());
     world.endpoint(EndpointSettings::default()).await;
