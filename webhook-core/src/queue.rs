@@ -190,13 +190,17 @@ impl Depth {
 ///   recovery step.
 /// - **Stale owners change nothing**: `extend` and `settle` act only where the fence is still the current one.
 /// - **Losable.** Beside a store with a queue of its own it is only an index: what it forgets is pushed
-///   again, and `push` of a job that is there already changes nothing but the lane's limits. A lane is in one of
+///   again, and `push` of a job that is there already changes nothing but the lane's limits, and a due time that is
+///   too late. A lane is in one of
 ///   its [parts](Queue::parts), always the same, and a part that has lost something is of another generation.
 ///
 /// `now` is `None` in production: each backend then uses its own clock.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// Adds jobs. A job that is there already, waiting or leased, stays as it is.
+    /// Adds jobs. A job that is there already, waiting or leased, stays as it is. But an index that lets it wait for
+    /// longer than the store, by a clock that has gone back since, believes the store: a job that waits until more than
+    /// a second after the due time that is pushed falls due that second after it. Differences below that are of
+    /// answers on their way, and of clocks; to believe each of them would cost a look for nothing.
     ///
     /// # Errors
     /// When the backend fails. Some of the jobs may have been added; pushing them again is harmless.

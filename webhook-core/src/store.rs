@@ -489,8 +489,9 @@ pub trait Store: Send + Sync {
         now: Now,
     ) -> Result<Vec<(Uuid, Health)>>;
 
-    /// Forgets how an endpoint did, closes its breaker and, if it is enabled, releases its lane in the store's own
-    /// queue. Answers whether it is there.
+    /// Forgets how an endpoint did, closes its breaker and releases its lane in the store's own queue, whether it is
+    /// enabled or not: it may be about to be, and whoever finds that it is not holds the lane again. Answers whether it
+    /// is there.
     ///
     /// # Errors
     /// When the backend fails.

@@ -1,24 +1,23 @@
--- Makes room for the days ahead, drops what ended too long ago, and forgets what nobody needs: old
--- idempotency keys, and lanes without limits whose hold is over. Bounded.
--- $1 now or null, $2 for how many days to make room, $3 how long to keep what has ended, in µs, $4 the most rows
--- of each kind.
+-- Deletes what ended too long ago and is in the default partitions, and what nobody needs: old idempotency keys, and
+-- lanes without limits whose hold is over. Bounded.
+-- $1 now or null, $2 how long to keep what has ended, in µs, $3 the most rows of each kind.
 WITH clock AS MATERIALIZED (
     SELECT coalesce($1::timestamptz, now()) AS now
 ),
 kept AS MATERIALIZED (
-    SELECT now - $3::bigint * interval '1 microsecond' AS start FROM clock
+    SELECT now - $2::bigint * interval '1 microsecond' AS start FROM clock
 ),
 keys AS (
     DELETE FROM webhook.idempotency_keys
     WHERE (tenant, key) IN (
         SELECT tenant, key FROM webhook.idempotency_keys
         WHERE expires_at <= (SELECT now FROM clock)
-        ORDER BY expires_at LIMIT $4::bigint
+        ORDER BY expires_at LIMIT $3::bigint
         FOR UPDATE SKIP LOCKED
     )
     RETURNING 1
 ),
--- Of days without a partition of their own.
+-- Of days without partitions: none were made, or they were dropped and some of their rows moved here.
 attempts AS (
     DELETE FROM webhook.attempts_default
     WHERE (delivery_id, number) IN (
@@ -29,7 +28,7 @@ attempts AS (
                 SELECT FROM webhook.deliveries_history_default AS delivery
                 WHERE delivery.id = delivery_id AND delivery.updated_at >= (SELECT start FROM kept)
             )
-        LIMIT $4::bigint
+        LIMIT $3::bigint
     )
     RETURNING 1
 ),
@@ -38,24 +37,35 @@ history AS (
     WHERE id IN (
         SELECT id FROM webhook.deliveries_history_default
         WHERE id < webhook.first_id((SELECT start FROM kept)) AND updated_at < (SELECT start FROM kept)
-        LIMIT $4::bigint
+        LIMIT $3::bigint
     )
     RETURNING 1
+),
+-- Not one by one: few of those that are left need a look into the history, for which `OFFSET 0` keeps to its indexes.
+ended_events AS MATERIALIZED (
+    SELECT id, created_at FROM webhook.events_default AS event
+    WHERE id < webhook.first_id((SELECT start FROM kept))
+        AND NOT EXISTS (SELECT FROM webhook.deliveries WHERE event_id = event.id)
 ),
 events AS (
     DELETE FROM webhook.events_default
     WHERE id IN (
-        SELECT id FROM webhook.events_default AS event
-        WHERE id < webhook.first_id((SELECT start FROM kept))
-            AND NOT EXISTS (SELECT FROM webhook.deliveries WHERE event_id = event.id)
-            -- Its deliveries' ids begin with the same time. (A partition that is looked at here could not be dropped.)
-            AND NOT EXISTS (
-                SELECT FROM webhook.deliveries_history_default AS delivery
+        SELECT id FROM ended_events AS event
+        -- Its deliveries' ids begin with the same time; those of replays do not.
+        WHERE NOT EXISTS (
+                SELECT FROM webhook.deliveries_history AS delivery
                 WHERE delivery.id >= webhook.first_id(event.created_at)
                     AND delivery.id < webhook.first_id(event.created_at + interval '1 ms')
                     AND delivery.event_id = event.id AND delivery.updated_at >= (SELECT start FROM kept)
+                OFFSET 0
             )
-        LIMIT $4::bigint
+            AND NOT EXISTS (
+                SELECT FROM webhook.deliveries_history AS delivery
+                WHERE delivery.event_id = event.id AND delivery.replay_no > 0
+                    AND delivery.updated_at >= (SELECT start FROM kept)
+                OFFSET 0
+            )
+        LIMIT $3::bigint
     )
     RETURNING 1
 ),
@@ -71,11 +81,9 @@ health AS (
     DELETE FROM webhook.endpoint_health
     WHERE NOT EXISTS (SELECT FROM webhook.endpoints WHERE id = endpoint_id)
 )
-SELECT webhook.make_partitions(clock.now, $2::integer) AS made,
-    webhook.drop_partitions(kept.start) AS dropped,
-    -- Of the kind of which there were most: if these are $4 there may be more.
+SELECT
+    -- Of the kind of which there were most: if these are $3 there may be more.
     greatest(
         (SELECT count(*) FROM keys), (SELECT count(*) FROM attempts),
         (SELECT count(*) FROM history), (SELECT count(*) FROM events)
     ) AS deleted
-FROM clock, kept

@@ -1,7 +1,7 @@
--- Forgets how an endpoint did, and releases its lane if it is enabled. Answers whether it is there.
+-- Forgets how an endpoint did, and releases its lane. Answers whether it is there.
 -- $1 endpoint, $2 tenant or null for all.
 WITH found AS MATERIALIZED (
-    SELECT id, state FROM webhook.endpoints WHERE id = $1::uuid AND ($2::text IS NULL OR tenant = $2)
+    SELECT id FROM webhook.endpoints WHERE id = $1::uuid AND ($2::text IS NULL OR tenant = $2)
 ),
 forgotten AS (
     DELETE FROM webhook.endpoint_health WHERE endpoint_id IN (SELECT id FROM found)
@@ -10,7 +10,7 @@ forgotten AS (
 -- After its health, as everybody locks the two.
 released AS (
     UPDATE webhook.lane_state SET held_until = '-infinity', is_probed = false, version = version + 1
-    WHERE endpoint_id IN (SELECT id FROM found WHERE state = 'enabled')
+    WHERE endpoint_id IN (SELECT id FROM found)
         AND (SELECT count(*) FROM forgotten) >= 0
 )
 SELECT EXISTS (SELECT FROM found)

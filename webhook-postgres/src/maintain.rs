@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Postgres, Row, Transaction};
 use tokio::time::timeout;
 use webhook_core::Now;
 
-use crate::column::{at, micros};
+use crate::column::{At, at, micros};
 use crate::store::Shared;
 
 /// Today and beyond. Long enough for a weekend without any process running; what comes after goes to the
@@ -16,50 +18,90 @@ const DAYS_AHEAD: i32 = 4;
 const MAX_ROWS: i64 = 10_000;
 /// How many of these there are in a call: as many as an hour's worth may need.
 const MAX_ROUNDS: usize = 1_000;
+/// The most rows of a kind, and bytes, that move when a day is dropped: everybody waits for them.
+const MOST_MOVED: i32 = 10_000;
+const MOST_BYTES: i64 = 64 << 20;
+/// Up to which size of the default partitions rows move there. They are looked through when a day begins, and again
+/// everybody waits.
+const MOST_KEPT: i64 = 256 << 20;
 
 impl Shared {
-    /// In rounds, until there is no more to delete, unless another process is at it.
+    /// Step by step, each a transaction, as far as no other process is at it.
     pub(crate) async fn maintain(&self, retention: Duration, now: Now) -> sqlx::Result<()> {
-        for _ in 0..MAX_ROUNDS {
-            let mut lent = self.lend().await?;
-            let keep = self.keep_house(&mut lent, retention, now);
-            let kept = timeout(self.patience.housekeeping, keep).await;
-            if !lent.answered(kept)? {
-                break;
-            }
-        }
+        self.make_room(now).await?;
+        self.prune(retention, now).await?;
+        self.drop_days(retention, now).await?;
         let mut lent = self.lend().await?;
         let marked = self.mark_all_strays(&mut lent);
         let marked = timeout(self.patience.housekeeping, marked).await;
         lent.answered(marked)
     }
 
-    /// One round. Answers whether there may be more.
-    async fn keep_house(
-        &self,
-        connection: &mut PgConnection,
-        retention: Duration,
-        now: Now,
-    ) -> sqlx::Result<bool> {
-        let mut tx = self.begin_housekeeping(connection).await?;
-        let lock = self.sql.lock_maintenance.query().fetch_one(&mut *tx);
-        if !lock.await?.try_get::<bool, _>(0)? {
-            return Ok(false);
+    async fn make_room(&self, now: Now) -> sqlx::Result<()> {
+        let make = self.sql.make_partitions.query_once().bind(at(now));
+        if let Some(row) = self.keep_house(make.bind(DAYS_AHEAD)).await? {
+            let made: i32 = row.try_get("made")?;
+            if made > 0 {
+                tracing::info!(made, "partitions were made");
+            }
         }
-        let query = self
-            .sql
-            .maintain
-            .query_once()
-            .bind(at(now))
-            .bind(DAYS_AHEAD);
-        let query = query.bind(micros(retention)).bind(MAX_ROWS);
-        let row = query.fetch_one(&mut *tx).await?;
-        tx.commit().await?;
-        let (made, dropped): (i32, i32) = (row.try_get("made")?, row.try_get("dropped")?);
-        if made + dropped > 0 {
-            tracing::info!(made, dropped, "partitions were made and dropped");
+        Ok(())
+    }
+
+    /// In rounds, until there is no more to delete.
+    async fn prune(&self, retention: Duration, now: Now) -> sqlx::Result<()> {
+        for _ in 0..MAX_ROUNDS {
+            let round = self.sql.maintain.query_once().bind(at(now));
+            let round = round.bind(micros(retention)).bind(MAX_ROWS);
+            let Some(row) = self.keep_house(round).await? else {
+                break;
+            };
+            if row.try_get::<i64, _>("deleted")? < MAX_ROWS {
+                break;
+            }
         }
-        Ok(row.try_get::<i64, _>("deleted")? >= MAX_ROWS)
+        Ok(())
+    }
+
+    /// Each day by itself, so that nobody waits for longer than one of them takes.
+    async fn drop_days(&self, retention: Duration, now: Now) -> sqlx::Result<()> {
+        let days = self.sql.old_days.query_once().bind(at(now));
+        for row in self.rows(days.bind(micros(retention))).await? {
+            let (day, start): (At, At) = (row.try_get("day")?, row.try_get("start")?);
+            let drop = self.sql.drop_day.query_once().bind(day).bind(start);
+            let drop = drop.bind(MOST_MOVED).bind(MOST_BYTES).bind(MOST_KEPT);
+            let Some(row) = self.keep_house(drop).await? else {
+                break;
+            };
+            let (dropped, moved): (Option<i32>, Option<i32>) =
+                (row.try_get("dropped")?, row.try_get("moved")?);
+            match dropped {
+                None => {
+                    tracing::debug!("old partitions are in use; they are dropped another time");
+                    break;
+                }
+                Some(0) => {}
+                Some(dropped) => tracing::info!(dropped, moved, "partitions were dropped"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a statement that one process at a time may run. `None` if another one is at it.
+    async fn keep_house(&self, query: PgQuery<'_>) -> sqlx::Result<Option<PgRow>> {
+        let mut lent = self.lend().await?;
+        let kept = async {
+            let mut tx = self.begin_housekeeping(&mut lent).await?;
+            let lock = self.sql.lock_maintenance.query().fetch_one(&mut *tx);
+            if !lock.await?.try_get::<bool, _>(0)? {
+                return Ok(None);
+            }
+            let row = query.fetch_one(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(Some(row))
+        };
+        let kept = timeout(self.patience.housekeeping, kept).await;
+        lent.answered(kept)
     }
 
     async fn mark_all_strays(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
@@ -98,6 +140,8 @@ impl Shared {
         self.execute(strays).await.map(say_marked)
     }
 }
+
+type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
 
 fn say_marked(marked: u64) {
     if marked > 0 {

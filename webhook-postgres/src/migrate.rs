@@ -20,6 +20,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0004_management.sql"),
     include_str!("../migrations/0005_traceparent.sql"),
     include_str!("../migrations/0006_enqueue_traceparent.sql"),
+    include_str!("../migrations/0007_drop_day.sql"),
 ];
 
 /// An index of a table that is in use: built before the migration that it belongs to, and beside all who write.

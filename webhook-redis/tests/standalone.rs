@@ -104,6 +104,48 @@ fn loss_changes_the_generation_and_a_push_makes_it_good() {
     });
 }
 
+/// Its clock was ahead when the retry was set, or that of the server before it.
+#[test]
+fn a_job_that_waits_for_longer_than_in_the_store_is_brought_forward() {
+    run(async {
+        let both = [false, true].map(|ordered| LaneLimits {
+            max_in_flight: if ordered { 1 } else { 32 },
+            ordered,
+            ..LaneLimits::default()
+        });
+        for limits in both {
+            let queue = queue().await;
+            let mut jobs = jobs(lane(), 2, T0);
+            jobs.iter_mut().for_each(|job| job.limits = limits);
+            push(&queue, &jobs, Some(T0)).await;
+            let ahead = T0 + MINUTE * 60;
+            let leases = claim(&queue, 2, Some(ahead)).await;
+            let settled: Vec<_> = leases
+                .iter()
+                .map(|lease| (*lease, Settle::After(MINUTE)))
+                .collect();
+            queue.settle(&settled, Some(ahead)).await.expect("settles");
+            // What the store has; what comes a little earlier is left alone.
+            let store = |due| {
+                let job = |job: &Job| Job { due, ..job.clone() };
+                jobs.iter().map(job).collect::<Vec<_>>()
+            };
+            let after = async |due: Timestamp, at: Timestamp| {
+                push(&queue, &store(due), Some(T0)).await;
+                claim(&queue, 2, Some(at)).await.len()
+            };
+            let second = Duration::from_secs(1);
+            let late = ahead + MINUTE - second;
+            assert_eq!(after(late, late).await, 0, "as good as the same");
+            let due = T0 + MINUTE;
+            assert_eq!(after(due, due).await, 0);
+            let count = leases.len();
+            assert_eq!(after(due, due + second).await, count);
+            assert_eq!(after(T0, due + second).await, 0, "under a lease");
+        }
+    });
+}
+
 #[test]
 fn a_server_that_is_another_one_has_lost_what_it_missed() {
     run(async {

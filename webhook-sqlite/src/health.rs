@@ -118,19 +118,19 @@ impl Shared {
     pub(crate) async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> sqlx::Result<bool> {
         let sql = &self.database.sql;
         let mut tx = self.database.write().await?;
-        let is_enabled: Option<bool> = sqlx::query_scalar(sql.find_endpoint.clone())
+        let is_there: bool = sqlx::query_scalar(sql.find_endpoint.clone())
             .bind(id)
             .bind(tenant_of(scope))
-            .fetch_optional(&mut *tx)
+            .fetch_one(&mut *tx)
             .await?;
-        let release = (is_enabled == Some(true)).then_some(&sql.release);
-        let forget = is_enabled.map(|_| &sql.delete_health);
-        for statement in forget.into_iter().chain(release) {
-            let statement = sqlx::query(statement.clone());
-            statement.bind(id).execute(&mut *tx).await?;
+        if is_there {
+            for statement in [&sql.delete_health, &sql.release] {
+                let statement = sqlx::query(statement.clone());
+                statement.bind(id).execute(&mut *tx).await?;
+            }
         }
         tx.commit().await?;
-        Ok(is_enabled.is_some())
+        Ok(is_there)
     }
 
     async fn health_rows(

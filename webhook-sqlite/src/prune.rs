@@ -34,7 +34,7 @@ impl Shared {
         let (mut pruned, mut after) = (0, Some(0));
         while let Some(sequence) = after {
             let batch;
-            (batch, after) = self.prune_batch(sequence, older_than).await?;
+            (batch, after) = self.prune_batch(sequence, older_than, now).await?;
             pruned += batch;
         }
         Ok(pruned)
@@ -62,6 +62,7 @@ impl Shared {
         &self,
         after: i64,
         older_than: Timestamp,
+        now: Timestamp,
     ) -> sqlx::Result<(u64, Option<i64>)> {
         let sql = &self.database.sql;
         let mut tx = self.database.write().await?;
@@ -69,17 +70,16 @@ impl Shared {
             .bind(after)
             .bind(older_than.as_micros())
             .bind(BATCH)
+            .bind(now.as_micros())
             .fetch_all(&mut *tx)
             .await?;
-        let (mut events, mut last) = (Vec::<Uuid>::new(), None);
+        let (mut events, mut last, mut may_follow) = (Vec::<Uuid>::new(), None, false);
         for row in &rows {
-            // In the order of acceptance: what follows is younger.
-            if !row.try_get::<bool, _>("old")? {
-                last = None;
-                break;
-            }
+            let is_old: bool = row.try_get("old")?;
+            // In the order of acceptance: what follows those that are young is younger. But not each clock was right.
+            may_follow |= is_old || row.try_get::<bool, _>("ahead")?;
             last = Some(row.try_get("sequence")?);
-            if row.try_get("done")? {
+            if is_old && row.try_get("done")? {
                 events.push(row.try_get("id")?);
             }
         }
@@ -92,6 +92,6 @@ impl Shared {
             statement.run(&mut tx, &events, bind, |query| query).await?;
         }
         tx.commit().await?;
-        Ok((events.len() as u64, last))
+        Ok((events.len() as u64, last.filter(|_| may_follow)))
     }
 }

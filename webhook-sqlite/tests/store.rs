@@ -732,6 +732,28 @@ fn prune_deletes_what_has_ended_and_nothing_that_is_needed() {
 }
 
 #[test]
+fn prune_passes_over_events_of_a_clock_that_was_ahead() {
+    run(async {
+        let folder = Folder::new();
+        let store = SqliteStore::open(folder.file()).await.unwrap();
+        let options = InsertOptions::new(OnConflict::Skip);
+        let ahead = (0..600).map(|_| event_for("default", "a", "1", T0 + 100 * MINUTE));
+        let lately = event_for("default", "a", "1", T0 + 3 * MINUTE);
+        let old = event_for("default", "a", "1", T0);
+        let events: Vec<_> = ahead.chain([lately.clone(), old.clone()]).collect();
+        store
+            .insert_events(&events, &options, Some(T0))
+            .await
+            .unwrap();
+        store.maintain(MINUTE, Some(T0 + 3 * MINUTE)).await.unwrap();
+        assert!(store.event(&Scope::All, old.id).await.unwrap().is_none());
+        for kept in [&events[0], &lately] {
+            assert!(store.event(&Scope::All, kept.id).await.unwrap().is_some());
+        }
+    });
+}
+
+#[test]
 fn whoever_waits_hears_of_an_insert() {
     run(async {
         let folder = Folder::new();

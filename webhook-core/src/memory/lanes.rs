@@ -15,6 +15,9 @@ use crate::queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Settle};
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
 
+/// How much later than the store says a job may be due.
+const DUE_SLACK: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     lanes: HashMap<Uuid, Lane>,
@@ -65,8 +68,24 @@ impl Lanes {
     pub(super) fn push(&mut self, job: &Job, now: Timestamp) {
         if self.enter(job, now) {
             self.wait(job.delivery);
+        } else {
+            self.bring_forward(job);
         }
         self.schedule(job.lane, now);
+    }
+
+    /// Lets a job that waits for too long fall due about when the store says.
+    fn bring_forward(&mut self, job: &Job) {
+        let due = job.due + DUE_SLACK;
+        let waits = |it: &&Entry| it.leased_until.is_none() && it.due > due;
+        if self.jobs.get(&job.delivery).filter(waits).is_none() {
+            return;
+        }
+        self.unwait(job.delivery);
+        if let Some(entry) = self.jobs.get_mut(&job.delivery) {
+            entry.due = due;
+        }
+        self.wait(job.delivery);
     }
 
     /// Adds a new job that is leased from the beginning, if its lane is neither limited, ordered nor held.

@@ -423,14 +423,12 @@ impl State {
 
     pub(super) fn recover_endpoint(&mut self, scope: &Scope, id: Uuid) -> bool {
         let endpoint = self.endpoints.get(&id);
-        let Some(endpoint) = endpoint.filter(|it| scope.contains(&it.tenant)) else {
-            return false;
-        };
-        self.health.remove(&id);
-        if endpoint.state == EndpointState::Enabled {
+        let is_there = endpoint.is_some_and(|it| scope.contains(&it.tenant));
+        if is_there {
+            self.health.remove(&id);
             self.lanes.release(id);
         }
-        true
+        is_there
     }
 
     pub(super) fn quarantine(&mut self, lease: &Lease, now: Timestamp) {

@@ -6,6 +6,9 @@ local remembered = batch('ZADD', leases, 'NX')
 -- How many leases of a lane at its cap are looked after: of a greater cap some each time, at random.
 local LOOKED_AFTER = 8
 
+-- How much later than the store says a job may be due, in microseconds. More than that is of a clock that has gone back.
+local DUE_SLACK = 1000000
+
 local function set_limits(lane, limits)
   if lane.limits == limits then
     return
@@ -64,11 +67,23 @@ local function unleased_of(lane, first, last)
   return jobs
 end
 
+-- Lets jobs that wait for too long fall due about when the store says.
+local function bring_forward(lane, jobs)
+  local latest = {}
+  for i = 1, #jobs, 2 do
+    latest[i], latest[i + 1] = min(tonumber(jobs[i]) + DUE_SLACK, NEVER), jobs[i + 1]
+  end
+  call('ZADD', lane.waiting, 'XX', 'LT', unpack(latest))
+end
+
 local function add(lane, jobs)
   if #jobs == 0 then
     return
   end
   local added = call('ZADD', lane.waiting, 'NX', unpack(jobs))
+  if 2 * added < #jobs then
+    bring_forward(lane, jobs)
+  end
   if lane.ordered then
     stand_in_line(lane, jobs)
   elseif 2 * added == #jobs and tonumber(jobs[1]) <= now then

@@ -394,6 +394,27 @@ pub(super) async fn endpoint_that_recovers_begins_anew<H: Harness>(harness: H) {
     assert!(!unknown.expect("answers"));
 }
 
+/// Enabling it releases its lane in the queue, too, but that may fail.
+pub(super) async fn endpoint_that_recovers_while_paused_is_probed_no_more<H: Harness>(harness: H) {
+    let scene = Scene::new(harness);
+    let mut endpoint = scene.endpoint("default", EndpointSettings::default()).await;
+    for state in [EndpointState::Paused, EndpointState::Disabled] {
+        let leases = scene.leases(1).await;
+        scene.change(leases[0], opens(0, 30), at(1)).await;
+        for state in [state, EndpointState::Enabled] {
+            if state == EndpointState::Enabled {
+                let recovered = scene.store().recover_endpoint(&ALL, endpoint.id).await;
+                assert!(recovered.expect("answers"));
+            }
+            endpoint.state = state;
+            endpoint.version += 1;
+            let updated = scene.store().update_endpoint(&endpoint).await;
+            assert!(updated.expect("answers"));
+        }
+        assert!(scene.leads(&endpoint, at(2)).await, "{state:?}");
+    }
+}
+
 pub(super) async fn deleted_endpoint_takes_its_health_along<H: Harness>(harness: H) {
     let scene = Scene::new(harness);
     let endpoint = scene.endpoint("default", EndpointSettings::default()).await;

@@ -39,6 +39,7 @@ macro_rules! __store_checks {
             endpoint_that_has_recovered_is_not_disabled,
             endpoint_that_recovers_in_the_same_batch_is_not_disabled,
             endpoint_that_recovers_begins_anew,
+            endpoint_that_recovers_while_paused_is_probed_no_more,
             deleted_endpoint_takes_its_health_along,
             load_tells_how_the_endpoint_does,
             open_breaker_is_told_at_load,
@@ -135,9 +136,10 @@ mod checks {
         disabling_is_told_once, endpoint_that_has_recovered_is_not_disabled,
         endpoint_that_recovers_begins_anew,
         endpoint_that_recovers_in_the_same_batch_is_not_disabled,
-        health_is_kept_of_those_in_trouble, load_tells_how_the_endpoint_does,
-        notice_is_given_once_with_its_event, open_breaker_is_told_at_load,
-        stale_outcome_changes_no_health, vitals_count_those_in_trouble,
+        endpoint_that_recovers_while_paused_is_probed_no_more, health_is_kept_of_those_in_trouble,
+        load_tells_how_the_endpoint_does, notice_is_given_once_with_its_event,
+        open_breaker_is_told_at_load, stale_outcome_changes_no_health,
+        vitals_count_those_in_trouble,
     };
     pub(super) use super::super::replays::*;
     pub(super) use super::super::stats::*;

@@ -1,0 +1,2 @@
+-- The store's time. $1 now or null.
+SELECT coalesce($1::timestamptz, now())
