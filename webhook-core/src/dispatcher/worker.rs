@@ -21,7 +21,7 @@ use super::attempt::{Claim, Finished, Task};
 use super::lanes::{Lanes, Rooms};
 use super::{Engine, spans};
 use crate::delivery::EndReason;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use crate::queue::{ClaimOptions, Hold, Lease, Settle};
 use crate::store::{Loaded, Verdict};
@@ -413,7 +413,7 @@ impl Engine {
     /// Loads what was claimed. If a row of it is at fault, one by one, so that it does not keep the others
     /// from being delivered.
     async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
-        let reason = match self.store.load(leases, now).await {
+        let reason = match self.load_once(leases, now).await {
             Ok(loaded) => {
                 self.trouble.readable(leases.iter().map(|it| it.delivery));
                 return Ok(loaded);
@@ -428,7 +428,7 @@ impl Engine {
         let mut loaded = Vec::with_capacity(leases.len());
         let (mut unreadable, mut hopeless) = (Vec::new(), Vec::new());
         for lease in leases {
-            match self.store.load(std::slice::from_ref(lease), now).await {
+            match self.load_once(std::slice::from_ref(lease), now).await {
                 Ok(one) => {
                     self.trouble.readable([lease.delivery]);
                     loaded.extend(one);
@@ -446,6 +446,12 @@ impl Engine {
         self.unclaim(&unreadable, UNREADABLE_PAUSE).await;
         self.give_up(&hopeless, now).await;
         Ok(loaded)
+    }
+
+    /// Asks once. A store that panics, over a row perhaps, has refused.
+    async fn load_once(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
+        let loaded = surviving(self.store.load(leases, now)).await;
+        loaded.unwrap_or_else(|| Err(Error::new(ErrorKind::Internal, "load")))
     }
 
     /// Ends what can never be attempted, as dead letters. An index queue finds that out when it looks again.
