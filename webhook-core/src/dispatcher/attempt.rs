@@ -74,6 +74,7 @@ pub(super) enum Finished {
 }
 
 /// What ends a claim before anything is sent.
+#[derive(Clone, Copy)]
 enum Instead {
     /// The lease might not last: it goes back as it was.
     Unused,
