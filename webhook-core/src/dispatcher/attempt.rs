@@ -35,6 +35,8 @@ const OWN_HEADERS: usize = 9;
 pub(super) struct Claim {
     pub(super) lease: Lease,
     pub(super) place: Place,
+    /// Whether the row in the store is leased to it, too, or may be. Of use beside an index queue.
+    pub(super) holds_row: bool,
     /// Its job, where an index queue has not heard of it.
     pub(super) unqueued: Option<Box<Unqueued>>,
 }

@@ -347,6 +347,7 @@ impl<S: Store + 'static> Builder<S> {
         }
         let store = Arc::new(self.store);
         let has_index = self.queue.is_some();
+        let rows = store.queue().filter(|_| has_index);
         let queue = self
             .queue
             .or_else(|| store.queue())
@@ -366,6 +367,7 @@ impl<S: Store + 'static> Builder<S> {
             store: Arc::new(metered),
             queue: Arc::new(MeteredQueue::new(queue, &meter, &self.clock)),
             has_index,
+            rows,
             transport,
             signer: self.signer,
             clock: self.clock,

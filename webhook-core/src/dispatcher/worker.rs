@@ -361,7 +361,9 @@ impl Engine {
             verdict,
         } in loaded
         {
-            let claim = self.own(own);
+            // Of all others the row is as it was.
+            let holds_row = matches!(verdict, Verdict::Run(_) | Verdict::Sealed(_));
+            let claim = self.own(own, holds_row);
             match verdict {
                 Verdict::Ended => batch.ended.push(Finished::Settled(claim, Settle::Done)),
                 Verdict::Dead(reason) => {
@@ -421,7 +423,8 @@ impl Engine {
             Err(error) => error,
         };
         if reason.is_retryable() {
-            self.unclaim(leases, FAILURE_PAUSE).await;
+            // Hardly any row is leased to them, and the store would not answer.
+            self.unclaim(leases, FAILURE_PAUSE, false).await;
             return Err(reason);
         }
         tracing::error!(error = %reason, leases = leases.len(), "a batch of claims cannot be read");
@@ -443,7 +446,7 @@ impl Engine {
                 }
             }
         }
-        self.unclaim(&unreadable, UNREADABLE_PAUSE).await;
+        self.unclaim(&unreadable, UNREADABLE_PAUSE, true).await;
         self.give_up(&hopeless, now).await;
         Ok(loaded)
     }
@@ -469,22 +472,23 @@ impl Engine {
                 UNREADABLE_PAUSE
             }
         };
-        self.unclaim(leases, pause).await;
+        self.unclaim(leases, pause, true).await;
     }
 
-    fn own(&self, lease: Lease) -> Claim {
+    fn own(&self, lease: Lease, holds_row: bool) -> Claim {
         Claim {
             lease,
             place: self.lanes.enter(lease.lane),
+            holds_row,
             unqueued: None,
         }
     }
 
     /// Gives back what cannot be loaded now, so that it need not wait for its leases to end.
-    async fn unclaim(&self, leases: &[Lease], by: Duration) {
+    async fn unclaim(&self, leases: &[Lease], by: Duration, hold_rows: bool) {
         let unused = leases
             .iter()
-            .map(|lease| (self.own(*lease), Settle::Unused(by)));
+            .map(|lease| (self.own(*lease, hold_rows), Settle::Unused(by)));
         self.settle(unused.collect()).await;
     }
 
@@ -512,7 +516,7 @@ impl Engine {
             Ok(kept) => kept,
             Err(error) => {
                 log_failed_claim(&error);
-                self.unclaim(&slow, FAILURE_PAUSE).await;
+                self.unclaim(&slow, FAILURE_PAUSE, true).await;
                 Vec::new()
             }
         };

@@ -300,11 +300,9 @@ impl State {
         if row.fence > lease.fence {
             return None;
         }
-        if let Some(due) = row
-            .delivery
-            .next_retry_at
-            .filter(|due| *due > now && row.fence < lease.fence)
-        {
+        // As long as another's lease runs, that one is believed.
+        let due = row.lease_until.or(row.delivery.next_retry_at);
+        if let Some(due) = due.filter(|due| *due > now && row.fence < lease.fence) {
             return loaded(Verdict::Early(due.since(now)));
         }
         // Beside another queue nothing is leased in the store's own, where all that is live waits.
