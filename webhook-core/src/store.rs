@@ -471,11 +471,12 @@ pub trait Store: Send + Sync {
     /// When the backend fails; the rest is for the next call.
     async fn maintain(&self, retention: Duration, now: Now) -> Result<()>;
 
-    /// Stores a new endpoint.
+    /// Stores a new endpoint, unless its tenant has `most` others already: then it answers `false`. Of calls side by
+    /// side, each counts what the ones before it stored.
     ///
     /// # Errors
     /// When the backend fails.
-    async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()>;
+    async fn insert_endpoint(&self, endpoint: &Endpoint, most: usize) -> Result<bool>;
 
     /// Replaces an endpoint whose stored version is one below `endpoint.version`; otherwise answers `false`.
     ///

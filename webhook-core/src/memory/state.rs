@@ -462,12 +462,16 @@ impl State {
         })
     }
 
-    pub(super) fn insert_endpoint(&mut self, endpoint: Endpoint) {
+    pub(super) fn insert_endpoint(&mut self, endpoint: Endpoint, most: usize) -> bool {
         let ids = self.by_tenant.entry(endpoint.tenant.clone()).or_default();
         if !ids.contains(&endpoint.id) {
+            if ids.len() >= most {
+                return false;
+            }
             ids.push(endpoint.id);
         }
         self.endpoints.insert(endpoint.id, Arc::new(endpoint));
+        true
     }
 
     pub(super) fn update_endpoint(&mut self, endpoint: &Endpoint, now: Timestamp) -> bool {

@@ -29,6 +29,7 @@ macro_rules! __store_checks {
             early_claim_is_told_at_load,
             claim_of_what_another_leases_is_told_at_load,
             what_is_handed_back_is_free_at_once,
+            tenant_gets_no_more_endpoints_than_it_may_have,
             claim_out_of_order_is_told_at_load,
             quarantine_makes_a_dead_letter_of_what_is_claimed,
             gone_disables_the_endpoint,
@@ -122,6 +123,7 @@ __store_checks! { [suite] Harness, }
 mod checks {
     use std::collections::BTreeSet;
 
+    use futures_util::future::join_all;
     use uuid::Uuid;
 
     pub(super) use super::super::audit::{
@@ -730,6 +732,32 @@ mod checks {
             scene.record(second, 200, Next::Succeeded, at(6)).await,
             Recorded::Written
         );
+    }
+
+    pub(super) async fn tenant_gets_no_more_endpoints_than_it_may_have<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let insert = async |tenant, most| {
+            let endpoint = endpoint_for(tenant, EndpointSettings::default());
+            let inserted = scene.store().insert_endpoint(&endpoint, most).await;
+            inserted.expect("the store answers").then_some(endpoint.id)
+        };
+        let many = (0..8).map(|_| insert("acme", 3));
+        let stored: Vec<_> = join_all(many).await.into_iter().flatten().collect();
+        assert_eq!(stored.len(), 3, "of all that come side by side");
+        assert_eq!(insert("acme", 3).await, None);
+        let of_acme = Scope::Tenant(Tenant::new("acme").expect("valid"));
+        let listed = scene.store().endpoints(&of_acme, PageRequest::first(10));
+        assert_eq!(listed.await.expect("they are listed").items.len(), 3);
+
+        assert!(insert("umbrella", 3).await.is_some(), "another's room");
+        assert!(insert("acme", 4).await.is_some());
+        assert_eq!(insert("acme", 2).await, None, "there are more already");
+        assert_eq!(insert("hermit", 0).await, None);
+        for id in stored {
+            let deleted = scene.store().delete_endpoint(&of_acme, id, at(0)).await;
+            assert!(deleted.expect("it is deleted"));
+        }
+        assert!(insert("acme", 2).await.is_some(), "there is room again");
     }
 
     pub(super) async fn claim_out_of_order_is_told_at_load<H: Harness>(harness: H) {
