@@ -77,15 +77,15 @@ fn store_with(lanes: usize, jobs: usize, parked: usize) -> MemoryStore {
     let filled = run(async {
         for tenant in 0..lanes {
             store
-                .insert_endpoint(&endpoint_for(
-                    &format!("t{tenant}"),
-                    EndpointSettings::default(),
-                ))
+                .insert_endpoint(
+                    &endpoint_for(&format!("t{tenant}"), EndpointSettings::default()),
+                    usize::MAX,
+                )
                 .await?;
             insert(&store, &format!("t{tenant}"), jobs).await?;
         }
         let held = endpoint_for("held", EndpointSettings::default());
-        store.insert_endpoint(&held).await?;
+        store.insert_endpoint(&held, usize::MAX).await?;
         insert(&store, "held", parked).await?;
         match store.queue() {
             Some(queue) => {

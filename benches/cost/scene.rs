@@ -226,7 +226,7 @@ async fn park(store: &MemoryStore, queue: &Arc<dyn Queue>, count: usize) -> Resu
 /// Brings a store a tenant with an endpoint, and events for it; answers which endpoint.
 async fn fill(store: &MemoryStore, tenant: &str, count: usize) -> Result<uuid::Uuid> {
     let endpoint = endpoint_for(tenant, EndpointSettings::default());
-    store.insert_endpoint(&endpoint).await?;
+    store.insert_endpoint(&endpoint, usize::MAX).await?;
     let events: Vec<_> = (0..count)
         .map(|_| event_for(tenant, "load.test", "1", NOW))
         .collect();

@@ -192,6 +192,11 @@ impl From<ManageError> for ApiError {
                 "url_not_allowed",
                 blocked.tenant_message(),
             ),
+            ManageError::TooManyEndpoints(_) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "too_many_endpoints",
+                error.to_string(),
+            ),
             ManageError::Conflict(why) => Self::conflict("conflict", why),
             ManageError::Overloaded(why) => {
                 tracing::warn!(error = &error as &dyn StdError, "request answered with 503");

@@ -92,8 +92,8 @@ macro_rules! forward_store {
                 $through(self, "maintain", <$inner as Store>::maintain(self, retention, now)).await
             }
 
-            async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
-                $through(self, "insert_endpoint", <$inner as Store>::insert_endpoint(self, endpoint)).await
+            async fn insert_endpoint(&self, endpoint: &Endpoint, most: usize) -> Result<bool> {
+                $through(self, "insert_endpoint", <$inner as Store>::insert_endpoint(self, endpoint, most)).await
             }
 
             async fn update_endpoint(&self, endpoint: &Endpoint) -> Result<bool> {

@@ -121,7 +121,8 @@ pub struct Loaded {
 pub enum Verdict {
     /// Attempt it.
     Run(Work),
-    /// Nothing yet: the queue was wrong, it is due only after this time. Its row is as it was.
+    /// Nothing yet: the queue was wrong. It is due only after this time, or another's lease of it runs for so long. Its
+    /// row is as it was.
     Early(Duration),
     /// Nothing yet: its lane is ordered, and this delivery, the first of those that are live, comes before it. Does
     /// the queue know? Its row is as it was.
@@ -380,8 +381,9 @@ pub trait Store: Send + Sync {
     async fn insert_test(&self, event: &Event, endpoint: Uuid, now: Now) -> Result<Option<Job>>;
 
     /// Reads what the attempts of these claims need, raises each fence to the lease's, keeps the lease's end
-    /// and sets `in_progress`; of endpoints whose breaker is open only what its own queue has claimed already. Leaves
-    /// out leases whose fence is below the row's: someone else owns those. Better than to fail for one that cannot be
+    /// and sets `in_progress`; of endpoints whose breaker is open only what its own queue has claimed already. Takes over
+    /// nothing that another has leased, until that lease has ended: two index queues, as while their number of shards
+    /// changes, may both hand out a delivery. Leaves out leases whose fence is below the row's: someone else owns those. Better than to fail for one that cannot be
     /// read is to end it as [`quarantine`](Self::quarantine) does, and to answer [`Verdict::Dead`].
     ///
     /// # Errors
@@ -438,6 +440,9 @@ pub trait Store: Send + Sync {
     async fn put_fills(&self, fills: &[Fill]) -> Result<Vec<String>>;
 
     /// The queue that these deliveries already are; `None` where the host must bring one.
+    ///
+    /// Where the host brings another, what that one's claims made [`load`](Self::load) lease and nobody attempted is
+    /// given back by [`Queue::settle`] of this one. Without it, such leases end by themselves.
     fn queue(&self) -> Option<Arc<dyn Queue>>;
 
     /// How many [inserts](Self::insert_events) to have under way at once: one where one writer is all there is.
@@ -466,11 +471,12 @@ pub trait Store: Send + Sync {
     /// When the backend fails; the rest is for the next call.
     async fn maintain(&self, retention: Duration, now: Now) -> Result<()>;
 
-    /// Stores a new endpoint.
+    /// Stores a new endpoint, unless its tenant has `most` others already: then it answers `false`. Of calls side by
+    /// side, each counts what the ones before it stored.
     ///
     /// # Errors
     /// When the backend fails.
-    async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()>;
+    async fn insert_endpoint(&self, endpoint: &Endpoint, most: usize) -> Result<bool>;
 
     /// Replaces an endpoint whose stored version is one below `endpoint.version`; otherwise answers `false`.
     ///

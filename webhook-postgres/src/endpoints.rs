@@ -17,9 +17,13 @@ use crate::read::{page_of, readable};
 use crate::store::Shared;
 
 impl Shared {
-    pub(crate) async fn insert_endpoint(&self, endpoint: &Endpoint) -> sqlx::Result<()> {
+    pub(crate) async fn insert_endpoint(
+        &self,
+        endpoint: &Endpoint,
+        most: usize,
+    ) -> sqlx::Result<bool> {
         let mut lent = self.lend().await?;
-        let insert = self.insert_endpoint_in(&mut lent, endpoint);
+        let insert = self.insert_endpoint_in(&mut lent, endpoint, most);
         let inserted = timeout(self.patience.statement, insert).await;
         lent.answered(inserted)
     }
@@ -28,10 +32,15 @@ impl Shared {
         &self,
         connection: &mut PgConnection,
         endpoint: &Endpoint,
-    ) -> sqlx::Result<()> {
+        most: usize,
+    ) -> sqlx::Result<bool> {
         let row = self.sealed(endpoint)?;
         let (exact_types, type_prefixes) = types(endpoint);
         let mut tx = connection.begin().await?;
+        if !self.has_room(&mut tx, endpoint, most).await? {
+            tx.rollback().await?;
+            return Ok(false);
+        }
         let query = self
             .sql
             .insert_endpoint
@@ -49,7 +58,30 @@ impl Shared {
         if endpoint.is_limited() {
             self.set_limits(&mut tx, endpoint, row.updated_at).await?;
         }
-        tx.commit().await
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Whether a tenant may have one more endpoint, to the end of the transaction.
+    async fn has_room(
+        &self,
+        tx: &mut PgConnection,
+        endpoint: &Endpoint,
+        most: usize,
+    ) -> sqlx::Result<bool> {
+        let tenant = endpoint.tenant.as_str().to_owned();
+        // A statement of its own: what is counted is what there is once the lock is held.
+        let lock = self.sql.lock_tenant.query().bind(tenant.clone());
+        lock.execute(&mut *tx).await?;
+        let most = count(most);
+        let others = self
+            .sql
+            .count_endpoints
+            .query()
+            .bind(tenant)
+            .bind(endpoint.id);
+        let others = others.bind(most).fetch_one(tx).await?;
+        Ok(others.try_get::<i64, _>(0)? < most)
     }
 
     pub(crate) async fn update_endpoint(&self, endpoint: &Endpoint) -> sqlx::Result<bool> {

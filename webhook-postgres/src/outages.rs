@@ -133,7 +133,10 @@ struct Given {
 impl Given {
     async fn by(store: &PgStore) -> Self {
         let endpoint = endpoint_for("default", EndpointSettings::default());
-        store.insert_endpoint(&endpoint).await.expect("stored");
+        store
+            .insert_endpoint(&endpoint, usize::MAX)
+            .await
+            .expect("stored");
         let now = Timestamp::from_seconds(1_700_000_000);
         let event = event_for("default", "a", "1", now);
         let mut keyed = event_for("default", "a", "2", now);
@@ -171,7 +174,7 @@ impl Given {
             "unqueued": store.unqueued(None, 9),
             "ping": store.ping(),
             "maintain": store.maintain(Duration::MAX, None),
-            "insert_endpoint": store.insert_endpoint(&self.endpoint),
+            "insert_endpoint": store.insert_endpoint(&self.endpoint, usize::MAX),
             "update_endpoint": store.update_endpoint(&self.endpoint),
             "health": store.health(scope, &[self.endpoint.id], None),
             "recover_endpoint": store.recover_endpoint(scope, self.endpoint.id),

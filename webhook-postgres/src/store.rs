@@ -213,8 +213,8 @@ impl Store for PgStore {
         ended.map_err(failed("maintain"))
     }
 
-    async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
-        let inserted = self.0.insert_endpoint(endpoint).await;
+    async fn insert_endpoint(&self, endpoint: &Endpoint, most: usize) -> Result<bool> {
+        let inserted = self.0.insert_endpoint(endpoint, most).await;
         inserted.map_err(failed("insert_endpoint"))
     }
 

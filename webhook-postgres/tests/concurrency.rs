@@ -25,7 +25,7 @@ const LEASE: Duration = Duration::from_secs(60);
 async fn lane(store: &PgStore, settings: EndpointSettings) {
     let endpoint = endpoint_for("default", settings);
     store
-        .insert_endpoint(&endpoint)
+        .insert_endpoint(&endpoint, usize::MAX)
         .await
         .expect("an endpoint is stored");
 }

@@ -307,7 +307,10 @@ fn keyed(data: &'static str) -> NewEvent {
 
 async fn with_endpoint(store: &PgStore) {
     let endpoint = endpoint_for("default", EndpointSettings::default());
-    store.insert_endpoint(&endpoint).await.expect("stored");
+    store
+        .insert_endpoint(&endpoint, usize::MAX)
+        .await
+        .expect("stored");
 }
 
 fn dispatcher(store: &PgStore) -> Dispatcher<PgStore> {

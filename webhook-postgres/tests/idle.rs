@@ -92,7 +92,7 @@ impl Clock for Idling {
 async fn idles_quietly(builder: PgStoreBuilder, queue: Option<MemoryQueue>) {
     let schema = Schema::new().await;
     let endpoint = endpoint_for("default", EndpointSettings::default());
-    let stored = schema.store.insert_endpoint(&endpoint).await;
+    let stored = schema.store.insert_endpoint(&endpoint, usize::MAX).await;
     stored.expect("stored");
     let options = PgConnectOptions::from_str(&database_url()).expect("a URL");
     let pool = PgPoolOptions::new().connect_lazy_with(options);
@@ -172,7 +172,7 @@ fn tenants_without_room_cost_few_statements_and_the_others_no_turn() {
                 ..EndpointSettings::default()
             };
             let endpoint = endpoint_for(&tenant, settings);
-            let stored = schema.store.insert_endpoint(&endpoint).await;
+            let stored = schema.store.insert_endpoint(&endpoint, usize::MAX).await;
             stored.expect("stored");
             if !OTHERS.contains(&number) {
                 rooms.push((endpoint.id, 0));

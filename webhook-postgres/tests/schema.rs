@@ -42,7 +42,10 @@ fn what_was_prepared_before_a_migration_is_prepared_anew() {
         let schema = Schema::new().await;
         let (store, now) = (&schema.store, Timestamp::from_seconds(1_700_000_000));
         let endpoint = endpoint_for("default", EndpointSettings::default());
-        store.insert_endpoint(&endpoint).await.expect("stored");
+        store
+            .insert_endpoint(&endpoint, usize::MAX)
+            .await
+            .expect("stored");
         let queue = store.queue().expect("its own");
         let claimed = async || {
             let events = [event_for("default", "a", "1", now)];
@@ -378,7 +381,10 @@ fn partitions_are_made_ahead_and_dropped_by_retention() {
             "the default, and four days"
         );
         let endpoint = endpoint_for("default", EndpointSettings::default());
-        store.insert_endpoint(&endpoint).await.expect("stored");
+        store
+            .insert_endpoint(&endpoint, usize::MAX)
+            .await
+            .expect("stored");
 
         let now: i64 = schema
             .value("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
@@ -446,7 +452,10 @@ fn what_is_in_the_default_partitions_is_kept_as_long() {
         let schema = Schema::new().await;
         let store = &schema.store;
         let endpoint = endpoint_for("default", EndpointSettings::default());
-        store.insert_endpoint(&endpoint).await.expect("stored");
+        store
+            .insert_endpoint(&endpoint, usize::MAX)
+            .await
+            .expect("stored");
         let now = Timestamp::from_seconds(1_700_000_000);
         let event = event_for("default", "a", "1", now);
         let events = std::slice::from_ref(&event);
@@ -518,7 +527,7 @@ fn enqueue_in_sql_does_what_the_library_does() {
                 ..Default::default()
             };
             store
-                .insert_endpoint(&endpoint_for("acme", settings))
+                .insert_endpoint(&endpoint_for("acme", settings), usize::MAX)
                 .await
                 .expect("stored");
         }
@@ -578,7 +587,7 @@ fn a_row_that_cannot_be_read_is_put_aside() {
         let endpoint = endpoint_for("default", EndpointSettings::default());
         schema
             .store
-            .insert_endpoint(&endpoint)
+            .insert_endpoint(&endpoint, usize::MAX)
             .await
             .expect("stored");
         for data in ["1", "2"] {
@@ -619,7 +628,7 @@ fn a_delivery_goes_through_its_whole_life() {
         let endpoint = endpoint_for("default", EndpointSettings::default());
         schema
             .store
-            .insert_endpoint(&endpoint)
+            .insert_endpoint(&endpoint, usize::MAX)
             .await
             .expect("stored");
         let mut tx = schema.pool.begin().await.expect("a transaction");

@@ -19,7 +19,7 @@ const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
 async fn with_events(count: usize) -> Schema {
     let schema = Schema::new().await;
     let endpoint = endpoint_for("default", EndpointSettings::default());
-    let stored = schema.store.insert_endpoint(&endpoint).await;
+    let stored = schema.store.insert_endpoint(&endpoint, usize::MAX).await;
     stored.expect("stored");
     let event = |n: usize| event_for("default", "a", &n.to_string(), T0);
     let events: Vec<_> = (0..count).map(event).collect();
@@ -103,7 +103,10 @@ fn lists_show_all_others() {
         let store = &schema.store;
         for _ in 0..5 {
             let endpoint = endpoint_for("other", EndpointSettings::default());
-            store.insert_endpoint(&endpoint).await.expect("stored");
+            store
+                .insert_endpoint(&endpoint, usize::MAX)
+                .await
+                .expect("stored");
         }
         let spoiled = [
             ("deliveries", "last_error"),
@@ -146,7 +149,7 @@ fn an_event_is_replayed_to_all_other_endpoints() {
         let bad = ids(&schema, "endpoints").await;
         spoil(&schema, "endpoints", "settings", &bad).await;
         let other = endpoint_for("default", EndpointSettings::default());
-        let stored = schema.store.insert_endpoint(&other).await;
+        let stored = schema.store.insert_endpoint(&other, usize::MAX).await;
         stored.expect("stored");
         let event = ids(&schema, "events").await[0];
         let replayed = schema.store.replay_event(&Scope::All, event, Some(T0));

@@ -1,7 +1,8 @@
 WITH wanted (id) AS (VALUES (?))
 SELECT
-    delivery.id, delivery.status, delivery.fence, delivery.due, delivery.first_due, delivery.attempts,
-    delivery.excused,
+    delivery.id, delivery.status, delivery.fence, delivery.first_due, delivery.attempts, delivery.excused,
+    -- As long as another's lease runs, that one is believed.
+    coalesce(delivery.lease_until, delivery.due) AS wanted_at,
     delivery.event_id, delivery.endpoint_id, endpoint.version,
     health.failing_since, health.notified_at, health.trips, health.opened_at, health.open_until,
     -- Who comes first in an ordered lane.

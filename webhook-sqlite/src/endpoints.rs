@@ -115,10 +115,24 @@ impl Shared {
         opened.map_err(unreadable)
     }
 
-    pub(crate) async fn insert_endpoint(&self, endpoint: &Endpoint) -> sqlx::Result<()> {
+    pub(crate) async fn insert_endpoint(
+        &self,
+        endpoint: &Endpoint,
+        most: usize,
+    ) -> sqlx::Result<bool> {
         let sql = &self.database.sql;
         let row = self.sealed(endpoint)?;
         let mut tx = self.database.write().await?;
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let others: i64 = sqlx::query_scalar(sql.count_endpoints.clone())
+            .bind(endpoint.tenant.as_str())
+            .bind(most)
+            .fetch_one(&mut *tx)
+            .await?;
+        if others >= most {
+            tx.rollback().await?;
+            return Ok(false);
+        }
         bind_endpoint(sqlx::query(sql.insert_endpoint.clone()), row, endpoint)
             .execute(&mut *tx)
             .await?;
@@ -127,7 +141,8 @@ impl Shared {
             .bind(endpoint.tenant.as_str())
             .execute(&mut *tx)
             .await?;
-        tx.commit().await
+        tx.commit().await?;
+        Ok(true)
     }
 
     pub(crate) async fn update_endpoint(&self, endpoint: &Endpoint) -> sqlx::Result<bool> {

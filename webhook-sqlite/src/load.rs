@@ -138,7 +138,7 @@ impl Shared {
         for row in &rows {
             let delivery = Live {
                 fence: row.try_get("fence")?,
-                due: time(row, "due")?,
+                due: time(row, "wanted_at")?,
                 first_due: time(row, "first_due")?,
                 attempts: count(row, "attempts")?,
                 excused: count(row, "excused")?,

@@ -117,6 +117,7 @@ statements! {
         vitals: "../sql/vitals.sql",
         close: "../sql/close.sql",
         disable_endpoint: "../sql/disable_endpoint.sql",
+        count_endpoints: "../sql/count_endpoints.sql",
         insert_endpoint: "../sql/insert_endpoint.sql",
         insert_lane: "../sql/insert_lane.sql",
         update_endpoint: "../sql/update_endpoint.sql",

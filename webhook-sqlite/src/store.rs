@@ -216,9 +216,9 @@ impl Store for SqliteStore {
         stats.and(processes).and(rest).map_err(failed("maintain"))
     }
 
-    async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
+    async fn insert_endpoint(&self, endpoint: &Endpoint, most: usize) -> Result<bool> {
         self.0
-            .insert_endpoint(endpoint)
+            .insert_endpoint(endpoint, most)
             .await
             .map_err(failed("insert_endpoint"))
     }

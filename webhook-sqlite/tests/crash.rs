@@ -57,7 +57,7 @@ fn accepted_events_and_their_deliveries_survive_a_kill() {
 async fn accept_for_ever(file: &Path) {
     let store = SqliteStore::open(file).await.unwrap();
     let endpoint = endpoint_for("default", EndpointSettings::default());
-    store.insert_endpoint(&endpoint).await.unwrap();
+    store.insert_endpoint(&endpoint, usize::MAX).await.unwrap();
     loop {
         let events: Vec<_> = (0..5).map(|_| event_for("default", "a", "1", T0)).collect();
         store

@@ -34,7 +34,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 async fn endpoint(store: &SqliteStore, tenant: &str, settings: EndpointSettings) -> Endpoint {
     let endpoint = endpoint_for(tenant, settings);
-    store.insert_endpoint(&endpoint).await.unwrap();
+    store.insert_endpoint(&endpoint, usize::MAX).await.unwrap();
     endpoint
 }
 

@@ -48,7 +48,7 @@ pub(super) struct Document;
     request_body = NewEndpointBody,
     responses(
         (status = 201, body = WithSecret, description = "It is created, with this secret."),
-        (status = 422, description = "The network policy forbids the URL."),
+        (status = 422, description = "The network policy forbids the URL, or the tenant has as many endpoints as it may have."),
     ),
 ))]
 async fn create(

@@ -86,7 +86,7 @@ impl Store for Broken {
         failure(self.0)
     }
 
-    async fn insert_endpoint(&self, _: &Endpoint) -> Result<()> {
+    async fn insert_endpoint(&self, _: &Endpoint, _: usize) -> Result<bool> {
         failure(self.0)
     }
 

@@ -404,6 +404,27 @@ async fn the_system_tenant_is_the_one_that_the_host_chose() {
 }
 
 #[tokio::test]
+async fn a_tenant_has_as_many_endpoints_as_the_host_allows() {
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(ScriptedTransport::default())
+        .max_endpoints_per_tenant(2)
+        .build()
+        .unwrap();
+    let router = webhook_axum::router(dispatcher, Auth::none());
+    let create = async |tenant| {
+        let headers = [("content-type", "application/json")];
+        let body = format!(r#"{{"url":"https://hooks.example.com/in","tenant":"{tenant}"}}"#);
+        send(&router, Method::POST, "/endpoints", &headers, body).await
+    };
+    for _ in 0..2 {
+        create("acme").await.expect(201);
+    }
+    let refused = create("acme").await;
+    assert_eq!(refused.error(), (422, "too_many_endpoints".into()));
+    create("umbrella").await.expect(201);
+}
+
+#[tokio::test]
 async fn a_tenant_is_not_told_what_the_network_looks_like() {
     let app = App::guarded();
     for kind in [

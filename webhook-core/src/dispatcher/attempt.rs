@@ -35,6 +35,8 @@ const OWN_HEADERS: usize = 9;
 pub(super) struct Claim {
     pub(super) lease: Lease,
     pub(super) place: Place,
+    /// Whether the row in the store is leased to it, too, or may be. Of use beside an index queue.
+    pub(super) holds_row: bool,
     /// Its job, where an index queue has not heard of it.
     pub(super) unqueued: Option<Box<Unqueued>>,
 }
@@ -73,26 +75,62 @@ pub(super) enum Finished {
     Held(Claim, Hold),
 }
 
+/// What ends a claim before anything is sent.
+#[derive(Clone, Copy)]
+enum Instead {
+    /// The lease might not last: it goes back as it was.
+    Unused,
+    /// The endpoint takes nothing now.
+    Paused,
+    /// The delivery has come to its end.
+    Ends(Next),
+}
+
 impl Engine {
+    /// Ends a claim, come what may. A panic, in what a host plugged in as in us, is an attempt that failed through us:
+    /// were nothing written of it, whoever claims the delivery next would run into the same, for ever.
     pub(super) async fn attempt(&self, task: Task) -> Finished {
-        let Task {
-            claim,
-            work,
-            lease_ends,
-        } = match self.without_attempt(task) {
-            Ok(task) => task,
-            Err(finished) => return *finished,
-        };
-        let _under_way = self.meter.under_way();
-        let span = self.attempt_span(&claim.lease, &work);
-        let made = self.make(&claim, &work, &span).instrument(span.clone());
-        let record = made.await;
-        Finished::Recorded {
-            claim,
-            record,
-            work,
-            lease_ends,
+        let began = self.clock.now();
+        let made = AssertUnwindSafe(self.make_unless(&task)).catch_unwind();
+        match made.await {
+            Ok(Ok(record)) => task.recorded(record),
+            Ok(Err(instead)) => task.without_attempt(instead),
+            Err(_panic) => {
+                let record = self.broken_off(&task, began);
+                task.recorded(record)
+            }
         }
+    }
+
+    async fn make_unless(&self, task: &Task) -> Result<Record, Instead> {
+        if let Some(instead) = self.instead_of_attempt(task) {
+            return Err(instead);
+        }
+        let Task { claim, work, .. } = task;
+        let _under_way = self.meter.under_way();
+        let span = self.attempt_span(&claim.lease, work);
+        let made = self.make(claim, work, &span).instrument(span.clone());
+        Ok(made.await)
+    }
+
+    /// The record of an attempt that ended in a panic.
+    fn broken_off(&self, task: &Task, began: Timestamp) -> Record {
+        let Task { claim, work, .. } = task;
+        tracing::error!(
+            delivery = %claim.lease.delivery,
+            endpoint = %work.endpoint.id,
+            "an attempt ended in a panic of the host's signer, of another extension or of the engine"
+        );
+        let now = self.clock.now();
+        let attempt = Attempt {
+            started_at: began,
+            duration: now.since(began),
+            first_byte: None,
+            request_headers: HeaderLog::default(),
+            outcome: Outcome::Failed(TransportErrorKind::Internal),
+        };
+        let timeout = self.timeout_of(&work.endpoint);
+        self.judge(claim, work, attempt, timeout, now)
     }
 
     /// Sends the request, within its span.
@@ -187,37 +225,22 @@ impl Engine {
     /// What ends a claim before anything is sent: a lease that might not last, an outcome that was refused
     /// before, an endpoint that takes nothing now, a delivery that is too old, an event that its filter does not
     /// want.
-    fn without_attempt(&self, task: Task) -> Result<Task, Box<Finished>> {
+    fn instead_of_attempt(&self, task: &Task) -> Option<Instead> {
         let now = self.clock.now();
         let work = &task.work;
-        let end = if now + self.timeout_of(&work.endpoint) > task.lease_ends {
-            return Err(Box::new(task.unused()));
+        if now + self.timeout_of(&work.endpoint) > task.lease_ends {
+            Some(Instead::Unused)
         } else if let Some(next) = self.trouble.instead_of_attempt(task.claim.lease.delivery) {
-            next
+            Some(Instead::Ends(next))
         } else if work.endpoint.state != EndpointState::Enabled {
-            return Err(Box::new(Self::paused(task.claim)));
+            Some(Instead::Paused)
         } else if self.is_too_old(work, now) {
-            Next::Failed(EndReason::Expired)
+            Some(Instead::Ends(Next::Failed(EndReason::Expired)))
         } else if !work.event.is_test() && !work.endpoint.lets_through(&work.event.payload()) {
-            Next::Cancelled(EndReason::Filtered)
+            Some(Instead::Ends(Next::Cancelled(EndReason::Filtered)))
         } else {
-            return Ok(task);
-        };
-        let record = Record {
-            lease: task.claim.lease,
-            attempt: None,
-            next: end,
-            disable: None,
-            hold: None,
-            health: None,
-            event: None,
-        };
-        Err(Box::new(Finished::Recorded {
-            claim: task.claim,
-            record,
-            work: task.work,
-            lease_ends: task.lease_ends,
-        }))
+            None
+        }
     }
 
     /// What waited for a paused or disabled endpoint is kept, and begins to grow old only when that is enabled: with
@@ -230,14 +253,8 @@ impl Engine {
     /// A delivery whose endpoint's secrets cannot be opened waits as if that were paused, so that the key can come
     /// back; and expires as others do.
     pub(super) fn without_key(&self, task: Task) -> Finished {
-        match self.without_attempt(task) {
-            Ok(task) => Self::paused(task.claim),
-            Err(finished) => *finished,
-        }
-    }
-
-    fn paused(claim: Claim) -> Finished {
-        Finished::Held(claim, Hold::new(Self::LANE_PAUSE))
+        let instead = self.instead_of_attempt(&task);
+        task.without_attempt(instead.unwrap_or(Instead::Paused))
     }
 
     /// The signed request, to where the policy of now allows, whatever the transport. The endpoint's headers come
@@ -375,6 +392,34 @@ impl Task {
     /// Gives the claim back as it was.
     pub(super) fn unused(self) -> Finished {
         Finished::Settled(self.claim, Settle::Unused(Duration::ZERO))
+    }
+
+    fn without_attempt(self, instead: Instead) -> Finished {
+        match instead {
+            Instead::Unused => self.unused(),
+            Instead::Paused => Finished::Held(self.claim, Hold::new(Engine::LANE_PAUSE)),
+            Instead::Ends(next) => {
+                let record = Record {
+                    lease: self.claim.lease,
+                    attempt: None,
+                    next,
+                    disable: None,
+                    hold: None,
+                    health: None,
+                    event: None,
+                };
+                self.recorded(record)
+            }
+        }
+    }
+
+    fn recorded(self, record: Record) -> Finished {
+        Finished::Recorded {
+            claim: self.claim,
+            record,
+            work: self.work,
+            lease_ends: self.lease_ends,
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Builder<S> {
 pub(super) struct Config {
     pub(super) max_in_flight: usize,
     pub(super) max_in_flight_per_endpoint: u32,
+    /// Of one tenant.
+    pub(super) max_endpoints: usize,
     pub(super) request_timeout: Duration,
     pub(super) lease_margin: Duration,
     pub(super) max_payload: usize,
@@ -83,6 +85,7 @@ impl Default for Config {
         Self {
             max_in_flight: 256,
             max_in_flight_per_endpoint: 32,
+            max_endpoints: 10_000,
             request_timeout: Duration::from_secs(15),
             lease_margin: Duration::from_secs(15),
             max_payload: 256 * 1024,
@@ -260,6 +263,14 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
+    /// The most endpoints of one tenant; 10,000 unless said. What exceeds it already stays. Each event of a tenant is
+    /// stored in one transaction with a delivery for each of its endpoints that wants it, so this bounds that too.
+    #[must_use]
+    pub fn max_endpoints_per_tenant(mut self, endpoints: usize) -> Self {
+        self.config.max_endpoints = endpoints;
+        self
+    }
+
     /// The total deadline of an attempt, the response's body included; 15 s unless said. An endpoint may
     /// set its own.
     #[must_use]
@@ -347,6 +358,7 @@ impl<S: Store + 'static> Builder<S> {
         }
         let store = Arc::new(self.store);
         let has_index = self.queue.is_some();
+        let rows = store.queue().filter(|_| has_index);
         let queue = self
             .queue
             .or_else(|| store.queue())
@@ -366,6 +378,7 @@ impl<S: Store + 'static> Builder<S> {
             store: Arc::new(metered),
             queue: Arc::new(MeteredQueue::new(queue, &meter, &self.clock)),
             has_index,
+            rows,
             transport,
             signer: self.signer,
             clock: self.clock,

@@ -150,6 +150,7 @@ impl HeadStart {
             let claim = Claim {
                 lease: new.lease,
                 place,
+                holds_row: true,
                 unqueued: has_index.then(|| {
                     Box::new(Unqueued {
                         job,

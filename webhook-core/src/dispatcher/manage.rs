@@ -46,6 +46,11 @@ pub enum ManageError {
     /// The network policy forbids the URL.
     #[error(transparent)]
     UrlNotAllowed(#[from] Blocked),
+    /// The tenant has as many endpoints as it [may have](crate::Builder::max_endpoints_per_tenant).
+    #[error(
+        "the tenant has {0} endpoints and may have no more: delete some, or ask for a higher limit"
+    )]
+    TooManyEndpoints(usize),
     /// The thing's state does not allow it.
     #[error("{0}")]
     Conflict(&'static str),
@@ -93,8 +98,8 @@ impl<'a> Endpoints<'a> {
     /// Creates an endpoint. Its secret is in the answer's `secrets`.
     ///
     /// # Errors
-    /// When a setting is out of bounds, the URL is forbidden, its tenant is outside the scope, or the
-    /// store fails.
+    /// When a setting is out of bounds, the URL is forbidden, its tenant is outside the scope or has as many as it
+    /// [may have](crate::Builder::max_endpoints_per_tenant), or the store fails.
     pub async fn create(&self, new: NewEndpoint) -> Result<Endpoint> {
         new.settings.validate()?;
         self.engine.policy.check_url(&new.url)?;
@@ -120,7 +125,10 @@ impl<'a> Endpoints<'a> {
             created_at: now,
             updated_at: now,
         };
-        self.engine.store.insert_endpoint(&endpoint).await?;
+        let most = self.engine.config.max_endpoints;
+        if !self.engine.store.insert_endpoint(&endpoint, most).await? {
+            return Err(ManageError::TooManyEndpoints(most));
+        }
         self.write_down(AuditAction::EndpointCreate, &endpoint, String::new())
             .await;
         Ok(endpoint)

@@ -129,6 +129,8 @@ pub(crate) struct Engine {
     queue: Arc<dyn Queue>,
     /// Whether the queue is only an index beside the store: pushes, settles and sweeps matter then.
     has_index: bool,
+    /// The store's own queue, if another is its index: what is handed back is handed back there, too.
+    rows: Option<Arc<dyn Queue>>,
     transport: Arc<dyn Transport>,
     signer: Arc<dyn Signer>,
     clock: Arc<dyn Clock>,

@@ -208,6 +208,7 @@ impl Engine {
 
     /// Ends claims. Those that an index queue has not heard of are pushed, unless they have ended.
     pub(super) async fn settle(&self, settled: Vec<(Claim, Settle)>) {
+        self.release_rows(&settled).await;
         let mut leases = Vec::with_capacity(settled.len());
         let mut jobs = Vec::new();
         for (claim, settle) in settled {
@@ -228,6 +229,25 @@ impl Engine {
         }
         if let Err(error) = self.queue.settle(&leases, self.clock.pinned()).await {
             tracing::warn!(%error, "leases could not be settled; they will end");
+        }
+    }
+
+    /// Ends the leases of rows that were loaded for an index queue and not attempted. Before that hears of it: whoever
+    /// it hands them to would have to wait for their ends.
+    async fn release_rows(&self, settled: &[(Claim, Settle)]) {
+        let Some(rows) = &self.rows else {
+            return;
+        };
+        let unused = settled.iter().filter_map(|(claim, settle)| {
+            let is_unused = claim.holds_row && matches!(settle, Settle::Unused(_));
+            is_unused.then_some((claim.lease, *settle))
+        });
+        let unused: Vec<_> = unused.collect();
+        if unused.is_empty() {
+            return;
+        }
+        if let Err(error) = rows.settle(&unused, self.clock.pinned()).await {
+            tracing::warn!(%error, "what was not attempted is not given back; its leases will end");
         }
     }
 

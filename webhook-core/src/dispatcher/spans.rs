@@ -4,6 +4,7 @@
 //! and no attribute computed, unless somebody listens. None has a secret, a path, a query or anything of a payload in it.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tracing::Span;
 use tracing::field::{Empty, display};
@@ -81,7 +82,7 @@ impl Engine {
         if span.is_disabled() {
             return None;
         }
-        span.in_scope(|| propagation.current())
+        surviving(|| span.in_scope(|| propagation.current())).flatten()
     }
 
     /// Begins a span in a trace. If what it begins in belongs to that already, this is the nearer parent.
@@ -89,18 +90,28 @@ impl Engine {
         let (Some(propagation), Some(parent)) = (&self.propagation, parent) else {
             return begin();
         };
-        let around = propagation.current();
+        let around = surviving(|| propagation.current()).flatten();
         if around.is_some_and(|around| around.trace_id() == parent.trace_id()) {
             return begin();
         }
         let (mut begin, mut span) = (Some(begin), None);
-        propagation.begin_in(parent, &mut || {
-            span = begin.take().map(|begin| begin());
+        surviving(|| {
+            propagation.begin_in(parent, &mut || {
+                span = begin.take().map(|begin| begin());
+            });
         });
-        // One that did not call back has no span either.
+        // One that did not call back begins in no trace.
         span.or_else(|| begin.map(|begin| begin()))
             .unwrap_or_else(Span::none)
     }
+}
+
+/// What a host's propagation answers; nothing if it panics: that costs a place in a trace, and no event or delivery.
+fn surviving<T>(ask: impl FnOnce() -> T) -> Option<T> {
+    let answer = catch_unwind(AssertUnwindSafe(ask));
+    answer
+        .inspect_err(|_| tracing::error!("the propagation of traces panicked"))
+        .ok()
 }
 
 /// Tells under which ids events were accepted, or why they were not.

@@ -21,7 +21,7 @@ use super::attempt::{Claim, Finished, Task};
 use super::lanes::{Lanes, Rooms};
 use super::{Engine, spans};
 use crate::delivery::EndReason;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 use crate::queue::{ClaimOptions, Hold, Lease, Settle};
 use crate::store::{Loaded, Verdict};
@@ -361,7 +361,9 @@ impl Engine {
             verdict,
         } in loaded
         {
-            let claim = self.own(own);
+            // Of all others the row is as it was.
+            let holds_row = matches!(verdict, Verdict::Run(_) | Verdict::Sealed(_));
+            let claim = self.own(own, holds_row);
             match verdict {
                 Verdict::Ended => batch.ended.push(Finished::Settled(claim, Settle::Done)),
                 Verdict::Dead(reason) => {
@@ -413,7 +415,7 @@ impl Engine {
     /// Loads what was claimed. If a row of it is at fault, one by one, so that it does not keep the others
     /// from being delivered.
     async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
-        let reason = match self.store.load(leases, now).await {
+        let reason = match self.load_once(leases, now).await {
             Ok(loaded) => {
                 self.trouble.readable(leases.iter().map(|it| it.delivery));
                 return Ok(loaded);
@@ -421,14 +423,15 @@ impl Engine {
             Err(error) => error,
         };
         if reason.is_retryable() {
-            self.unclaim(leases, FAILURE_PAUSE).await;
+            // Hardly any row is leased to them, and the store would not answer.
+            self.unclaim(leases, FAILURE_PAUSE, false).await;
             return Err(reason);
         }
         tracing::error!(error = %reason, leases = leases.len(), "a batch of claims cannot be read");
         let mut loaded = Vec::with_capacity(leases.len());
         let (mut unreadable, mut hopeless) = (Vec::new(), Vec::new());
         for lease in leases {
-            match self.store.load(std::slice::from_ref(lease), now).await {
+            match self.load_once(std::slice::from_ref(lease), now).await {
                 Ok(one) => {
                     self.trouble.readable([lease.delivery]);
                     loaded.extend(one);
@@ -443,9 +446,15 @@ impl Engine {
                 }
             }
         }
-        self.unclaim(&unreadable, UNREADABLE_PAUSE).await;
+        self.unclaim(&unreadable, UNREADABLE_PAUSE, true).await;
         self.give_up(&hopeless, now).await;
         Ok(loaded)
+    }
+
+    /// Asks once. A store that panics, over a row perhaps, has refused.
+    async fn load_once(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
+        let loaded = surviving(self.store.load(leases, now)).await;
+        loaded.unwrap_or_else(|| Err(Error::new(ErrorKind::Internal, "load")))
     }
 
     /// Ends what can never be attempted, as dead letters. An index queue finds that out when it looks again.
@@ -463,22 +472,23 @@ impl Engine {
                 UNREADABLE_PAUSE
             }
         };
-        self.unclaim(leases, pause).await;
+        self.unclaim(leases, pause, true).await;
     }
 
-    fn own(&self, lease: Lease) -> Claim {
+    fn own(&self, lease: Lease, holds_row: bool) -> Claim {
         Claim {
             lease,
             place: self.lanes.enter(lease.lane),
+            holds_row,
             unqueued: None,
         }
     }
 
     /// Gives back what cannot be loaded now, so that it need not wait for its leases to end.
-    async fn unclaim(&self, leases: &[Lease], by: Duration) {
+    async fn unclaim(&self, leases: &[Lease], by: Duration, hold_rows: bool) {
         let unused = leases
             .iter()
-            .map(|lease| (self.own(*lease), Settle::Unused(by)));
+            .map(|lease| (self.own(*lease, hold_rows), Settle::Unused(by)));
         self.settle(unused.collect()).await;
     }
 
@@ -506,7 +516,7 @@ impl Engine {
             Ok(kept) => kept,
             Err(error) => {
                 log_failed_claim(&error);
-                self.unclaim(&slow, FAILURE_PAUSE).await;
+                self.unclaim(&slow, FAILURE_PAUSE, true).await;
                 Vec::new()
             }
         };

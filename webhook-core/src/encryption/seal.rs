@@ -5,6 +5,7 @@
 //! with 192 bits no two will ever be the same.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use chacha20poly1305::aead::AeadInOut as _;
@@ -71,7 +72,9 @@ impl Encryption {
             Mode::Unsaid | Mode::Plaintext => true,
             Mode::Sealed(keys) => {
                 let sealed = Sealed::parse(stored);
-                sealed.is_ok_and(|it| it.is_some_and(|it| it.key == *keys.current().id()))
+                let current = surviving(|| keys.current());
+                let current = current.as_ref().map(EncryptionKey::id);
+                sealed.is_ok_and(|it| it.is_some_and(|it| Some(&it.key) == current))
             }
         }
     }
@@ -85,7 +88,7 @@ impl Encryption {
         let Mode::Sealed(keys) = &self.0 else {
             return Ok(std::mem::take(&mut *plain));
         };
-        let key = keys.current();
+        let key = surviving(|| keys.current()).ok_or("the provider of keys panicked")?;
         let mut stored = header(key.id());
         let mut nonce = [0; NONCE_LEN];
         rand::make_rng::<StdRng>().fill_bytes(&mut nonce);
@@ -116,8 +119,10 @@ impl Encryption {
             Mode::Sealed(keys) => keys,
             Mode::Unsaid | Mode::Plaintext => return Err(CannotOpen::NoKeys(sealed.key)),
         };
-        let Some(key) = keys.key(&sealed.key) else {
-            return Err(CannotOpen::NoKey(sealed.key));
+        let key = match surviving(|| keys.key(&sealed.key)) {
+            Some(Some(key)) => key,
+            Some(None) => return Err(CannotOpen::NoKey(sealed.key)),
+            None => return Err(CannotOpen::Panicked(sealed.key)),
         };
         let mut buffer = Zeroizing::new(sealed.ciphertext.to_vec());
         let nonce = XNonce::from(sealed.nonce);
@@ -167,6 +172,10 @@ pub(crate) enum CannotOpen {
     NoKey(KeyId),
     #[error("they do not open with the key {0}: it is another, or they are not this endpoint's")]
     Refused(KeyId),
+    #[error(
+        "they are sealed with the key {0}, and the provider of keys panicked when it was asked for that"
+    )]
+    Panicked(KeyId),
     #[error("they are neither sealed nor plain")]
     Malformed,
 }
@@ -198,6 +207,15 @@ impl<'a> Sealed<'a> {
         };
         parsed().map(Some).ok_or(CannotOpen::Malformed)
     }
+}
+
+/// What a host's provider answers; nothing if it panics: its endpoints wait then as if the key were away, and all else
+/// that is read with them does not.
+fn surviving<T>(ask: impl FnOnce() -> T) -> Option<T> {
+    let answer = catch_unwind(AssertUnwindSafe(ask));
+    answer
+        .inspect_err(|_| tracing::error!("the provider of keys panicked"))
+        .ok()
 }
 
 fn header(id: &KeyId) -> Vec<u8> {
@@ -285,6 +303,27 @@ mod tests {
         ));
         let wrong = sealed_by(&other.named(key.id().clone()));
         assert!(matches!(open(&wrong), Err(CannotOpen::Refused(_))));
+    }
+
+    #[test]
+    fn a_provider_that_panics_opens_and_seals_nothing_and_takes_nobody_along() {
+        struct Broken;
+        impl KeyProvider for Broken {
+            fn current(&self) -> EncryptionKey {
+                panic!("a defect")
+            }
+
+            fn key(&self, _: &KeyId) -> Option<EncryptionKey> {
+                panic!("a defect")
+            }
+        }
+        let key = EncryptionKey::random();
+        let stored = sealed_by(&key).seal(plain(), context("acme", 7)).unwrap();
+        let broken = Encryption::with(Broken);
+        let opened = broken.open(&stored, context("acme", 7));
+        assert!(matches!(opened, Err(CannotOpen::Panicked(id)) if id == *key.id()));
+        assert!(broken.seal(plain(), context("acme", 7)).is_err());
+        assert!(!broken.is_current(&stored));
     }
 
     #[test]

@@ -300,11 +300,9 @@ impl State {
         if row.fence > lease.fence {
             return None;
         }
-        if let Some(due) = row
-            .delivery
-            .next_retry_at
-            .filter(|due| *due > now && row.fence < lease.fence)
-        {
+        // As long as another's lease runs, that one is believed.
+        let due = row.lease_until.or(row.delivery.next_retry_at);
+        if let Some(due) = due.filter(|due| *due > now && row.fence < lease.fence) {
             return loaded(Verdict::Early(due.since(now)));
         }
         // Beside another queue nothing is leased in the store's own, where all that is live waits.
@@ -462,12 +460,16 @@ impl State {
         })
     }
 
-    pub(super) fn insert_endpoint(&mut self, endpoint: Endpoint) {
+    pub(super) fn insert_endpoint(&mut self, endpoint: Endpoint, most: usize) -> bool {
         let ids = self.by_tenant.entry(endpoint.tenant.clone()).or_default();
         if !ids.contains(&endpoint.id) {
+            if ids.len() >= most {
+                return false;
+            }
             ids.push(endpoint.id);
         }
         self.endpoints.insert(endpoint.id, Arc::new(endpoint));
+        true
     }
 
     pub(super) fn update_endpoint(&mut self, endpoint: &Endpoint, now: Timestamp) -> bool {

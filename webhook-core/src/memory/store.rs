@@ -231,9 +231,8 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
-        self.state().insert_endpoint(endpoint.clone());
-        Ok(())
+    async fn insert_endpoint(&self, endpoint: &Endpoint, most: usize) -> Result<bool> {
+        Ok(self.state().insert_endpoint(endpoint.clone(), most))
     }
 
     async fn update_endpoint(&self, endpoint: &Endpoint) -> Result<bool> {

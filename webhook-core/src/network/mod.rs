@@ -5,10 +5,16 @@ mod cidr;
 mod policy;
 #[cfg(any(feature = "hyper", feature = "reqwest"))]
 mod resolve;
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
+mod system;
 
 pub use cidr::{InvalidNetwork, Network};
 pub use policy::{Blocked, NetworkPolicy, NetworkPolicyBuilder};
 #[cfg(any(feature = "hyper", feature = "reqwest"))]
+pub use resolve::Resolve;
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
 pub(crate) use resolve::{Guard, LookupFailed};
 #[cfg(any(feature = "hyper", feature = "reqwest"))]
-pub use resolve::{Resolve, SystemResolver};
+pub(crate) use system::NoPermit;
+#[cfg(any(feature = "hyper", feature = "reqwest"))]
+pub use system::SystemResolver;

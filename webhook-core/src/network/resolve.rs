@@ -1,14 +1,15 @@
 //! Names to vetted addresses.
 
+use std::error::Error as StdError;
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
 
 use super::policy::NetworkPolicy;
+use super::system::NoPermit;
 use crate::error::BoxError;
 
 /// Looks names up. The transport judges the answers and dials only what it judged.
@@ -18,6 +19,7 @@ use crate::error::BoxError;
 /// - All addresses are returned, forbidden ones too: one of them forbids the name.
 /// - No address at all is an error, or an empty list; both count as a failed look-up.
 /// - A look-up may be dropped before it is done: the transport has a time limit.
+/// - Names come from tenants. One whose servers never answer must not keep others from being looked up.
 #[async_trait]
 pub trait Resolve: Send + Sync {
     /// The addresses of `name`.
@@ -27,52 +29,10 @@ pub trait Resolve: Send + Sync {
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 }
 
-/// The operating system's resolver (`getaddrinfo`).
-///
-/// It blocks a thread for each look-up and cannot be told to stop. So at most
-/// [`MAX_LOOKUPS`](Self::MAX_LOOKUPS) run at a time, those counted in that nobody waits for any more:
-/// names whose servers never answer cannot use up the runtime's blocking threads.
-#[derive(Clone, Debug)]
-pub struct SystemResolver {
-    lookups: Arc<Semaphore>,
-}
-
-impl SystemResolver {
-    /// Look-ups at a time. The runtime has 512 blocking threads by default.
-    pub const MAX_LOOKUPS: usize = 128;
-}
-
-impl Default for SystemResolver {
-    fn default() -> Self {
-        Self {
-            lookups: Arc::new(Semaphore::new(Self::MAX_LOOKUPS)),
-        }
-    }
-}
-
-#[async_trait]
-impl Resolve for SystemResolver {
-    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        let permit = Arc::clone(&self.lookups)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
-        let name = name.to_owned();
-        let lookup = move || {
-            let _until_the_thread_is_free = permit;
-            let addresses = (name.as_str(), 0).to_socket_addrs()?;
-            Ok(addresses.map(|address| address.ip()).collect())
-        };
-        tokio::task::spawn_blocking(lookup)
-            .await
-            .map_err(io::Error::other)?
-    }
-}
-
 /// No address was found. The source says why.
 #[derive(Debug, thiserror::Error)]
 #[error("the look-up failed")]
-pub(crate) struct LookupFailed(#[source] BoxError);
+pub(crate) struct LookupFailed(#[source] pub(crate) BoxError);
 
 /// What the HTTP clients resolve with: one look-up for a connection, all answers judged, and the judged
 /// addresses are the ones that are dialled.
@@ -116,6 +76,7 @@ impl Guard {
         .await
         {
             Ok(Ok(answers)) => answers,
+            Ok(Err(error)) if is_ours(&error) => return Err(NoPermit.into()),
             Ok(Err(error)) => return Err(LookupFailed(error.into()).into()),
             Err(elapsed) => return Err(LookupFailed(elapsed.into()).into()),
         };
@@ -124,6 +85,13 @@ impl Guard {
         }
         Ok(answers)
     }
+}
+
+/// Whether the look-up did not even begin.
+fn is_ours(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(<dyn StdError + Send + Sync>::is::<NoPermit>)
 }
 
 /// The name with a trailing dot, so that no search domain is tried.
@@ -167,14 +135,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_address_is_a_failed_lookup() {
-        let error = guard(Counting(0)).vetted("hooks.example.com").await;
-        assert!(error.unwrap_err().is::<LookupFailed>());
+    async fn a_lookup_that_did_not_begin_is_no_failed_one() {
+        struct Busy;
+        #[async_trait]
+        impl Resolve for Busy {
+            async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+                Err(io::Error::other(NoPermit))
+            }
+        }
+        let error = guard(Busy).vetted("hooks.example.com").await.unwrap_err();
+        assert!(error.is::<NoPermit>());
     }
 
     #[tokio::test]
-    async fn the_system_resolver_finds_loopback() {
-        let found = SystemResolver::default().resolve("localhost").await;
-        assert!(found.unwrap().iter().all(IpAddr::is_loopback));
+    async fn no_address_is_a_failed_lookup() {
+        let error = guard(Counting(0)).vetted("hooks.example.com").await;
+        assert!(error.unwrap_err().is::<LookupFailed>());
     }
 }

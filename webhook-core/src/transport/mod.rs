@@ -158,7 +158,8 @@ pub enum TransportErrorKind {
     Protocol,
     /// The response's body broke off or was malformed. Transient.
     Body,
-    /// A defect of the transport itself, a panic for example. Transient.
+    /// A failure of ours, and not the endpoint's: of the signer, or a panic, for example. Transient, and uses up no
+    /// attempt of the schedule.
     Internal,
 }
 
@@ -242,7 +243,7 @@ impl fmt::Display for TransportError {
             TransportErrorKind::Timeout => "the endpoint did not answer in time",
             TransportErrorKind::Protocol => "the answer was not valid HTTP",
             TransportErrorKind::Body => "the response's body broke off",
-            TransportErrorKind::Internal => "the transport failed",
+            TransportErrorKind::Internal => "the sending side failed",
         })
     }
 }

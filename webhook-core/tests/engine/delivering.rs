@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use http::Response;
+use http::{HeaderMap, Response};
 use webhook_core::testing::{ManualClock, Reply, ScriptedTransport, fast_forward};
 use webhook_core::{
     Clock as _, CustomHeaders, DeliveryStatus, Dispatcher, EndReason, EndpointSettings,
-    EndpointState, Failure, HeaderLog, HeaderNames, MemoryStore, NewEvent, Outcome,
-    StandardWebhooks, StateReason, Store as _, Timestamp, TransportErrorKind, Verifier,
+    EndpointState, Failure, HeaderLog, HeaderNames, MemoryStore, NewEvent, Outcome, SignError,
+    SignRequest, Signer, StandardWebhooks, StateReason, Store as _, Timestamp, TransportErrorKind,
+    Verifier,
 };
 
-use crate::{DAY, World, create_endpoint, event};
+use crate::{DAY, World, create_endpoint, deliveries, event};
 
 #[tokio::test]
 async fn what_is_sent_verifies_and_is_what_was_given_byte_for_byte() {
@@ -554,4 +555,43 @@ async fn a_transport_that_panics_has_failed_an_attempt() {
         attempts[0].outcome,
         Outcome::Failed(TransportErrorKind::Internal)
     ));
+}
+
+#[tokio::test]
+async fn a_signer_that_panics_has_failed_attempts_through_us_and_keeps_nobody_else_back() {
+    struct Broken;
+    impl Signer for Broken {
+        fn sign(&self, request: &SignRequest<'_>, _: &mut HeaderMap) -> Result<(), SignError> {
+            assert!(!request.body.ends_with(br#""odd"}"#), "a defect");
+            Ok(())
+        }
+    }
+    let (clock, receiver) = (ManualClock::default(), ScriptedTransport::default());
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(receiver.clone())
+        .clock(clock.clone())
+        .signer(Broken)
+        .build()
+        .unwrap()
+        .erase();
+    let settings = EndpointSettings {
+        retry_schedule: Some(vec![Duration::from_secs(1)]),
+        ..EndpointSettings::default()
+    };
+    let endpoint = create_endpoint(&dispatcher, settings).await;
+    let odd = NewEvent::data("order.paid", r#""odd""#).unwrap();
+    dispatcher.enqueue(odd).await.unwrap();
+    dispatcher.enqueue(event()).await.unwrap();
+    fast_forward(&dispatcher, &clock, Duration::from_secs(120))
+        .await
+        .unwrap();
+
+    assert_eq!(receiver.requests().len(), 1);
+    let [fine, odd] = deliveries(&dispatcher).await.try_into().unwrap();
+    assert_eq!(fine.status, DeliveryStatus::Succeeded);
+    // At 0, 5, 15, 35 and 75 s, more or less, and not given up though its schedule has ended.
+    assert_eq!((odd.status, odd.attempts), (DeliveryStatus::Pending, 5));
+    assert!(odd.last_error.is_some_and(Failure::is_ours));
+    let health = dispatcher.endpoints().health(&[endpoint.id]).await.unwrap();
+    assert!(health.is_empty(), "{health:?}");
 }

@@ -8,12 +8,12 @@ use async_trait::async_trait;
 use uuid::Uuid;
 use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport, fast_forward};
 use webhook_core::{
-    ClaimOptions, Claimed, Clock as _, Depth, Dispatcher, EndpointChange, EndpointSettings, Error,
-    ErrorKind, Hold, Job, Lease, MemoryQueue, MemoryStore, NewEndpoint, Now, Queue, QueuePart,
-    Settle, Store, Tenant, Timestamp,
+    ClaimOptions, Claimed, Clock as _, DeliveryStatus, Depth, Dispatcher, EndpointChange,
+    EndpointSettings, EndpointState, Error, ErrorKind, Hold, Job, Lease, MemoryQueue, MemoryStore,
+    NewEndpoint, Now, Queue, QueuePart, Settle, Store, Tenant, Timestamp,
 };
 
-use crate::{DAY, create_endpoint, event};
+use crate::{DAY, create_endpoint, deliveries, event};
 
 struct Indexed<S = MemoryStore> {
     dispatcher: Dispatcher<S>,
@@ -64,6 +64,34 @@ async fn an_erased_queue_loses_nothing_and_sends_nothing_twice() {
         .await
         .unwrap();
     assert_eq!(world.receiver.requests().len(), 6);
+}
+
+#[tokio::test]
+async fn what_was_not_attempted_is_handed_back_in_the_store_too() {
+    let world = indexed(ScriptedTransport::default()).await;
+    world.dispatcher.enqueue(event()).await.unwrap();
+    let dispatcher = world.dispatcher.erase();
+    let becomes = async |dispatcher: &Dispatcher, state| {
+        let update = |change: &mut EndpointChange| change.state = state;
+        let endpoints = dispatcher.endpoints();
+        endpoints.update(world.endpoint, update).await.unwrap();
+    };
+    // In a process whose word does not reach the queue.
+    let other = Dispatcher::builder(world.store.clone())
+        .transport(ScriptedTransport::default())
+        .clock(world.clock.clone())
+        .build()
+        .unwrap();
+    becomes(&other.erase(), EndpointState::Paused).await;
+    assert_eq!(dispatcher.step().await.unwrap().claimed, 1);
+    let waiting = deliveries(&dispatcher).await.remove(0);
+    assert_eq!(waiting.status, DeliveryStatus::Pending);
+    becomes(&dispatcher, EndpointState::Enabled).await;
+    // Nothing waits for the end of a lease.
+    fast_forward(&dispatcher, &world.clock, Duration::from_secs(2))
+        .await
+        .unwrap();
+    assert_eq!(world.receiver.requests().len(), 1);
 }
 
 #[tokio::test]

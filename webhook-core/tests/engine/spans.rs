@@ -199,6 +199,34 @@ async fn each_attempt_is_a_child_of_the_span_that_enqueued_and_its_receiver_of_t
 }
 
 #[tokio::test]
+async fn a_propagation_that_panics_costs_the_trace_and_no_delivery() {
+    struct Broken;
+    impl Propagation for Broken {
+        fn begin_in(&self, _: TraceParent, _: &mut dyn FnMut()) {
+            panic!("a defect")
+        }
+
+        fn current(&self) -> Option<TraceParent> {
+            panic!("a defect")
+        }
+    }
+    let _listening = Tracer::default().listen(LevelFilter::INFO);
+    let receiver = ScriptedTransport::default();
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .transport(receiver.clone())
+        .propagation(Broken)
+        .build()
+        .unwrap();
+    let endpoint = NewEndpoint::new("https://hooks.example.com/in".parse().unwrap());
+    dispatcher.endpoints().create(endpoint).await.unwrap();
+    let traced = event().traceparent(PARENT.parse().unwrap());
+    dispatcher.enqueue(traced).await.unwrap();
+    dispatcher.step().await.unwrap();
+    let sent = receiver.requests().remove(0);
+    assert_eq!(sent.headers["traceparent"], PARENT);
+}
+
+#[tokio::test]
 async fn an_event_without_a_trace_belongs_to_that_of_the_hosts_span() {
     let world = Traced::new(ScriptedTransport::default()).await;
     let _listening = world.tracer.listen(LevelFilter::INFO);

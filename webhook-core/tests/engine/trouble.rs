@@ -174,6 +174,25 @@ async fn a_request_is_not_repeated_because_its_outcome_is_refused() {
 }
 
 #[tokio::test]
+async fn a_store_that_panics_over_a_batch_of_claims_is_asked_for_them_one_by_one() {
+    let loads = AtomicUsize::new(0);
+    let store = Intercepted::new(MemoryStore::new(), move |called| {
+        let panics = called == "load" && loads.fetch_add(1, Ordering::SeqCst) < 2;
+        async move {
+            assert!(!panics, "a defect");
+            Ok(())
+        }
+    });
+    let world = World::new(store, None, []).await;
+    world.enqueue(3).await;
+    assert_eq!(world.step().await.unwrap().claimed, 3);
+    // The batch and then the first of them met the defect.
+    assert_eq!(world.sent(), 2);
+    world.a_day_passes().await;
+    assert_eq!(world.sent(), 3);
+}
+
+#[tokio::test]
 async fn a_store_that_panics_over_an_outcome_refuses_it() {
     let calls = Arc::new(AtomicUsize::new(0));
     let store = Intercepted::new(MemoryStore::new(), move |called| {

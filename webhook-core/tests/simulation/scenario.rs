@@ -251,7 +251,7 @@ impl Simulation {
         self.world
             .note(|| format!("{tenant}'s {id}: {manner:?}, {:?}", endpoint.lane_limits()));
         self.world.state().manners.insert(id, manner);
-        at_once(self.world.store().insert_endpoint(&endpoint));
+        at_once(self.world.store().insert_endpoint(&endpoint, usize::MAX));
     }
 
     /// Draws what happens when.

@@ -242,9 +242,12 @@ impl Store for SimStore {
             .await
     }
 
-    async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
+    async fn insert_endpoint(&self, endpoint: &Endpoint, most: usize) -> Result<bool> {
         self.0
-            .call("insert_endpoint", self.inner().insert_endpoint(endpoint))
+            .call(
+                "insert_endpoint",
+                self.inner().insert_endpoint(endpoint, most),
+            )
             .await
     }
 

@@ -48,7 +48,10 @@ impl World {
     pub(super) async fn smuggle(&self, url: EndpointUrl) {
         let mut endpoint = endpoint_for("default", EndpointSettings::default());
         endpoint.url = url;
-        self.store.insert_endpoint(&endpoint).await.unwrap();
+        self.store
+            .insert_endpoint(&endpoint, usize::MAX)
+            .await
+            .unwrap();
     }
 
     /// Enqueues an event, and answers its one delivery after so much time.

@@ -73,7 +73,7 @@ impl<H: Harness> Scene<H> {
             endpoint.id = Uuid::from_u128(rand::random());
         }
         self.store()
-            .insert_endpoint(&endpoint)
+            .insert_endpoint(&endpoint, usize::MAX)
             .await
             .expect("an endpoint is stored");
         endpoint

@@ -73,7 +73,7 @@ mod checks {
     }
 
     async fn stored(store: &impl Store, endpoint: Endpoint) -> Endpoint {
-        let inserted = store.insert_endpoint(&endpoint).await;
+        let inserted = store.insert_endpoint(&endpoint, usize::MAX).await;
         inserted.expect("an endpoint is stored");
         endpoint
     }

@@ -422,7 +422,7 @@ pub(super) async fn deleted_endpoint_takes_its_health_along<H: Harness>(harness:
     scene.change(leases[0], opens(0, 30), at(1)).await;
     let deleted = scene.store().delete_endpoint(&ALL, endpoint.id, at(2));
     assert!(deleted.await.expect("deletes"));
-    let inserted = scene.store().insert_endpoint(&endpoint).await;
+    let inserted = scene.store().insert_endpoint(&endpoint, usize::MAX).await;
     inserted.expect("the same id again");
     assert_eq!(scene.health_of(endpoint.id, at(2)).await, None);
 }

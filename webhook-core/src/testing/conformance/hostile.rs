@@ -125,7 +125,11 @@ mod checks {
             };
             let mut endpoint = endpoint_for("default", settings);
             endpoint.url = receiver(answer);
-            let inserted = self.harness.store().insert_endpoint(&endpoint).await;
+            let inserted = self
+                .harness
+                .store()
+                .insert_endpoint(&endpoint, usize::MAX)
+                .await;
             inserted.expect("an endpoint is stored");
             endpoint.id
         }

@@ -27,6 +27,9 @@ macro_rules! __store_checks {
             ended_deliveries_never_change,
             ended_delivery_is_told_at_load,
             early_claim_is_told_at_load,
+            claim_of_what_another_leases_is_told_at_load,
+            what_is_handed_back_is_free_at_once,
+            tenant_gets_no_more_endpoints_than_it_may_have,
             claim_out_of_order_is_told_at_load,
             quarantine_makes_a_dead_letter_of_what_is_claimed,
             gone_disables_the_endpoint,
@@ -121,6 +124,7 @@ __store_checks! { [suite] Harness, }
 mod checks {
     use std::collections::BTreeSet;
 
+    use futures_util::future::join_all;
     use uuid::Uuid;
 
     pub(super) use super::super::audit::{
@@ -149,7 +153,7 @@ mod checks {
     use crate::endpoint::{EndpointSettings, EndpointState, RateLimit, StateReason};
     use crate::event::{Event, EventType, NewEvent};
     use crate::headers::CustomHeaders;
-    use crate::queue::{Job, Lease};
+    use crate::queue::{Job, Lease, Settle};
     use crate::retry::Next;
     use crate::store::{
         Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, OnConflict, Recorded,
@@ -655,6 +659,107 @@ mod checks {
             scene.delivery(lease.delivery).await.status,
             DeliveryStatus::Pending
         );
+    }
+
+    pub(super) async fn claim_of_what_another_leases_is_told_at_load<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        // As two queues would that do not know of each other.
+        let claim = |fence, until| Lease {
+            delivery: job.delivery,
+            lane: job.lane,
+            fence: job.fence + fence,
+            until,
+        };
+        let (first, second) = (claim(1_000, T0 + LEASE), claim(2_000, T0 + LEASE * 2));
+        let loaded = scene.load(first, at(0)).await.expect("answers");
+        assert!(matches!(loaded.verdict, Verdict::Run(_)), "{loaded:?}");
+        let before = Some(T0 + LEASE - seconds(5));
+        let loaded = scene.load(second, before).await.expect("answers");
+        assert!(
+            matches!(loaded.verdict, Verdict::Early(by) if by == seconds(5)),
+            "{loaded:?}"
+        );
+        assert_eq!(
+            scene.record(second, 200, Next::Succeeded, before).await,
+            Recorded::Fenced
+        );
+        let loaded = scene.load(first, before).await.expect("still its own");
+        assert!(matches!(loaded.verdict, Verdict::Run(_)), "{loaded:?}");
+
+        let end = Some(T0 + LEASE);
+        let loaded = scene.load(second, end).await.expect("answers");
+        assert!(matches!(loaded.verdict, Verdict::Run(_)), "{loaded:?}");
+        assert_eq!(
+            scene.record(first, 200, Next::Succeeded, end).await,
+            Recorded::Fenced
+        );
+    }
+
+    pub(super) async fn what_is_handed_back_is_free_at_once<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let job = scene.one_job().await;
+        let claim = |fence| Lease {
+            delivery: job.delivery,
+            lane: job.lane,
+            fence: job.fence + fence,
+            until: T0 + LEASE,
+        };
+        let (first, second) = (claim(1_000), claim(2_000));
+        let loaded = scene.load(first, at(0)).await.expect("answers");
+        assert!(matches!(loaded.verdict, Verdict::Run(_)), "{loaded:?}");
+        // Whichever queue claimed it.
+        let Some(own) = scene.store().queue() else {
+            return;
+        };
+        let hand_back = async |lease, now| {
+            let back = [(lease, Settle::Unused(seconds(5)))];
+            own.settle(&back, now).await.expect("it goes back");
+        };
+        hand_back(second, at(1)).await;
+        assert_eq!(
+            scene.delivery(job.delivery).await.status,
+            DeliveryStatus::InProgress,
+            "it was another's"
+        );
+        hand_back(first, at(1)).await;
+        assert_eq!(
+            scene.delivery(job.delivery).await.status,
+            DeliveryStatus::Pending
+        );
+        let loaded = scene.load(second, at(6)).await.expect("answers");
+        assert!(matches!(loaded.verdict, Verdict::Run(_)), "{loaded:?}");
+        hand_back(first, at(6)).await;
+        assert_eq!(
+            scene.record(second, 200, Next::Succeeded, at(6)).await,
+            Recorded::Written
+        );
+    }
+
+    pub(super) async fn tenant_gets_no_more_endpoints_than_it_may_have<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let insert = async |tenant, most| {
+            let endpoint = endpoint_for(tenant, EndpointSettings::default());
+            let inserted = scene.store().insert_endpoint(&endpoint, most).await;
+            inserted.expect("the store answers").then_some(endpoint.id)
+        };
+        let many = (0..8).map(|_| insert("acme", 3));
+        let stored: Vec<_> = join_all(many).await.into_iter().flatten().collect();
+        assert_eq!(stored.len(), 3, "of all that come side by side");
+        assert_eq!(insert("acme", 3).await, None);
+        let of_acme = Scope::Tenant(Tenant::new("acme").expect("valid"));
+        let listed = scene.store().endpoints(&of_acme, PageRequest::first(10));
+        assert_eq!(listed.await.expect("they are listed").items.len(), 3);
+
+        assert!(insert("umbrella", 3).await.is_some(), "another's room");
+        assert!(insert("acme", 4).await.is_some());
+        assert_eq!(insert("acme", 2).await, None, "there are more already");
+        assert_eq!(insert("hermit", 0).await, None);
+        for id in stored {
+            let deleted = scene.store().delete_endpoint(&of_acme, id, at(0)).await;
+            assert!(deleted.expect("it is deleted"));
+        }
+        assert!(insert("acme", 2).await.is_some(), "there is room again");
     }
 
     pub(super) async fn claim_out_of_order_is_told_at_load<H: Harness>(harness: H) {

@@ -55,7 +55,8 @@ impl HttpTransportBuilder {
         self
     }
 
-    /// What looks names up. Default: [`SystemResolver`].
+    /// What looks names up. Default: [`SystemResolver`], which waits for others for at most half of
+    /// [`dns_timeout`](Self::dns_timeout).
     pub fn resolver(mut self, resolver: impl Resolve + 'static) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
@@ -126,7 +127,7 @@ impl HttpTransportBuilder {
         let resolver = self
             .resolver
             .clone()
-            .unwrap_or_else(|| Arc::new(SystemResolver::default()));
+            .unwrap_or_else(|| Arc::new(SystemResolver::with_patience(self.dns_timeout / 2)));
         let guard = Guard::new(Arc::clone(&policy), resolver, self.dns_timeout);
         (policy, guard)
     }

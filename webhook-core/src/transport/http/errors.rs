@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use crate::error::BoxError;
-use crate::network::{Blocked, LookupFailed};
+use crate::network::{Blocked, LookupFailed, NoPermit};
 use crate::transport::{TransportError, TransportErrorKind};
 
 pub(super) fn blocked(reason: impl Into<BoxError>) -> TransportError {
@@ -42,11 +42,29 @@ fn cause_of<'a>(error: &&'a (dyn StdError + 'static)) -> Option<&'a (dyn StdErro
 pub(super) fn known(cause: &(dyn StdError + 'static)) -> Option<TransportErrorKind> {
     if cause.is::<Blocked>() {
         Some(TransportErrorKind::Blocked)
+    } else if cause.is::<NoPermit>() {
+        Some(TransportErrorKind::Internal)
     } else if cause.is::<LookupFailed>() {
         Some(TransportErrorKind::Dns)
     } else if cause.is::<rustls::Error>() {
         Some(TransportErrorKind::Tls)
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::Failure;
+
+    #[test]
+    fn a_lookup_that_did_not_begin_is_our_failure_and_one_that_failed_is_not() {
+        let is_ours = |error: BoxError| Failure::Transport(refusal(error).kind()).is_ours();
+        assert!(is_ours(NoPermit.into()));
+        assert!(!is_ours(LookupFailed("no such name".into()).into()));
+        let within = io::Error::other(NoPermit);
+        let found = causes(&within).find_map(known);
+        assert_eq!(found, Some(TransportErrorKind::Internal));
     }
 }
