@@ -107,6 +107,8 @@ const FIELDS = "input:not([type=hidden]), select, textarea";
 const live = document.querySelector("#live");
 let isStale = false;
 let isBusy = false;
+// Until when a store that has too much to look for is left in peace.
+let restsUntil = 0;
 
 function say(text) {
   document.querySelector("#said").textContent = text;
@@ -160,7 +162,7 @@ function replace(main, fresh) {
 async function refresh() {
   const main = document.querySelector("main");
   isStale = true;
-  if (isBusy || document.hidden) return;
+  if (isBusy || document.hidden || Date.now() < restsUntil) return;
   if (isInUse(main)) return showLive("Paused while you work here");
   isBusy = true;
   try {
@@ -170,6 +172,7 @@ async function refresh() {
     const isAway = answer.status === 503;
     // The overview has something to say without the store, too.
     const isThere = answer.ok || (isAway && next?.dataset.live);
+    if (next?.dataset.busy !== undefined) return showIsBusy();
     if (isAway && !isThere) return showLive("Not up to date: the store does not answer");
     if (!isThere || answer.redirected) return showLive("Not up to date: reload this page");
     if (isInUse(main)) return;
@@ -189,6 +192,11 @@ function showLive(text) {
   if (live.textContent !== text) live.textContent = text;
 }
 
+function showIsBusy() {
+  restsUntil = Date.now() + 10000;
+  showLive("Busy: shown as it was before");
+}
+
 function showIsLive() {
   const isAway = document.querySelector("main").dataset.live === "away";
   showLive(isAway ? "Waiting for the store" : "Live");
@@ -198,9 +206,14 @@ function follow(known) {
   const source = new EventSource(`${document.body.dataset.root}live?known=${known}`);
   let closing;
   source.addEventListener("changed", refresh);
+  source.addEventListener("busy", showIsBusy);
+  source.addEventListener("same", () => {
+    restsUntil = 0;
+    if (!isStale) showIsLive();
+  });
   source.addEventListener("open", () => {
     clearTimeout(closing);
-    if (!isStale) showIsLive();
+    if (!isStale && Date.now() >= restsUntil) showIsLive();
   });
   // A stream ends after some seconds, and is opened again: only one that stays away is worth a word.
   source.addEventListener("error", () => {

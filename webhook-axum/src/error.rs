@@ -94,6 +94,12 @@ impl ApiError {
         self.status
     }
 
+    /// Whether trying again in a moment is all that is to be done.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn is_overload(&self) -> bool {
+        self.code == OVERLOADED
+    }
+
     /// What went wrong, for people.
     #[cfg(feature = "dashboard")]
     pub(crate) fn sentence(&self) -> &str {
@@ -170,6 +176,11 @@ impl From<Error> for ApiError {
                 tracing::warn!(error = &error as &dyn StdError, "request answered with 503");
                 let sentence = "the endpoint's secrets cannot be opened with the keys at hand";
                 Self::away("sealed", sentence)
+            }
+            ErrorKind::Overloaded => {
+                tracing::warn!(error = &error as &dyn StdError, "request answered with 503");
+                let sentence = "too much is searched for at once; the store is there, so try again in a moment";
+                Self::away(OVERLOADED, sentence)
             }
             _ => Self::unavailable(&error),
         }

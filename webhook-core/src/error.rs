@@ -25,8 +25,12 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The backend cannot be reached or is overloaded. Retrying later may succeed.
+    /// The backend cannot be reached, or cannot do its work now. Retrying later may succeed.
     Unavailable,
+    /// The backend is there, and as much is asked of it at once as it does for people: searches, lists and statistics
+    /// wait for their turn, and this one's did not come in time. Nothing was begun; retrying in a moment is right, and
+    /// nobody has to be woken for it.
+    Overloaded,
     /// The backend refuses this very input; the same call will fail again.
     Rejected,
     /// What is stored cannot be read back. Retrying will not help; a person must look.
@@ -71,7 +75,7 @@ impl Error {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        self.kind == ErrorKind::Unavailable
+        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Overloaded)
     }
 }
 
@@ -85,6 +89,7 @@ impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unavailable => "the backend is unavailable",
+            Self::Overloaded => "the backend has too much to look for at once",
             Self::Rejected => "the backend refused the input",
             Self::Corrupt => "stored data cannot be read",
             Self::Sealed => "the secrets cannot be opened with the keys at hand",

@@ -140,7 +140,7 @@ metrics! {
     QUEUE_REPAIRS = Counter "webhook_queue_repairs_total" { "cause": &["lost", "overdue", "failed_push"] }
         "Jobs pushed again to an index queue: it had lost what it held; they had been due for 10 s, as what a paused endpoint or a limit keeps is, too; or a push had failed, and the sweep repeats it.";
     STORE_ERRORS = Counter "webhook_store_errors_total" { "operation": STORE_OPERATIONS }
-        "Calls to the store that failed.";
+        "Calls to the store that failed; not those of people who waited in vain for their turn to look for something.";
     STORE_SECONDS = SHORT "webhook_store_call_seconds" { "operation": TIMED_STORE_OPERATIONS }
         "How long the store's calls for many deliveries at once took.";
     QUEUE_ERRORS = Counter "webhook_queue_errors_total" { "operation": QUEUE_OPERATIONS }

@@ -1,6 +1,6 @@
 //! What an error of sqlx means for the engine.
 
-use webhook_core::{Error, ErrorKind};
+use webhook_core::{BoxError, Error, ErrorKind};
 
 /// Classes of SQLSTATE that pass: connection, rollback (deadlock, serialization), resources, operator
 /// intervention, system and lock trouble; 25006, a server that is, or has become, a replica; 25P03, a transaction
@@ -17,6 +17,11 @@ const INPUT: [&str; 3] = ["22", "23", "54"];
 /// The engine's error for one of sqlx in `operation`.
 pub(crate) fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> Error {
     move |error| Error::new(kind(&error), operation).with_source(error)
+}
+
+/// As many look for something as may at once, and none has finished in time.
+pub(crate) fn overloaded() -> sqlx::Error {
+    sqlx::Error::AnyDriverError(BoxError::from(Error::new(ErrorKind::Overloaded, "look")))
 }
 
 /// Whether a row went to a default partition just when its own was made: to be told from a CHECK, which has
@@ -59,6 +64,9 @@ fn kind(error: &sqlx::Error) -> ErrorKind {
             Some(code) if INPUT.iter().any(|class| code.starts_with(class)) => ErrorKind::Rejected,
             _ => ErrorKind::Internal,
         },
+        sqlx::Error::AnyDriverError(error) => error
+            .downcast_ref()
+            .map_or(ErrorKind::Internal, Error::kind),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => ErrorKind::Corrupt,
         _ => ErrorKind::Internal,
     }

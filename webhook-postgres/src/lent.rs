@@ -17,7 +17,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use crate::error::is_lost;
+use crate::error::{is_lost, overloaded};
 use crate::store::Shared;
 
 /// How long a server may take to answer.
@@ -89,7 +89,7 @@ impl Shared {
     /// A place to look for what people ask for, until it is dropped.
     pub(crate) async fn look(&self) -> sqlx::Result<SemaphorePermit<'_>> {
         let place = timeout(self.patience.connection, self.looks.acquire()).await;
-        let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let place = place.map_err(|_| overloaded())?;
         place.map_err(|_| sqlx::Error::PoolClosed)
     }
 

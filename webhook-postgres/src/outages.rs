@@ -291,7 +291,9 @@ fn looks_leave_connections_to_deliveries_and_end_in_time() {
             audit.await.err(),
             store.stats(&Scope::All, &stats()).await.err(),
         ] {
-            assert!(refused.expect("there is no place").is_retryable());
+            let refused = refused.expect("there is no place");
+            assert_eq!(refused.kind(), ErrorKind::Overloaded, "{refused:?}");
+            assert!(refused.is_retryable());
         }
         store.ping().await.expect("there are connections");
         drop(looks);

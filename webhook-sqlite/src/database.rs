@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use webhook_core::{Now, PoolUse, Timestamp};
 
+use crate::error::overloaded;
 use crate::sql::Sql;
 
 /// What people look for has this part of the readers, so that deliveries need not wait for it.
@@ -64,7 +65,7 @@ impl Database {
     /// A connection for what may take long, and is for people.
     pub(crate) async fn look(&self) -> sqlx::Result<Look<'_>> {
         let place = timeout(self.look_patience, self.looks.acquire()).await;
-        let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let place = place.map_err(|_| overloaded())?;
         let mut look = Look {
             _place: place.map_err(|_| sqlx::Error::PoolClosed)?,
             connection: self.read().await?,
@@ -242,7 +243,10 @@ mod tests {
 
     use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
+    use webhook_core::ErrorKind;
+
     use super::*;
+    use crate::error::failed;
 
     fn database(folder: &tempfile::TempDir) -> Database {
         let options = SqliteConnectOptions::new()
@@ -265,8 +269,8 @@ mod tests {
                 database.look().await.unwrap(),
                 database.look().await.unwrap(),
             ];
-            let third = database.look().await;
-            assert!(matches!(third.err(), Some(sqlx::Error::PoolTimedOut)));
+            let third = database.look().await.err().unwrap();
+            assert_eq!(failed("events")(third).kind(), ErrorKind::Overloaded);
             let _readers = [
                 database.read().await.unwrap(),
                 database.read().await.unwrap(),

@@ -8,6 +8,11 @@ pub(crate) fn failed(operation: &'static str) -> impl FnOnce(SqlxError) -> Error
     move |error| Error::new(kind_of(&error), operation).with_source(error)
 }
 
+/// As many look for something as may at once, and none has finished in time.
+pub(crate) fn overloaded() -> SqlxError {
+    SqlxError::AnyDriverError(Error::new(ErrorKind::Overloaded, "look").into())
+}
+
 /// What core says of a row that it cannot read.
 pub(crate) fn unreadable(error: Error) -> SqlxError {
     SqlxError::Decode(error.into())
@@ -29,6 +34,9 @@ fn kind_of(error: &SqlxError) -> ErrorKind {
         | SqlxError::PoolClosed
         | SqlxError::WorkerCrashed
         | SqlxError::BeginFailed => ErrorKind::Unavailable,
+        SqlxError::AnyDriverError(error) => error
+            .downcast_ref()
+            .map_or(ErrorKind::Internal, Error::kind),
         SqlxError::Decode(error) => error.downcast_ref().map_or(ErrorKind::Corrupt, Error::kind),
         SqlxError::ColumnDecode { .. } => ErrorKind::Corrupt,
         _ => ErrorKind::Internal,

@@ -48,6 +48,8 @@ struct Group {
     /// A link's query for just these. Without a failed attempt they have no error by which a filter could tell them.
     query: Option<String>,
     count: usize,
+    /// How many of them are replays themselves, which failed as well.
+    replays: usize,
     newest: Timestamp,
 }
 
@@ -112,9 +114,11 @@ fn grouped(dead: &[Delivery], audience: Audience) -> Vec<Group> {
                 cause,
                 query,
                 count: 0,
+                replays: 0,
                 newest: one.updated_at,
             });
         group.count += 1;
+        group.replays += usize::from(one.replay_no > 0);
         group.newest = group.newest.max(one.updated_at);
     }
     let mut groups: Vec<_> = groups.into_values().collect();

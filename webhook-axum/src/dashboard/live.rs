@@ -14,7 +14,7 @@ use futures_util::stream;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use uuid::Uuid;
-use webhook_core::{DeliveryFilter, ManageError, PageRequest, StatsRange, Tenant};
+use webhook_core::{DeliveryFilter, ErrorKind, ManageError, PageRequest, StatsRange, Tenant};
 
 use super::assets::tag;
 use crate::caller::Caller;
@@ -27,8 +27,12 @@ const PAUSE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the store may say nothing before it is away.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How long it may then say nothing when asked whether it is there at all.
+const PING_PATIENCE: Duration = Duration::from_secs(2);
 /// The state while the store does not answer.
 pub(super) const AWAY: &str = "away";
+/// Before the state that a page knows of while nothing newer can be found out.
+const BUSY: char = '~';
 /// How many times a stream looks before it ends, and its page asks anew. A stream ends with the engine beside it; where
 /// none runs, this is what keeps a shutdown short.
 const LOOKS: u32 = 5;
@@ -174,15 +178,22 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
     }
     watch.looks += 1;
     let state = state(&watch.api, &watch.caller).await;
-    let known = watch.known.as_deref();
-    let is_new = known.is_some_and(|known| is_news(known, &state));
-    let event = Event::default().retry(PAUSE).id(&state);
-    watch.known = Some(state);
-    let event = if is_new {
+    let known = watch.known.take().unwrap_or_default();
+    let (was_busy, known) = match known.strip_prefix(BUSY) {
+        Some(known) => (true, known),
+        None => (false, known.as_str()),
+    };
+    let (id, name) = match state {
+        None => (format!("{BUSY}{known}"), Some("busy")),
+        Some(state) if !known.is_empty() && is_news(known, &state) => (state, Some("changed")),
+        Some(state) => (state, was_busy.then_some("same")),
+    };
+    let event = Event::default().retry(PAUSE).id(&id);
+    watch.known = Some(id);
+    let event = match name {
         // Browsers drop an event without data.
-        event.event("changed").data("-")
-    } else {
-        event
+        Some(name) => event.event(name).data("-"),
+        None => event,
     };
     Some((Ok(event), watch))
 }
@@ -191,7 +202,7 @@ async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
 pub(super) async fn state_soon(api: &Api, caller: &Caller) -> Option<String> {
     tokio::select! {
         biased;
-        state = state(api, caller) => Some(state),
+        state = state(api, caller) => state,
         () = caller.dispatcher().clock().sleep(PATIENCE) => None,
     }
 }
@@ -217,19 +228,34 @@ fn parts(state: &str) -> Option<Parts<'_>> {
     Some(Parts { teller, stored })
 }
 
-/// Something that is another when something has happened.
-async fn state(api: &Api, caller: &Caller) -> String {
+/// Something that is another when something has happened, or `None` while the store is there, but has too much to
+/// look for.
+async fn state(api: &Api, caller: &Caller) -> Option<String> {
     let read = tokio::select! {
         biased;
-        read = read(api, caller) => read.ok(),
+        read = read(api, caller) => Some(read),
         () = caller.dispatcher().clock().sleep(SILENCE) => None,
     };
-    if let Some(state) = read {
-        api.limits.outage.is_over();
-        return state;
+    let state = match read {
+        Some(Ok(state)) => Some(state),
+        Some(Err(ManageError::Store(error))) if error.kind() == ErrorKind::Overloaded => None,
+        None if is_there(caller).await => None,
+        Some(Err(_)) | None => {
+            api.limits.outage.goes_on(caller.now());
+            return Some(AWAY.to_owned());
+        }
+    };
+    api.limits.outage.is_over();
+    state
+}
+
+/// Whether the store answers at all.
+async fn is_there(caller: &Caller) -> bool {
+    tokio::select! {
+        biased;
+        answer = caller.dispatcher().ping() => answer.is_ok(),
+        () = caller.dispatcher().clock().sleep(PING_PATIENCE) => false,
     }
-    api.limits.outage.goes_on(caller.now());
-    AWAY.to_owned()
 }
 
 /// Who tells it, what is stored, and what was counted, which is in the memory of each process until a minute is over.

@@ -154,6 +154,7 @@ pub(super) async fn wrong_method(method: Method, uri: Uri) -> Response {
     let refusal = Refusal {
         status: StatusCode::METHOD_NOT_ALLOWED,
         sentence: sentence.to_owned(),
+        is_busy: false,
     };
     refusal.page(Shell::at(uri.path()))
 }
@@ -164,6 +165,8 @@ pub(super) async fn wrong_method(method: Method, uri: Uri) -> Response {
 pub(crate) struct Refusal {
     status: StatusCode,
     sentence: String,
+    /// Whether it is only that too many look for something.
+    is_busy: bool,
 }
 
 impl Refusal {
@@ -171,6 +174,7 @@ impl Refusal {
         Self {
             status: error.status(),
             sentence: capital(error.sentence()),
+            is_busy: error.is_overload(),
         }
     }
 
@@ -179,8 +183,14 @@ impl Refusal {
             shell,
             status: self.status,
             sentence: &self.sentence,
+            is_busy: self.is_busy,
         };
-        page_with(self.status, &template)
+        let mut response = page_with(self.status, &template);
+        if self.is_busy {
+            let soon = HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, soon);
+        }
+        response
     }
 }
 
@@ -190,6 +200,7 @@ struct ErrorPage<'a> {
     shell: Shell,
     status: StatusCode,
     sentence: &'a str,
+    is_busy: bool,
 }
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \

@@ -26,7 +26,8 @@ use crate::routes;
     info(
         title = "webhook-delivery",
         description = "The management API of a webhook delivery engine. Times are RFC 3339; lists go from the newest to \
-                       the oldest; what is unknown is refused."
+                       the oldest; what is unknown is refused. A body has at most 128 KiB, unless its operation says \
+                       otherwise."
     ),
     servers((url = ".", description = "Where this document is")),
     components(schemas(Cursor, ErrorBody, Limit))

@@ -40,7 +40,8 @@ const REFUSALS: [(&str, &str, &str); 7] = [
     (
         "503",
         "Unavailable",
-        "The store cannot be reached, and nothing was accepted; try again.",
+        "The store cannot be reached, and nothing was accepted; try again. Or, with the code `overloaded` and \
+         `Retry-After`: the store is there, but too much is asked of it at once.",
     ),
 ];
 
@@ -213,6 +214,7 @@ fn refusal(status: &str, when: &str) -> Response {
     let refusal = refusal.content("application/json", body);
     let refusal = match status {
         "401" => refusal.header("www-authenticate", HeaderBuilder::new().build()),
+        "503" => refusal.header("retry-after", HeaderBuilder::new().build()),
         _ => refusal,
     };
     refusal.build()

@@ -79,11 +79,12 @@ schemas! {
         .schema_type(Type::Object)
         .description(Some(
             "Conditions on fields of the body that is sent, by their paths; all must hold: a value that a field must \
-             equal, or an object of the operators `eq`, `ne`, `gt`, `gte`, `lt`, `lte`, `in` and `exists`.",
+             equal, or an object of the operators `eq`, `ne`, `gt`, `gte`, `lt`, `lte`, `in` and `exists`. At most 256 \
+             values in the list of an `in`, and 8 KiB in all.",
         ))
         .additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .min_properties(Some(1))
-        .max_properties(Some(32))
+        .max_properties(Some(core::PayloadFilter::MAX_CONDITIONS))
         .examples([json!({"data.amount": {"gte": 100}})]);
 
     ReplayStateSchema as "ReplayState": words([

@@ -258,6 +258,7 @@ pub(super) struct DeliveryView {
     endpoint_id: Uuid,
     tenant: Tenant,
     event_type: EventType,
+    /// 0 if the event made it, or else how manieth replay for this endpoint it is.
     replay_no: u32,
     status: DeliveryStatus,
     attempt_count: u32,

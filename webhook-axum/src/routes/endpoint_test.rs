@@ -31,6 +31,9 @@ pub(super) fn routes() -> Router<Api> {
 pub(super) struct Document;
 
 /// Tries one test event at an endpoint, and answers with the attempt.
+///
+/// One test of an endpoint at a time, and 32 of all; what is sent has at most 256 KiB, unless the host sets another
+/// limit.
 #[cfg_attr(feature = "openapi", utoipa::path(
     post, path = "/endpoints/{id}/test",
     request_body = Option<TestRequest>,
@@ -38,6 +41,7 @@ pub(super) struct Document;
         (status = 200, body = TestView, description = "What came of it."),
         (status = 202, body = TestView, description = "It takes longer than a request may; its delivery shows what comes of it."),
         (status = 409, description = "The endpoint is paused or disabled, its circuit breaker is open, or another test of it is under way."),
+        (status = 503, description = "The store cannot be reached; or, with the code `overloaded` and `Retry-After`, 32 tests of others are under way."),
     ),
 ))]
 async fn test(

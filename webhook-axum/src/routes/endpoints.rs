@@ -199,7 +199,7 @@ struct ListEndpoints {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 struct Rotation {
-    /// 86400 unless given.
+    /// 86400 unless given. At most 5 secrets sign at once: of more, the oldest no longer does.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 2592000))]
     overlap_seconds: Option<Seconds>,
 }
@@ -245,7 +245,7 @@ pub(crate) struct EndpointRequest {
     #[cfg_attr(feature = "openapi", schema(value_type = Option<PayloadFilter>))]
     #[serde(default)]
     filter: Patch<GivenFilter>,
-    /// Sent with each request.
+    /// Sent with each request. Together with `secret_headers` at most 32, and 8 KiB.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Pairs>))]
     #[serde(default)]
     headers: Patch<Pairs>,

@@ -98,9 +98,10 @@ struct EventTypeRequest {
     #[cfg_attr(feature = "openapi", schema(nullable = false, max_length = 1024))]
     #[serde(default, deserialize_with = "not_null")]
     description: Option<String>,
-    /// A JSON Schema that is resolved within itself.
+    /// A JSON Schema that is resolved within itself, of at most 64 KiB.
     #[cfg_attr(feature = "openapi", schema(value_type = Value, required = false))]
     schema: Option<Box<RawValue>>,
+    /// At most 64 KiB.
     #[cfg_attr(feature = "openapi", schema(value_type = Value, required = false))]
     example: Option<Box<RawValue>>,
 }

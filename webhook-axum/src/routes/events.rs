@@ -49,7 +49,8 @@ pub(super) struct Document;
 
 /// Accepts an event.
 ///
-/// The answer comes once it is committed, with all its deliveries.
+/// The answer comes once it is committed, with all its deliveries. What is sent of it has at most 256 KiB, unless the
+/// host sets another limit.
 #[cfg_attr(feature = "openapi", utoipa::path(
     post, path = "/events",
     params((
@@ -78,7 +79,7 @@ async fn enqueue(
 
 /// Accepts events together, all or none.
 ///
-/// An error names the index of the event that it is about.
+/// At most 1,000 events and 16 MiB. An error names the index of the event that it is about.
 #[cfg_attr(feature = "openapi", utoipa::path(
     post, path = "/events/batch",
     request_body = Batch,

@@ -259,6 +259,39 @@ async fn a_store_that_is_away_is_told_by_its_metrics_and_counted_by_operation() 
 }
 
 #[tokio::test]
+async fn people_who_wait_for_each_other_are_no_failure_of_the_store() {
+    let (recorder, metrics) = Metrics::recorder();
+    let busy = Intercepted::new(MemoryStore::new(), |operation| async move {
+        match operation {
+            "events" => Err(Error::new(ErrorKind::Overloaded, operation)),
+            _ => Ok(()),
+        }
+    });
+    let (transport, clock) = (ScriptedTransport::default(), ManualClock::default());
+    let builder = Dispatcher::builder(busy)
+        .transport(transport.clone())
+        .clock(clock.clone());
+    let dispatcher = metrics::with_local_recorder(&recorder, || builder.build())
+        .unwrap()
+        .erase();
+    let router = router(dispatcher.clone(), Auth::none());
+    let app = App {
+        dispatcher,
+        transport,
+        clock,
+        router,
+    };
+    let app = with_metrics(app, &metrics, &Auth::none());
+    assert_eq!(app.get("/events").await.status, 503);
+    let found = scraped(&app).await;
+    assert_eq!(found["webhook_store_up"], 1.0);
+    assert_eq!(
+        found[r#"webhook_store_errors_total{operation="events"}"#],
+        0.0
+    );
+}
+
+#[tokio::test]
 async fn who_sees_all_tenants_may_read_metrics_and_nobody_else() {
     let app = app(&Auth::custom(ByWord));
     let get = async |who: &str| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use webhook_core::{EndpointUrl, MAX_BATCH, PayloadFilter};
 
 use crate::support::App;
 use crate::walls::routes_in_the_sources;
@@ -106,5 +107,126 @@ fn every_reference_leads_somewhere() {
     for reference in found {
         let place = reference.strip_prefix('#').unwrap();
         assert!(document.pointer(place).is_some(), "{reference}");
+    }
+}
+
+/// What the documents say of a limit: where in the OpenAPI document, what stands there, and the words of `docs/api.md`.
+fn limits() -> Vec<(&'static str, String, String)> {
+    let conditions = PayloadFilter::MAX_CONDITIONS;
+    let values = PayloadFilter::MAX_IN;
+    let filter = PayloadFilter::MAX_LEN / 1_024;
+    let url = EndpointUrl::MAX_LEN;
+    let said = |at: &'static str, is: String, told: &str| (at, is, told.to_owned());
+    assert_eq!((MAX_BATCH, url), (1_000, 2_048), "as the words below say");
+    vec![
+        said("/info/description", "at most 128 KiB".into(), "128 KiB;"),
+        said(
+            "/paths/~1events/post/description",
+            "256 KiB".into(),
+            "256 KiB unless set",
+        ),
+        said(
+            "/paths/~1events~1batch/post/description",
+            "1,000 events and 16 MiB".into(),
+            "1,000 events and 16 MiB",
+        ),
+        said(
+            "/paths/~1endpoints~1{id}~1test/post/description",
+            "32 of all".into(),
+            "1 of an endpoint, 32",
+        ),
+        said(
+            "/components/schemas/EventRequest/properties/idempotency_key/maxLength",
+            "255".into(),
+            "255 characters",
+        ),
+        said(
+            "/components/schemas/EndpointUrl/maxLength",
+            url.to_string(),
+            "2,048 bytes",
+        ),
+        said(
+            "/components/schemas/PayloadFilter/maxProperties",
+            conditions.to_string(),
+            &format!("{conditions} fields"),
+        ),
+        said(
+            "/components/schemas/PayloadFilter/description",
+            format!("{values} values"),
+            &format!("{values} values"),
+        ),
+        said(
+            "/components/schemas/PayloadFilter/description",
+            format!("{filter} KiB in all"),
+            &format!("`in`, {filter} KiB"),
+        ),
+        said(
+            "/components/schemas/NewEndpointBody/properties/headers/description",
+            "at most 32, and 8 KiB".into(),
+            "32 together, 8 KiB",
+        ),
+        said(
+            "/components/schemas/NewEndpointBody/properties/event_types/maxItems",
+            "256".into(),
+            "| 256 |",
+        ),
+        said(
+            "/components/schemas/NewEndpointBody/properties/description/maxLength",
+            "1024".into(),
+            "1,024 characters",
+        ),
+        said(
+            "/components/schemas/NewEndpointBody/properties/retry_schedule/maxItems",
+            "20".into(),
+            "20 delays",
+        ),
+        said(
+            "/components/schemas/NewEndpointBody/properties/max_in_flight/maximum",
+            "1000".into(),
+            "60, 1,000",
+        ),
+        said(
+            "/components/schemas/Rotation/properties/overlap_seconds/maximum",
+            "2592000".into(),
+            "30 days",
+        ),
+        said(
+            "/components/schemas/Rotation/properties/overlap_seconds/description",
+            "At most 5 secrets".into(),
+            "5 secrets",
+        ),
+        said(
+            "/components/schemas/EventTypeRequest/properties/schema/description",
+            "64 KiB".into(),
+            "64 KiB, 64 KiB",
+        ),
+        said(
+            "/components/schemas/EventTypeRequest/properties/example/description",
+            "64 KiB".into(),
+            "64 KiB, 64 KiB",
+        ),
+        said("/components/schemas/Limit/maximum", "200".into(), "| 200 |"),
+        said(
+            "/components/schemas/Rate/properties/limit/maximum",
+            "1000000".into(),
+            "1,000,000 in up to",
+        ),
+    ]
+}
+
+#[test]
+fn the_documents_say_every_limit() {
+    let document = document();
+    let guide = include_str!("../../../docs/api.md");
+    let (_, table) = guide.split_once("**Limits**").unwrap();
+    let (table, _) = table.split_once("\n\nA browser").unwrap();
+    for (at, is, told) in limits() {
+        let found = document.pointer(at).unwrap_or_else(|| panic!("{at}"));
+        let found = found.as_str().map_or_else(|| found.to_string(), Into::into);
+        assert!(
+            found.replace('\n', " ").contains(&is),
+            "{at}: {is}: {found}"
+        );
+        assert!(table.contains(&told), "docs/api.md: {told}");
     }
 }

@@ -9,7 +9,7 @@ use http::Method;
 use serde_json::json;
 use uuid::Uuid;
 use webhook_axum::{Auth, AuthRejection, Authorizer, Identity};
-use webhook_core::testing::ScriptedTransport;
+use webhook_core::testing::{Intercepted, ScriptedTransport};
 use webhook_core::{
     Attempt, AuditEntry, AuditFilter, Backlog, CatalogueEntry, Changed, ClaimOptions, Claimed,
     Delivery, DeliveryFilter, Depth, Dispatcher, Endpoint, ErasureStep, Error, ErrorKind, Event,
@@ -362,6 +362,7 @@ async fn a_store_that_fails_is_a_503_on_every_route() {
         (ErrorKind::Unavailable, 503, "unavailable"),
         (ErrorKind::Corrupt, 503, "unavailable"),
         (ErrorKind::Internal, 503, "unavailable"),
+        (ErrorKind::Overloaded, 503, "overloaded"),
         (ErrorKind::Sealed, 503, "sealed"),
         (ErrorKind::Rejected, 400, "rejected"),
     ] {
@@ -377,9 +378,30 @@ async fn a_store_that_fails_is_a_503_on_every_route() {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             let answer = send(&app, method.clone(), &path, headers, *body).await;
             assert_eq!(answer.error(), (status, code.into()), "{method} {path}");
+            let again = answer.headers.contains_key("retry-after");
+            assert_eq!(again, code == "overloaded", "{method} {path}");
             assert!(!answer.text.contains("s3cret"), "{}", answer.text);
         }
     }
+}
+
+#[tokio::test]
+async fn searches_that_are_in_each_others_way_do_not_take_the_process_out_of_service() {
+    let store = Intercepted::new(MemoryStore::new(), |operation| async move {
+        match operation {
+            "events" => Err(Error::new(ErrorKind::Overloaded, operation)),
+            _ => Ok(()),
+        }
+    });
+    let app = app(over(store));
+    let answer = send(&app, Method::GET, "/events", &[], "").await;
+    assert_eq!(answer.error(), (503, "overloaded".into()));
+    assert!(
+        answer.text.contains("the store is there"),
+        "{}",
+        answer.text
+    );
+    send(&app, Method::GET, "/ready", &[], "").await.expect(200);
 }
 
 #[tokio::test]

@@ -133,3 +133,30 @@ async fn the_overview_says_that_the_store_is_away_and_comes_back_with_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_open_page_says_that_others_are_in_its_way_and_keeps_what_it_shows() {
+    let is_busy = Arc::new(AtomicBool::new(false));
+    let asked = is_busy.clone();
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        let is_look = matches!(operation, "stats" | "deliveries");
+        let refused = Error::new(ErrorKind::Overloaded, operation);
+        let is_refused = is_look && asked.load(Ordering::Relaxed);
+        std::future::ready(if is_refused { Err(refused) } else { Ok(()) })
+    });
+    let dispatcher = Dispatcher::builder(store).build().unwrap().erase();
+    let app = App::of(dispatcher, Auth::none()).await;
+    browse(async |page| {
+        page.goto(&app.screen("deliveries")).await;
+        page.see("Deliveries, newest first").await;
+        page.see("Live").await;
+        is_told(page).await;
+        is_busy.store(true, Ordering::Relaxed);
+        page.see("Busy: shown as it was before").await;
+        page.see("Deliveries, newest first").await;
+        is_busy.store(false, Ordering::Relaxed);
+        page.see("Live").await;
+        expect_the_same_page(page).await;
+    })
+    .await;
+}

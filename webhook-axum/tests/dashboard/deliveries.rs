@@ -245,6 +245,15 @@ async fn a_replay_and_what_it_repeats_lead_to_each_other() {
     assert!(delivered.contains("the replay was delivered"));
     assert!(delivered.contains("<button>Replay once more</button>"));
     assert!(page(second).await.contains(&link(first, "failed")));
+
+    let list = get(&world.app, "/dashboard/deliveries").await.text;
+    for (id, said) in [(first, "replay 1"), (second, "replay 2")] {
+        let cell = format!("{id}</a> <span class=\"badge\">{said}</span>");
+        assert!(list.contains(&cell), "{cell}: {list}");
+    }
+    assert_eq!(list.matches("<span class=\"badge\">replay").count(), 2);
+    let dead = get(&world.app, "/dashboard/dead-letters").await.text;
+    assert!(dead.contains("1 by replays"), "{dead}");
 }
 
 #[tokio::test]

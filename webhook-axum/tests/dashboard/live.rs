@@ -1,7 +1,7 @@
 //! What an open page is told, how many are told, and for how long.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,10 +11,10 @@ use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use webhook_axum::{Auth, router};
 use webhook_core::testing::{Intercepted, ManualClock, ScriptedTransport};
-use webhook_core::{Dispatcher, MemoryStore, NewEndpoint, NewEvent};
+use webhook_core::{Dispatcher, Error, ErrorKind, MemoryStore, NewEndpoint, NewEvent};
 
-use super::Named;
 use super::overview::engine_of_an_unsteady_store;
+use super::{Named, get};
 
 const PAUSE: Duration = Duration::from_secs(2);
 /// As many pages as are told at once.
@@ -64,6 +64,24 @@ async fn heard_next(stream: &mut Body, clock: &ManualClock) -> Option<String> {
         // The stream pauses first.
         tokio::task::yield_now().await;
         clock.advance(PAUSE);
+    };
+    tokio::join!(heard(stream), time_passes).0
+}
+
+/// What it says after these, one after the other.
+async fn heard_after(
+    stream: &mut Body,
+    clock: &ManualClock,
+    pauses: &[Duration],
+) -> Option<String> {
+    let time_passes = async {
+        for pause in pauses {
+            // What waits for it has begun to: of those that are joined, either one may be polled first.
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+            clock.advance(*pause);
+        }
     };
     tokio::join!(heard(stream), time_passes).0
 }
@@ -209,16 +227,94 @@ async fn a_page_hears_of_a_store_that_hangs() {
     let (_, mut stream) = open(&app, None).await;
     heard(&mut stream).await.unwrap();
     hangs.store(true, Ordering::Relaxed);
-    let time_passes = async {
-        for pause in [PAUSE, Duration::from_secs(5)] {
-            // What waits for it has begun to.
-            tokio::task::yield_now().await;
-            clock.advance(pause);
-        }
-    };
-    let changed = tokio::join!(heard(&mut stream), time_passes).0.unwrap();
+    // It says nothing, and then not even whether it is there.
+    let pauses = [PAUSE, Duration::from_secs(5), Duration::from_secs(2)];
+    let changed = heard_after(&mut stream, &clock, &pauses).await.unwrap();
     assert!(changed.contains("event: changed"), "{changed}");
     assert_eq!(id(&changed), "away");
+}
+
+/// What becomes of a look for people, while the store answers all else.
+#[derive(Clone, Copy, PartialEq)]
+enum Looks {
+    Found,
+    Refused,
+    Hung,
+}
+
+fn engine_with_looks(clock: &ManualClock) -> (Dispatcher, Arc<Mutex<Looks>>) {
+    let looks = Arc::new(Mutex::new(Looks::Found));
+    let asked = looks.clone();
+    let store = Intercepted::new(MemoryStore::new(), move |operation| {
+        let is_look = matches!(operation, "stats" | "deliveries" | "events" | "audit");
+        let looks = *asked.lock().unwrap();
+        async move {
+            match looks {
+                Looks::Refused if is_look => Err(Error::new(ErrorKind::Overloaded, operation)),
+                Looks::Hung if is_look => std::future::pending().await,
+                _ => Ok(()),
+            }
+        }
+    });
+    let builder = Dispatcher::builder(store).transport(ScriptedTransport::default());
+    let builder = builder.clock(clock.clone());
+    (builder.build().unwrap().erase(), looks)
+}
+
+#[tokio::test]
+async fn a_page_keeps_what_it_knows_while_the_store_has_too_much_to_look_for() {
+    let clock = ManualClock::default();
+    let (dispatcher, looks) = engine_with_looks(&clock);
+    let app: Router = router(dispatcher.clone(), Auth::none());
+    let (_, mut stream) = open(&app, None).await;
+    let known = heard(&mut stream).await.unwrap();
+    for kind in [Looks::Refused, Looks::Hung] {
+        *looks.lock().unwrap() = kind;
+        let pauses = [PAUSE, Duration::from_secs(5)];
+        let busy = heard_after(&mut stream, &clock, &pauses).await.unwrap();
+        assert!(busy.contains("event: busy"), "{busy}");
+        assert_eq!(id(&busy), format!("~{}", id(&known)));
+
+        // Another stream, or this one, finds that nothing has happened meanwhile.
+        *looks.lock().unwrap() = Looks::Found;
+        let (_, mut other) = open(&app, Some(id(&busy))).await;
+        let same = heard(&mut other).await.unwrap();
+        assert!(same.contains("event: same"), "{same}");
+        assert_eq!(id(&same), id(&known));
+        let same = heard_next(&mut stream, &clock).await.unwrap();
+        assert!(same.contains("event: same"), "{same}");
+    }
+    *looks.lock().unwrap() = Looks::Refused;
+    let (_, mut stream) = open(&app, Some(id(&known))).await;
+    let busy = heard(&mut stream).await.unwrap();
+    *looks.lock().unwrap() = Looks::Found;
+    let new = NewEndpoint::new("https://example.com".parse().unwrap());
+    dispatcher.endpoints().create(new).await.unwrap();
+    let event = NewEvent::json("a", &1).unwrap();
+    dispatcher.enqueue(event).await.unwrap();
+    let (_, mut stream) = open(&app, Some(id(&busy))).await;
+    let changed = heard(&mut stream).await.unwrap();
+    assert!(changed.contains("event: changed"), "{changed}");
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_read_for_others_says_so_and_not_that_the_store_is_away() {
+    let (dispatcher, looks) = engine_with_looks(&ManualClock::default());
+    let app: Router = router(dispatcher, Auth::none());
+    *looks.lock().unwrap() = Looks::Refused;
+    for path in ["", "deliveries", "events", "dead-letters", "audit"] {
+        let busy = get(&app, &format!("/dashboard/{path}")).await;
+        assert_eq!(busy.status, 503, "{path}");
+        assert_eq!(busy.headers["retry-after"], "1", "{path}");
+        assert!(busy.text.contains("data-busy"), "{path}: {}", busy.text);
+        assert!(
+            busy.text.contains("Too much is searched for at once"),
+            "{path}: {}",
+            busy.text
+        );
+        assert!(!busy.text.contains("does not answer"), "{path}");
+    }
+    assert_eq!(get(&app, "/ready").await.status, 200);
 }
 
 #[tokio::test]

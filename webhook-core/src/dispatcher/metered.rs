@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::meter::{Calls, Meter};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Queue, QueuePart, Settle};
 use crate::time::{Clock, Now};
 
@@ -88,7 +88,13 @@ impl Stopwatch {
         if let Some(began) = began {
             calls.took(operation, self.clock.now().since(began));
         }
-        answer.inspect_err(|_| calls.failed(operation))
+        // People who have to wait for each other are nobody's fault, and nothing to be woken for.
+        let is_fault = |error: &Error| error.kind() != ErrorKind::Overloaded;
+        answer.inspect_err(|error| {
+            if is_fault(error) {
+                calls.failed(operation);
+            }
+        })
     }
 }
 
