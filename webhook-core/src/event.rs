@@ -186,7 +186,10 @@ impl NewEvent {
         Ok(self)
     }
 
-    /// The earliest time of the first attempt; at once unless said.
+    /// The earliest time of the first attempt. Without it, the first attempt is made at once.
+    ///
+    /// An [ordered](crate::EndpointSettings::ordered) endpoint gets its events in the order of acceptance: until this time
+    /// it gets none of the events that were accepted after this one.
     #[must_use]
     pub fn deliver_at(mut self, at: Timestamp) -> Self {
         self.deliver_at = Some(at);

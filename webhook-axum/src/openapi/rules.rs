@@ -40,7 +40,8 @@ const REFUSALS: [(&str, &str, &str); 7] = [
     (
         "503",
         "Unavailable",
-        "The store cannot be reached, and nothing was accepted; try again.",
+        "The store failed or cannot be reached. The request may or may not have been carried out; try again, and send events \
+         with an idempotency key.",
     ),
 ];
 
