@@ -1,4 +1,4 @@
-//! What a failed request is answered with: `{"error", "code"}`.
+//! [`ApiError`]: how a failed request is answered, with `{"error", "code"}`.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;

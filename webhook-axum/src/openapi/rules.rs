@@ -1,4 +1,4 @@
-//! What holds for every operation of a kind, so that no handler says it again.
+//! Adds to every operation what holds for all operations of its kind, so that handlers need not repeat it.
 
 use utoipa::ToSchema as _;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn, PathItem};

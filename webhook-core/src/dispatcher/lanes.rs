@@ -1,8 +1,8 @@
-//! What this process knows of lanes: how many jobs of each it has under way, and how many it dares to.
+//! What this process knows about lanes: how many jobs of each it has under way, and how many it may have.
 //!
-//! A lane begins with one job at a time. Each success makes room for one more, up to its cap; a timeout, or an
-//! answer that says "too much", halves it. Lanes that hang share a part of all slots, so that they leave the rest to
-//! the others, however many they are.
+//! A lane begins with one job at a time. Each success makes room for one more, up to the lane's cap. A timeout, or an answer that
+//! says "too much", halves the room. All lanes that hang share a fixed part of the slots, so that the rest stays free for the
+//! others.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
