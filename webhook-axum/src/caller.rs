@@ -1,4 +1,4 @@
-//! [`Caller`]: the dispatcher as one caller may see it.
+//! [`Caller`]: the dispatcher, limited to what one caller may see and do.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ impl Caller {
         &self,
         event: webhook_core::NewEvent,
     ) -> Result<Uuid, webhook_core::EnqueueError> {
-        self.dispatcher.send(&self.name, event).await
+        self.dispatcher.enqueue_by(&self.name, event).await
     }
 
     pub(crate) fn replays(&self) -> Replays<'_> {

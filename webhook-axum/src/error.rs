@@ -1,4 +1,4 @@
-//! What a failed request is answered with: `{"error", "code"}`.
+//! [`ApiError`]: how a failed request is answered, with `{"error", "code"}`.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -166,8 +166,9 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A refusal of the very input is the caller's to mend. Everything else is ours and passes: whatever is
-/// wrong with a store, nothing was accepted, and trying again is right.
+/// If the store refuses the input itself, the caller must change it. Any other failure is ours and passes, so the caller
+/// should try again. The store may have committed and its answer may be lost: then the event was accepted, and only an
+/// idempotency key keeps the repeated request from making a second one.
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error.kind() {

@@ -1,4 +1,4 @@
-//! Bodies, ids and queries, refused in the API's own form.
+//! Extracts bodies, ids and queries, and refuses bad ones in the API's own form.
 
 use std::error::Error as StdError;
 

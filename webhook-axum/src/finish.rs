@@ -1,4 +1,4 @@
-//! What a request changes is carried through, and written to the audit log, although its client hangs up.
+//! Finishes a request that changes something, with its entry in the audit log, even if the client hangs up.
 
 use axum::extract::Request;
 use axum::middleware::Next;

@@ -1,7 +1,7 @@
-//! JSON taken strictly: an object is an object, and no key stands twice.
+//! JSON, parsed strictly: an object must be an object, and no key may occur twice.
 //!
-//! serde reads a struct from an array too, and a map or a [`Value`] keeps the last of two equal keys. Both
-//! would take in what the caller did not mean.
+//! serde also reads a struct from an array, and a map or a [`Value`] keeps the last of two equal keys. Both would accept what the
+//! caller did not mean.
 
 use std::fmt;
 use std::marker::PhantomData;

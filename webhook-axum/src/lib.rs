@@ -1,7 +1,7 @@
 //! The HTTP API of the engine as an axum router, and an extractor that verifies webhooks.
 //!
-//! [`router`] nests into any host's router, whatever the host's state is. Who may call it is chosen when it
-//! is built: there is no default that leaves it open.
+//! [`router`] nests into any host's router, whatever the host's state is. The host says who may call it when it builds the
+//! router; there is no default that leaves it open.
 //!
 //! ```
 //! use axum::Router;
@@ -25,14 +25,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - `router.rs`: the routes put together; `routes/`: one file per resource.
-//! - `auth.rs`: who calls; `caller.rs`: what they may see and touch.
-//! - `extract.rs`: bodies, ids and queries; `json.rs`: JSON taken strictly; `page.rs`: lists.
-//! - `error.rs`: what a failed request is answered with.
-//! - `openapi/`: the document of all that; each handler and type has its own part beside it.
-//! - `metrics.rs`: the engine's metrics for Prometheus.
-//! - `dashboard/`: the web UI, one file per screen.
-//! - `verified.rs`: the receiving side.
+//! - `router.rs` puts the routes together. `routes/` has one file per resource.
+//! - `auth.rs` finds out who calls. `caller.rs` limits what they may see and do.
+//! - `extract.rs` reads bodies, ids and queries, `json.rs` parses JSON strictly, and `page.rs` pages lists.
+//! - `error.rs` answers failed requests.
+//! - `openapi/` makes the OpenAPI document. Each handler and type has its own part of it beside it.
+//! - `metrics.rs` serves the engine's metrics to Prometheus.
+//! - `dashboard/` is the web UI, one file per screen.
+//! - `verified.rs` is for services that receive webhooks.
 
 mod auth;
 mod caller;

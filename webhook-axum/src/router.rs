@@ -1,4 +1,4 @@
-//! [`router`]: the routes put together; [`probes`]: those of them for a process without an API.
+//! [`router`] puts the routes together. [`probes`] has only those that a process without an API needs.
 
 use std::sync::Arc;
 

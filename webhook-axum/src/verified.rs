@@ -1,4 +1,4 @@
-//! Takes webhooks in: an extractor that verifies, and a middleware that handles each event once.
+//! For receivers: an extractor that verifies webhooks, and a middleware that handles each event once.
 
 use std::fmt;
 use std::sync::Arc;

@@ -57,7 +57,8 @@ pub struct EndpointSettings {
     pub rate_limit: Option<RateLimit>,
     /// At most so many attempts at once over all processes, 1..=1,000; the dispatcher's default if `None`.
     pub max_in_flight: Option<u32>,
-    /// One attempt at a time, in the order of acceptance, the first retried before its followers.
+    /// One attempt at a time, in the order of acceptance. A failed event is retried before those that follow it. So an
+    /// event that waits, for its retry or for its [`deliver_at`](crate::NewEvent::deliver_at), holds up all that follow.
     pub ordered: bool,
     /// The total deadline of an attempt, 1 s..=60 s; the dispatcher's default if `None`.
     pub timeout: Option<Duration>,
@@ -309,7 +310,8 @@ impl NewEndpoint {
         self
     }
 
-    /// One attempt at a time, in the order of acceptance.
+    /// One attempt at a time, in the order of acceptance. An event that waits, for its retry or for its
+    /// [`deliver_at`](crate::NewEvent::deliver_at), holds up all that follow.
     #[must_use]
     pub fn ordered(mut self) -> Self {
         self.settings.ordered = true;

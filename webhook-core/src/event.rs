@@ -1,4 +1,4 @@
-//! Events: what happened, and what is sent of it.
+//! Events: what happened, and the body that is sent.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -165,16 +165,16 @@ impl NewEvent {
         ))
     }
 
-    /// Whose event it is; `default` unless said.
+    /// The tenant whose event it is; `default` unless set.
     #[must_use]
     pub fn tenant(mut self, tenant: Tenant) -> Self {
         self.tenant = tenant;
         self
     }
 
-    /// Makes repeated calls with the same key one event, within the dispatcher's
-    /// [window](crate::Builder::idempotency_window), 24 hours unless set: the same key and content answer the
-    /// first event's id, the same key with other content is a conflict.
+    /// Makes repeated calls with the same key one event. If the content is the same, the later call returns the id of the
+    /// first event. If it is another, the call fails with a conflict. This holds within the dispatcher's
+    /// [window](crate::Builder::idempotency_window), which is 24 hours unless set.
     ///
     /// # Errors
     /// When the key is not 1 to 255 printable ASCII characters.
@@ -186,16 +186,21 @@ impl NewEvent {
         Ok(self)
     }
 
-    /// The earliest time of the first attempt; at once unless said.
+    /// The earliest time of the first attempt. Without it, the first attempt is made at once.
+    ///
+    /// An [ordered](crate::EndpointSettings::ordered) endpoint gets its events in the order of acceptance: until this time
+    /// it gets none of the events that were accepted after this one.
     #[must_use]
     pub fn deliver_at(mut self, at: Timestamp) -> Self {
         self.deliver_at = Some(at);
         self
     }
 
-    /// The trace that its deliveries belong to: their requests carry it on as `traceparent`. Where a
-    /// [`Propagation`](crate::Propagation) is attached, it is the one of the span in which the event is enqueued unless
-    /// said, and each attempt tells its own place in it. No part of what an idempotency key stands for.
+    /// The trace to which the event's deliveries belong. Their requests carry it on as `traceparent`.
+    ///
+    /// If a [`Propagation`](crate::Propagation) is attached, the default is the trace of the span in which the event is
+    /// enqueued, and each attempt sends its own place in the trace. Two calls with the same idempotency key may have
+    /// different traces.
     #[must_use]
     pub fn traceparent(mut self, parent: TraceParent) -> Self {
         self.traceparent = Some(parent);
@@ -210,7 +215,7 @@ impl NewEvent {
         self.tenant.as_str()
     }
 
-    /// Belongs to a span of its trace, or of any if it has none.
+    /// Makes this span the event's parent, if it is in the same trace or the event has no trace yet.
     pub(crate) fn follow(&mut self, place: TraceParent) {
         let own = self.traceparent.get_or_insert(place);
         if own.trace_id() == place.trace_id() {
@@ -218,7 +223,7 @@ impl NewEvent {
         }
     }
 
-    /// The event as it is stored: given an id and a time, its body made, once.
+    /// The event as it is stored, with an id and a time. The body is made here, once.
     pub(crate) fn stamp(self, id: Uuid, now: Timestamp) -> Event {
         let idempotency = self.idempotency_key.as_ref().map(|key| Idempotency {
             key: key.clone(),
@@ -270,7 +275,10 @@ impl NewEvent {
     }
 }
 
-/// An event as it is stored: immutable.
+/// An event as it is stored. It never changes.
+///
+/// Events in lists, from [`Events::list`](crate::Events::list), come without their [`body`](Self::body);
+/// [`Events::get`](crate::Events::get) returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Its id, sent as `webhook-id` in every attempt and replay.
@@ -279,7 +287,8 @@ pub struct Event {
     pub tenant: Tenant,
     /// What kind of thing happened.
     pub event_type: EventType,
-    /// The bytes that are stored, signed and sent.
+    /// The bytes that are stored, signed and sent. Empty in lists of events, so that [`data`](Self::data) is then `None` and
+    /// [`payload`](Self::payload) is empty, whatever the event holds.
     pub body: Bytes,
     /// When it was accepted.
     pub created_at: Timestamp,
@@ -296,33 +305,34 @@ pub struct Event {
 pub struct Idempotency {
     /// The host's key; unique per tenant within its window.
     pub key: String,
-    /// SHA-256 of what was asked for: the same key with another fingerprint is a conflict.
+    /// SHA-256 of the event's content. The same key with another fingerprint is a conflict.
     pub fingerprint: [u8; 32],
-    /// How long after its event is stored the key stands for it. Not kept with the event: the default, where that
-    /// is read back.
+    /// How long the key stands for its event after that is stored. It is not stored with the event: an event that is read
+    /// back has the default.
     pub window: Duration,
 }
 
 impl Idempotency {
-    /// How long a key stands unless said.
+    /// How long a key stands for its event unless set.
     pub const DEFAULT_WINDOW: Duration = Duration::from_secs(24 * 3_600);
 }
 
 impl Event {
-    /// Whether it was made by [`Endpoints::test`](crate::Endpoints::test): it goes to one endpoint, whatever that
-    /// wants, and is tried once. Its id is a UUIDv8; those of other events are UUIDv7.
+    /// Whether [`Endpoints::test`](crate::Endpoints::test) made it. Such an event goes to one endpoint, whatever event types
+    /// that wants, and is tried once. Its id is a UUIDv8; other events have a UUIDv7.
     #[must_use]
     pub fn is_test(&self) -> bool {
         is_test(self.id)
     }
 
-    /// Its body as payload filters read it.
+    /// The body as payload filters read it. It is empty for an event from a list, which has no body.
     #[must_use]
     pub fn payload(&self) -> Payload<'_> {
         Payload::new(&self.body)
     }
 
-    /// The JSON text given as `data`, byte for byte; `None` if the host made the whole body itself.
+    /// The JSON text given as `data`, byte for byte. `None` if the host made the whole body itself, and for every event from
+    /// a list, which has no body.
     #[must_use]
     pub fn data(&self) -> Option<Bytes> {
         let mut head = BytesMut::new();
@@ -343,7 +353,7 @@ fn envelope(event_type: &EventType, at: Timestamp, data: &[u8]) -> Bytes {
     body.freeze()
 }
 
-/// What stands before the data. An event type's characters need no escape.
+/// Writes the part of the body before the data. The characters of an event type need no escape.
 fn push_head(body: &mut BytesMut, event_type: &EventType, at: Timestamp) {
     body.put_slice(br#"{"type":""#);
     body.put_slice(event_type.as_str().as_bytes());

@@ -1,4 +1,11 @@
-//! Traits, retry, signing and scheduling of the webhook-delivery engine.
+//! The webhook-delivery engine, without any database or web framework.
+//!
+//! - A host builds a [`Dispatcher`], hands it [`NewEvent`]s, and [runs](Dispatcher::run) it to deliver them.
+//! - [`Store`] keeps events, endpoints and deliveries. [`Queue`] holds the deliveries that wait, and may be part of the
+//!   store. [`MemoryStore`] is here; the stores on SQLite and Postgres and the queue on Redis are crates of their own.
+//! - A host may replace the other seams: [`Transport`], [`Signer`], [`Clock`], [`Observer`], [`Propagation`].
+//! - [`NetworkPolicy`] says where requests may go, and [`RetryPolicy`] and [`BreakerPolicy`] say when.
+//! - For services that receive webhooks there are [`Verifier`] and [`Receiver`].
 
 mod audit;
 pub mod backend;

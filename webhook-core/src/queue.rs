@@ -1,4 +1,4 @@
-//! The seam behind which jobs wait, in lanes.
+//! [`Queue`]: the seam to what holds the jobs that wait, in lanes.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use crate::error::Result;
 use crate::tenant::Tenant;
 use crate::time::{Now, Timestamp};
 
-/// A delivery that waits: what a store hands to a queue.
+/// A delivery that waits, as a store hands it to a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     /// The delivery.
     pub delivery: Uuid,
     /// The lane: the endpoint's id.
     pub lane: Uuid,
-    /// Whose lane it is: claims go round the tenants first.
+    /// The tenant of the lane. Claims go round the tenants first.
     pub tenant: Tenant,
-    /// Not claimed before this time.
+    /// The time before which the job must not be claimed.
     pub due: Timestamp,
     /// The greatest fence that the store knows for this delivery.
     pub fence: i64,
-    /// The store's order of acceptance, which an ordered lane follows.
+    /// The place in the store's order of acceptance, which an ordered lane follows.
     pub sequence: i64,
-    /// How the lane is scheduled.
+    /// The limits of the lane.
     pub limits: LaneLimits,
 }
 
@@ -36,9 +36,10 @@ pub struct Lease {
     pub delivery: Uuid,
     /// Its lane.
     pub lane: Uuid,
-    /// Greater than that of every lease of this delivery before it. The store refuses the writes of lower ones.
+    /// A number that is greater than that of every earlier lease of this delivery. The store refuses writes with a lower
+    /// one.
     pub fence: i64,
-    /// When it ends, by the queue's clock.
+    /// When the lease ends, by the queue's clock.
     pub until: Timestamp,
 }
 
@@ -52,12 +53,13 @@ pub struct ClaimOptions {
     pub lease: Duration,
     /// The most jobs of a lane that is not among `rooms`.
     pub room: u32,
-    /// The most jobs of each of these lanes: what this process has to do with them already, or knows of them.
+    /// The most jobs of each of these lanes. They are the lanes of which this process has attempts under way, or about
+    /// which it knows something.
     pub rooms: Vec<(Uuid, u32)>,
 }
 
 impl ClaimOptions {
-    /// At most `limit` jobs, owned for `lease`, of any lanes.
+    /// At most `limit` jobs of any lanes, owned for `lease`.
     #[must_use]
     pub fn new(limit: usize, lease: Duration) -> Self {
         Self {
@@ -68,7 +70,7 @@ impl ClaimOptions {
         }
     }
 
-    /// At most `room` jobs of each lane, but of those in `rooms` as many as they say.
+    /// At most `room` jobs of each lane, but for the lanes in `rooms` at most as many as `rooms` says.
     #[must_use]
     pub fn rooms(mut self, room: u32, rooms: Vec<(Uuid, u32)>) -> Self {
         (self.room, self.rooms) = (room, rooms);
@@ -79,42 +81,41 @@ impl ClaimOptions {
 /// What a claim found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
-    /// The jobs that are now owned, at most the limit.
+    /// The jobs that the claimer now owns, at most the limit. If there are fewer, more may still be due.
     pub leases: Vec<Lease>,
-    /// If there were none: when the next may be, as far as the queue can tell without effort. Due times,
-    /// ends of holds and of leases count; a lane at its cap, or without room, does not. Fewer than the limit does not mean
-    /// that nothing more is due.
+    /// If `leases` is empty: when the next job may be claimed, as far as the queue can tell without effort. The queue
+    /// considers due times and the ends of holds and leases. It does not consider lanes at their cap or without room.
     pub next_due: Option<Timestamp>,
-    /// How many leases this claim found ended that nobody had settled: their jobs are among those that it took, or
-    /// wait again. Each counts once, over all processes. An index queue that lost a lease does not find it.
+    /// How many leases this claim found that had ended and that nobody had settled. It has taken their jobs, or they wait
+    /// again. Each such lease counts once, over all processes. If an index queue lost a lease, it does not count it.
     pub reclaimed: usize,
 }
 
 /// How a lease ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settle {
-    /// The delivery has ended. Follows a written `record`.
+    /// The delivery has ended. A `record` was written before.
     Done,
-    /// The delivery is due again after this time. Follows a `record`, written or fenced.
+    /// The delivery is due again after this time. A `record` was written or fenced before.
     After(Duration),
-    /// Nothing was attempted: the job goes back, due after this time. No `record` went before.
+    /// Nothing was attempted, and there was no `record`. The job goes back, due after this time.
     Unused(Duration),
 }
 
-/// For how long a lane is held, and what then.
+/// For how long a lane is held, and whether it is probed afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hold {
-    /// How long.
+    /// How long nothing of the lane may be claimed.
     pub by: Duration,
-    /// Whether the lane is probed then: it has one job in flight at a time, over all processes, until it is
-    /// [released](Queue::release). An index queue may end that by itself, ten minutes after the hold: whoever would
-    /// release it may have died.
+    /// Whether the lane is probed afterwards: then it has one job in flight at a time, over all processes, until somebody
+    /// [releases](Queue::release) it. An index queue may release it by itself ten minutes after the hold, because the
+    /// process that would release it may have died.
     pub then_probe: bool,
 }
 
 impl Hold {
-    /// A hold after which the lane is as it was.
+    /// A hold after which the lane is as it was before.
     #[must_use]
     pub fn new(by: Duration) -> Self {
         Self {
@@ -133,18 +134,17 @@ impl Hold {
     }
 }
 
-/// A part of a queue: it can lose what it holds without the others.
+/// A part of a queue that can lose its jobs while other parts keep theirs: a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuePart {
-    /// What it is called: the same in every process that uses it.
+    /// The part's name, which is the same in every process.
     pub name: String,
-    /// A number that is another one when the part has lost what it held, or may have; `None` while it does not
-    /// answer.
+    /// A number that changes when the part has lost its jobs, or may have lost them; `None` while the part does not answer.
     pub generation: Option<i64>,
 }
 
 impl QueuePart {
-    /// What loses nothing without its store: the parts of the store's own queue.
+    /// The parts of a store's own queue: one part, which loses nothing unless the store does.
     #[must_use]
     pub fn of_store() -> Vec<Self> {
         vec![Self {
@@ -156,43 +156,41 @@ impl QueuePart {
 
 /// What waits in a queue.
 ///
-/// A count of [`MOST`](Self::MOST) or more says "at least": to count on would cost more than it tells.
+/// A count of [`MOST`](Self::MOST) or more means "at least so many": queues stop counting there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// Jobs that are due and unclaimed, held ones included.
+    /// Jobs that are due and not claimed, also in lanes that are held.
     pub ready: u64,
-    /// Jobs whose time has not come.
+    /// Jobs that are not due yet.
     pub parked: u64,
     /// Jobs under a lease.
     pub leased: u64,
-    /// Since when the first lane waits to be claimed from, or when it will: when its next job is due, its hold has ended
-    /// and its rate allows it. A lane at its cap has none, and no follower of an ordered lane's head has: what a breaker, a
-    /// pause, a `Retry-After` or a limit keeps waiting is not late.
+    /// The earliest time from which some lane could be, or could have been, claimed from: its next job is due, its hold has
+    /// ended and its rate allows it. Lanes at their cap do not count, nor do jobs behind the head of an ordered lane. So
+    /// jobs that wait for a breaker, a pause, a `Retry-After` or a limit do not count as late.
     pub oldest_due: Option<Timestamp>,
 }
 
 impl Depth {
-    /// How many jobs a queue counts for sure.
+    /// Up to this number queues count exactly.
     pub const MOST: u64 = 10_000;
 }
 
 /// Where jobs wait in lanes, one lane an endpoint, and are claimed fairly.
 ///
 /// The contract, which `queue_conformance!` checks:
-/// - **A lane has a time before which it is not eligible, and a cap on what is in flight.** A claim never
-///   takes a job before its due time, nor from a lane that is held, over its rate, or at its cap, which is
-///   one while it is [probed](Hold::then_probe()), nor more of a lane than the [claimer has room for](ClaimOptions::rooms).
-/// - **Fair.** A claim goes round the tenants, then round a tenant's eligible lanes, one job at a time, within each
-///   [part](Queue::parts).
-/// - **Exclusive.** Of concurrent claims, one gets a job; the fence of a lease is greater than that of
-///   every earlier lease of the delivery, and than the job's own.
-/// - **Leases end.** A job whose lease has passed is claimed again by whoever comes first, without any
-///   recovery step.
-/// - **Stale owners change nothing**: `extend` and `settle` act only where the fence is still the current one.
-/// - **Losable.** Beside a store with a queue of its own it is only an index: what it forgets is pushed
-///   again, and `push` of a job that is there already changes nothing but the lane's limits, and a due time that is
-///   too late. A lane is in one of
-///   its [parts](Queue::parts), always the same, and a part that has lost something is of another generation.
+/// - **A lane has a time before which it is not eligible, and a cap on what is in flight.** A claim never takes a job before
+///   it is due, nor from a lane that is held, over its rate or at its cap. The cap is one while the lane is
+///   [probed](Hold::then_probe()). A claim takes no more of a lane than the [claimer has room for](ClaimOptions::rooms).
+/// - **Fair.** Within each [part](Queue::parts), a claim goes round the tenants, then round a tenant's eligible lanes, and
+///   takes one job at a time.
+/// - **Exclusive.** If several claims run at once, one of them gets a job. The fence of a lease is greater than that of every
+///   earlier lease of the delivery, and greater than the job's own.
+/// - **Leases end.** When a lease has ended, the next claim may take the job. There is no recovery step.
+/// - **Stale owners change nothing.** `extend` and `settle` act only if the fence is still the current one.
+/// - **Losable.** Beside a store that is the truth, a queue is only an index: the engine pushes again what the queue forgets.
+///   A `push` of a job that is there already changes only the lane's limits, and a due time that is too late. A lane is always in the same
+///   [part](Queue::parts), and a part that has lost something gets another generation.
 ///
 /// `now` is `None` in production: each backend then uses its own clock.
 #[async_trait]
@@ -212,26 +210,26 @@ pub trait Queue: Send + Sync {
     /// When the backend fails. Jobs that were leased nevertheless come back when their lease ends.
     async fn claim(&self, options: ClaimOptions, now: Now) -> Result<Claimed>;
 
-    /// Lets leases last until `by` from now. Returns those that still stood.
+    /// Makes leases last until `by` from now. Returns those that were still current.
     ///
     /// # Errors
-    /// When the backend fails; treat every lease as lost.
+    /// When the backend fails; the caller treats every lease as lost.
     async fn extend(&self, leases: &[Lease], by: Duration, now: Now) -> Result<Vec<Lease>>;
 
-    /// Ends leases. Where a lease is no longer the current one, nothing changes.
+    /// Ends leases. If a lease is no longer the current one, nothing changes.
     ///
     /// # Errors
     /// When the backend fails. The leases end by themselves.
     async fn settle(&self, settled: &[(Lease, Settle)], now: Now) -> Result<()>;
 
-    /// Lets nothing of `lane` be claimed for a time, or for what is left of an earlier hold if that is longer. A lane
-    /// that is to be probed stays so, whatever hold comes after.
+    /// Holds `lane`: nothing of it may be claimed for a time, or until an earlier hold ends if that is later. A lane that is
+    /// to be probed stays so, even if another hold follows.
     ///
     /// # Errors
     /// When the backend fails.
     async fn hold(&self, lane: Uuid, hold: Hold, now: Now) -> Result<()>;
 
-    /// Ends a hold, and lets the lane no longer be probed.
+    /// Ends a hold, and ends the probing of the lane.
     ///
     /// # Errors
     /// When the backend fails.
@@ -242,8 +240,8 @@ pub trait Queue: Send + Sync {
 
     /// The parts in which jobs are kept, always in the same order.
     ///
-    /// A part is never again of a generation that it was of before a loss: the store
-    /// [remembers](crate::Store::fills) which one was filled.
+    /// After a loss, a part never gets a generation that it had before: the store [remembers](crate::Store::fills) which
+    /// generation was filled.
     ///
     /// # Errors
     /// When no part answers.
@@ -252,9 +250,9 @@ pub trait Queue: Send + Sync {
     /// Which of the [parts](Self::parts) keeps the jobs of `lane`.
     fn part_of(&self, lane: Uuid) -> usize;
 
-    /// What waits. Exact while no more than [`Depth::MOST`] jobs are there; with more, each count is of those
-    /// that were looked at, so that its cost does not grow with the backlog. The oldest is found beyond them as far
-    /// as looking at the heads of lanes tells.
+    /// What waits. The counts are exact while there are at most [`Depth::MOST`] jobs. If there are more, the counts are of the
+    /// jobs that the queue looked at, so that the cost does not grow with the backlog. `oldest_due` is found among the heads
+    /// of lanes, also beyond those jobs.
     ///
     /// # Errors
     /// When the backend fails.

@@ -1,4 +1,4 @@
-//! The seam behind which the truth is kept.
+//! [`Store`]: the seam to the database that keeps events, endpoints, deliveries and attempts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +23,12 @@ use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::time::{Now, Timestamp};
 
-/// What happens to a whole insert when one of its idempotency keys stands for something else.
+/// What happens to a whole insert when one of its idempotency keys stands for another event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnConflict {
-    /// The other events are stored: they come from unrelated callers.
+    /// The other events are stored, because they come from unrelated callers.
     Skip,
-    /// Nothing is stored: they belong together.
+    /// Nothing is stored, because the events belong together.
     Abort,
 }
 
@@ -36,16 +36,16 @@ pub enum OnConflict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InsertOptions {
-    /// What a conflict of one means for the others.
+    /// What happens to the other events if one has a conflict.
     pub on_conflict: OnConflict,
-    /// Deliveries that the caller would attempt at once.
+    /// Which of the new deliveries the caller wants to claim, to attempt them at once.
     pub claim: Vec<ClaimNew>,
-    /// How long their leases last.
+    /// How long the leases of those deliveries last.
     pub lease: Duration,
 }
 
 impl InsertOptions {
-    /// Claims nothing.
+    /// Options that claim nothing.
     #[must_use]
     pub fn new(on_conflict: OnConflict) -> Self {
         Self {
@@ -63,29 +63,29 @@ impl InsertOptions {
     }
 }
 
-/// New deliveries of one endpoint to claim.
+/// How many new deliveries of one endpoint to claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimNew {
     /// The endpoint.
     pub endpoint: Uuid,
-    /// Its version that the claimer knows. If it is another by now, nothing is claimed.
+    /// The version of the endpoint that the claimer knows. If the endpoint has another version by now, nothing is claimed.
     pub version: i64,
-    /// The most deliveries, the first ones.
+    /// The most deliveries to claim; the first ones are taken.
     pub room: u32,
 }
 
 /// What an insert did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Insertion {
-    /// For each event, in order.
+    /// What became of each event, in the order of the events.
     pub events: Vec<Inserted>,
     /// The deliveries that were made, in any order.
     pub jobs: Vec<Job>,
-    /// Those of them that were claimed, in any order.
+    /// Which of these deliveries were claimed, in any order.
     pub claimed: Vec<NewClaim>,
 }
 
-/// A new delivery that was claimed as it was made.
+/// A new delivery that was claimed in the transaction that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewClaim {
     /// The place of its event in the insert.
@@ -121,60 +121,61 @@ pub struct Loaded {
 pub enum Verdict {
     /// Attempt it.
     Run(Work),
-    /// Nothing yet: the queue was wrong. It is due only after this time, or another's lease of it runs for so long. Its
-    /// row is as it was.
+    /// Wait: the queue was wrong. The delivery is due only after this time, or another's lease of it runs for so long. Its row
+    /// was not changed.
     Early(Duration),
-    /// Nothing yet: its lane is ordered, and this delivery, the first of those that are live, comes before it. Does
-    /// the queue know? Its row is as it was.
+    /// Wait: the lane is ordered, and this other delivery, the first live one of the lane, comes before it. Its row was not
+    /// changed. Perhaps the queue does not know of the other one.
     Behind(Uuid),
-    /// Nothing yet: its endpoint's breaker is open for so long. Does the queue know? Its row is as it was.
+    /// Wait: the endpoint's breaker is open for this time. Its row was not changed. Perhaps the queue does not know of it.
     Held(Duration),
-    /// Nothing yet: its endpoint's secrets are sealed with a key that is not at hand. It waits until it is, or
-    /// until it expires. The endpoint comes without them.
+    /// Wait: the endpoint's secrets are sealed, and this process does not have the key. The delivery waits until it has the
+    /// key, or until the delivery expires. The endpoint in `Work` has no secrets.
     Sealed(Work),
-    /// Nothing more: it has ended.
+    /// Drop the claim: the delivery has ended.
     Ended,
-    /// Nothing more: no attempt of it will ever be possible, so `load` has just ended it, for this reason.
+    /// Drop the claim: no attempt of the delivery will ever be possible, so `load` has just ended it, for this reason.
     Dead(EndReason),
 }
 
 /// What an attempt needs.
 #[derive(Clone, Debug)]
 pub struct Work {
-    /// The attempts made before.
+    /// How many attempts were made before.
     pub attempts: u32,
-    /// How many of them failed through us, and do not count against the schedule.
+    /// How many of those failed through a fault of this side. They do not count against the schedule.
     pub excused: u32,
-    /// When this delivery first was due.
+    /// When this delivery was first due.
     pub first_due: Timestamp,
-    /// What to send.
+    /// The event to send.
     pub event: Arc<Event>,
-    /// Where to.
+    /// The endpoint to send it to.
     pub endpoint: Arc<Endpoint>,
-    /// How the endpoint did then.
+    /// The endpoint's health when the delivery was loaded.
     pub health: Health,
 }
 
 /// What a worker writes about a claimed delivery.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// The claim that entitles to it.
+    /// The claim that allows the write.
     pub lease: Lease,
     /// What was tried; `None` if the delivery ended without an attempt.
     pub attempt: Option<Arc<Attempt>>,
     /// What the delivery becomes.
     pub next: Next,
-    /// Disables the endpoint, in the same transaction. As [`StateReason::Failing`] only if it still fails: one that has
-    /// recovered since the attempt was loaded stays as it is.
+    /// Disables the endpoint for this reason, in the same transaction. With [`StateReason::Failing`], only if the endpoint
+    /// still fails: if it has recovered since the attempt was loaded, it stays enabled.
     pub disable: Option<StateReason>,
-    /// Holds the lane for so long, in the same transaction, as [`Queue::hold`] does. An index queue is told
+    /// Holds the lane for this time, in the same transaction, as [`Queue::hold`] does. The engine tells an index queue
     /// afterwards.
     pub hold: Option<Duration>,
-    /// What changes of the endpoint's health, in the same transaction. With its breaker the store's own lane is held,
-    /// to be probed then, or released; an index queue is told afterwards.
+    /// Changes the endpoint's health, in the same transaction. If its breaker opens, the store also holds the lane in its
+    /// own queue, so that it is probed afterwards; if the breaker closes, the store releases the lane. The engine tells an
+    /// index queue afterwards.
     pub health: Option<HealthChange>,
-    /// An event that tells of `disable`, or else of `health`'s notice: stored with its deliveries in the same
-    /// transaction, if that changes something.
+    /// An event that announces `disable`, or else the notice in `health`. The store inserts it with its deliveries, in the
+    /// same transaction, if `disable` or the notice changes something.
     pub event: Option<Arc<Event>>,
 }
 
@@ -183,14 +184,14 @@ pub struct Record {
 pub enum Recorded {
     /// It is committed.
     Written,
-    /// It is committed, but for something of what it says of its endpoint: that has changed, or was said, since the
-    /// attempt was loaded.
+    /// It is committed, except for a part of what it says about the endpoint. Since the attempt was loaded, somebody has
+    /// changed that part, or has already written it.
     Overtaken,
     /// The claim is stale, or the delivery has ended: nothing changed.
     Fenced,
 }
 
-/// How things are with everything that is stored, and with this process's way to it.
+/// Figures about the whole store, and about this process's connections to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vitals {
     /// Endpoints whose breaker is open.
@@ -210,51 +211,51 @@ pub struct PoolUse {
     pub idle: u32,
     /// Connections at work.
     pub in_use: u32,
-    /// The most there may be.
+    /// The most connections that the pool may have.
     pub max: u32,
 }
 
-/// How far a part of an index queue holds what the store has.
+/// How far one part of an index queue has been filled from the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fill {
     /// The part's [name](crate::QueuePart::name).
     pub part: String,
-    /// Counts the writes, so that of two processes that would fill a part one does.
+    /// Counts the writes. If two processes want to fill a part, only one gets the next version.
     pub version: i64,
-    /// The generation of the part that is filled, or was.
+    /// The generation of the part that is being filled, or was.
     pub generation: i64,
-    /// The last delivery whose job was pushed, while there are more.
+    /// The last delivery whose job was pushed; `None` before the first and after the last.
     pub up_to: Option<Uuid>,
     /// Whether all live deliveries were pushed.
     pub is_complete: bool,
 }
 
-/// Which deliveries a list shows; all that is `Some` must hold.
+/// Which deliveries a list shows: those for which every field that is set holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeliveryFilter {
-    /// Of this endpoint.
+    /// Deliveries to this endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_id: Option<Uuid>,
-    /// Of this event.
+    /// Deliveries of this event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_id: Option<Uuid>,
-    /// Of this type.
+    /// Deliveries of events of this type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_type: Option<EventType>,
-    /// In this state.
+    /// Deliveries in this state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<DeliveryStatus>,
-    /// Whose last attempt failed in one of these ways: `http_503`, `timeout`. None means all.
+    /// Deliveries whose last attempt failed in one of these ways: `http_503`, `timeout`. An empty list means all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub error_kinds: Vec<String>,
-    /// Whose last failure is the fault of this side.
+    /// Deliveries whose last failure has this cause: the endpoint's fault, or ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<FailureCause>,
-    /// Made at this time or later.
+    /// Deliveries made at this time or later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Made before this time.
+    /// Deliveries made before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
@@ -289,16 +290,16 @@ impl DeliveryFilter {
     }
 }
 
-/// Which events a list shows; all that is `Some` must hold.
+/// Which events a list shows: those for which every field that is set holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// Of this type.
+    /// Events of this type.
     pub event_type: Option<EventType>,
-    /// Accepted at this time or later.
+    /// Events accepted at this time or later.
     pub since: Option<Timestamp>,
-    /// Accepted before this time.
+    /// Events accepted before this time.
     pub until: Option<Timestamp>,
-    /// Whose body contains this text.
+    /// Events whose body contains this text.
     pub text: Option<String>,
 }
 
@@ -306,11 +307,11 @@ pub struct EventFilter {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rekeyed {
-    /// Endpoints whose secrets are now under the current key, and were not.
+    /// Endpoints whose secrets were sealed anew, with the current key.
     pub rekeyed: u64,
-    /// Endpoints that others changed meanwhile. These have probably sealed them with the current key.
+    /// Endpoints that somebody else changed meanwhile, and probably sealed with the current key.
     pub changed: u64,
-    /// Endpoints whose secrets cannot be opened with the keys at hand, or not be read at all.
+    /// Endpoints whose secrets cannot be opened with the keys of this process, or cannot be read at all.
     pub unopened: u64,
     /// Where the next page begins; `None` after the last.
     pub next: Option<Uuid>,
@@ -320,11 +321,11 @@ pub struct Rekeyed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backlog {
-    /// Deliveries that are due, and that nobody has taken up.
+    /// Deliveries that are due, and that nobody has claimed.
     pub due: u64,
-    /// Deliveries whose time has not come.
+    /// Deliveries that are not due yet.
     pub parked: u64,
-    /// When the first of them all is, or was, due.
+    /// When the first of all these is, or was, due.
     pub oldest_due: Option<Timestamp>,
 }
 
@@ -339,30 +340,30 @@ pub enum Changed<T> {
     Refused,
 }
 
-/// Where events, endpoints, deliveries and attempts are kept: the truth.
+/// Keeps events, endpoints, deliveries and attempts. What it says is the truth; a queue beside it is only an index.
 ///
 /// The contract, which `store_conformance!` checks:
-/// - **Atomic.** Each method is one transaction: all of it or nothing, durable when it returns `Ok`.
+/// - **Atomic.** Each method is one transaction: it does all of its work or none. When it returns `Ok`, the work is durable.
 /// - **Bytes stay bytes.** Bodies come back as they were given.
-/// - **Fenced.** Each delivery has a fence that only grows. `load` (beside an index queue) or the store's own
-///   queue's `claim` raises it to the lease's and sets `in_progress`; `record` requires equality *and*
-///   `in_progress`, otherwise it changes nothing, not even the attempt log.
+/// - **Fenced.** Each delivery has a fence that only grows. `claim` of the store's own queue, or `load` beside an index
+///   queue, raises the fence to that of the lease and sets `in_progress`. `record` requires that the fences are equal *and*
+///   that the delivery is `in_progress`. Otherwise it changes nothing, not even the attempt log.
 /// - **Tenants are walls.** A row outside the scope is as if it did not exist.
-/// - **Its own queue knows at once.** Where the deliveries are the queue, whatever makes one due (an insert,
-///   a retry, a replay) also wakes those who wait in [`Queue::ready`], without a `push`.
+/// - **Its own queue knows at once.** If the deliveries are the queue, everything that makes one due (an insert, a retry, a
+///   replay) also wakes callers that wait in [`Queue::ready`]. No `push` is needed.
 /// - **Idempotent where it must be.** `insert_events` with the same ids again adds nothing.
-/// - States change only as [`DeliveryStatus::may_become`] allows.
+/// - **Transitions.** States change only as [`DeliveryStatus::may_become`] allows.
 ///
 /// `now` is `None` in production: each backend then uses its own clock.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Stores events and one delivery for each of the tenant's enabled or paused endpoints that accepts
-    /// the event's type, in one transaction.
+    /// Stores events, and for each event one delivery to each of its tenant's enabled or paused endpoints that accepts the
+    /// type, in one transaction.
     ///
-    /// Of the deliveries that are due at once, it claims what [`InsertOptions::claim`] asks for, as
-    /// [`Queue::claim`] and `load` would: with a fence, a lease, and `in_progress`. But only of enabled
-    /// endpoints whose lane is neither limited, ordered nor held, and of which no trouble is known: what is claimed so
-    /// is not loaded, and says nothing of how its endpoint does. It may claim fewer, or none.
+    /// It claims those of the new deliveries that are due at once and that [`InsertOptions::claim`] asks for. Such a
+    /// delivery gets a fence, a lease and `in_progress`, as from [`Queue::claim`] and `load`. The engine does not load it,
+    /// and so does not learn the endpoint's health. Therefore the store claims only deliveries to endpoints that are
+    /// enabled, whose lane is neither limited, ordered nor held, and whose health has no entry. It may claim fewer, or none.
     ///
     /// # Errors
     /// When nothing was stored, or it is unknown whether it was; the same call may be repeated.
@@ -373,18 +374,23 @@ pub trait Store: Send + Sync {
         now: Now,
     ) -> Result<Insertion>;
 
-    /// Stores a test event and one delivery of it, due at once, to this endpoint of the event's tenant, whatever that
-    /// wants. Answers its job; `None`, and nothing is stored, if there is no such endpoint or it is not enabled.
+    /// Stores a test event and one delivery of it to this endpoint of the event's tenant, due at once, whatever event types
+    /// the endpoint wants. Returns the job. If there is no such endpoint or it is not enabled, stores nothing and returns
+    /// `None`.
     ///
     /// # Errors
     /// When nothing was stored, or it is unknown whether it was.
     async fn insert_test(&self, event: &Event, endpoint: Uuid, now: Now) -> Result<Option<Job>>;
 
-    /// Reads what the attempts of these claims need, raises each fence to the lease's, keeps the lease's end
-    /// and sets `in_progress`; of endpoints whose breaker is open only what its own queue has claimed already. Takes over
-    /// nothing that another has leased, until that lease has ended: two index queues, as while their number of shards
-    /// changes, may both hand out a delivery. Leaves out leases whose fence is below the row's: someone else owns those. Better than to fail for one that cannot be
-    /// read is to end it as [`quarantine`](Self::quarantine) does, and to answer [`Verdict::Dead`].
+    /// Reads what the attempts of these claims need. Raises the fence of each delivery to that of its lease, stores the end
+    /// of the lease, and sets `in_progress`.
+    ///
+    /// Takes over nothing that another has leased until that lease has ended: two index queues, as while the number of shards
+    /// changes, may both hand out a delivery. Leaves out leases whose fence is below the row's, because somebody else owns
+    /// those deliveries. If an endpoint's
+    /// breaker is open, answers [`Verdict::Held`], except for what the store's own queue has already claimed. If a delivery
+    /// cannot be read, a store should end it as [`quarantine`](Self::quarantine) does and answer [`Verdict::Dead`], and
+    /// should not fail the call.
     ///
     /// # Errors
     /// When the backend fails.
@@ -393,59 +399,59 @@ pub trait Store: Send + Sync {
     /// Appends attempts and moves deliveries on, for each record whose claim is current.
     ///
     /// # Errors
-    /// When nothing was written, or it is unknown whether it was; the same call may be repeated, and what
-    /// was written before then answers [`Recorded::Fenced`].
+    /// When nothing was written, or it is unknown whether it was. The call may be repeated; for records that were already
+    /// written it then answers [`Recorded::Fenced`].
     async fn record(&self, records: &[Record], now: Now) -> Result<Vec<Recorded>>;
 
-    /// Ends deliveries that [`load`](Self::load) fails for, again and again: those that are live, and whose fence
-    /// is not above their lease's, become `failed` with [`EndReason::Corrupt`]. Reads none of what may be at
-    /// fault.
+    /// Ends deliveries for which [`load`](Self::load) fails again and again. Those that are live, and whose fence is not
+    /// above that of their lease, become `failed` with [`EndReason::Corrupt`]. It must not read what may be spoiled.
     ///
     /// # Errors
     /// When the backend fails.
     async fn quarantine(&self, leases: &[Lease], now: Now) -> Result<()>;
 
-    /// The live ones among these deliveries: what became of an `enqueue_in` whose transaction has committed.
+    /// The jobs of those of these deliveries that are live. With this the engine learns whether the transaction of an
+    /// `enqueue_in` has committed.
     ///
     /// # Errors
     /// When the backend fails.
     async fn jobs(&self, deliveries: &[Uuid]) -> Result<Vec<Job>>;
 
-    /// Live deliveries in the order of their ids, after `after`: what an index queue should hold. Fewer than
-    /// `limit` only after the last, though rows that cannot be read are left out.
+    /// Live deliveries after `after`, in the order of their ids: what an index queue should hold. Returns fewer than `limit`
+    /// only at the end of the list, or if it leaves out rows that cannot be read.
     ///
     /// # Errors
     /// When the backend fails.
     async fn unqueued(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Job>>;
 
-    /// Live deliveries that nobody owns and that were due before `before`, at most `limit`: what an index queue
-    /// may have forgotten, unless it has a backlog. Which ones, if there are more, is the backend's choice.
+    /// At most `limit` live deliveries that nobody owns and that were due before `before`. An index queue without a backlog
+    /// has probably forgotten them. If there are more, the backend chooses which to return.
     ///
     /// # Errors
     /// When the backend fails.
     async fn overdue(&self, before: Timestamp, limit: usize) -> Result<Vec<Job>>;
 
-    /// How far the parts of index queues were filled: of each part the last that was
-    /// [stored](Self::put_fills), in any order.
+    /// How far the parts of index queues were filled: for each part the last entry that was [stored](Self::put_fills), in
+    /// any order.
     ///
     /// # Errors
     /// When the backend fails.
     async fn fills(&self) -> Result<Vec<Fill>>;
 
-    /// Stores each of these whose version is the next one of its part's, or whose part has none. Answers the parts
-    /// of those that were stored; with the others somebody else was faster.
+    /// Stores each of these entries whose version is the next one for its part, or whose part has no entry. Returns the
+    /// parts whose entry was stored. For the others, somebody else was faster.
     ///
     /// # Errors
     /// When nothing was stored, or it is unknown whether it was.
     async fn put_fills(&self, fills: &[Fill]) -> Result<Vec<String>>;
 
-    /// The queue that these deliveries already are; `None` where the host must bring one.
+    /// The queue that this store has in itself; `None` if the host must bring one.
     ///
-    /// Where the host brings another, what that one's claims made [`load`](Self::load) lease and nobody attempted is
-    /// given back by [`Queue::settle`] of this one. Without it, such leases end by themselves.
+    /// If the host brings another queue, the claims of that one let [`load`](Self::load) lease deliveries. What nobody
+    /// attempted of these the engine gives back with [`Queue::settle`] of this queue. Without it, such leases end by themselves.
     fn queue(&self) -> Option<Arc<dyn Queue>>;
 
-    /// How many [inserts](Self::insert_events) to have under way at once: one where one writer is all there is.
+    /// How many [inserts](Self::insert_events) the engine should have under way at once: one if there is only one writer.
     fn inserts_at_once(&self) -> usize;
 
     /// Whether the backend answers.
@@ -454,18 +460,19 @@ pub trait Store: Send + Sync {
     /// When it does not.
     async fn ping(&self) -> Result<()>;
 
-    /// How things are, over all tenants. Looks only at endpoints in trouble, so that its cost depends neither on how
-    /// much is stored nor on how many do well.
+    /// Figures over all tenants. Reads only endpoints that fail, so that the cost depends neither on how much is stored nor
+    /// on how many endpoints do well.
     ///
     /// # Errors
     /// When the backend fails.
     async fn vitals(&self, now: Now) -> Result<Vitals>;
 
-    /// Housekeeping, a bounded amount of it: drops what has ended longer than `retention` ago, bulk replays too, and
-    /// entries of the audit log that are older, but nothing that a live delivery needs, merges statistics as
-    /// [`STATS_TIERS`](crate::STATS_TIERS) say and drops
-    /// those that are older than `retention`, and does what else the backend needs from time to time. The
-    /// engine calls it about once an hour, in every process.
+    /// Does a bounded amount of housekeeping. The engine calls it about once an hour, in every process.
+    ///
+    /// - Drops deliveries and bulk replays that ended longer than `retention` ago, and older entries of the audit log. It
+    ///   drops nothing that a live delivery needs.
+    /// - Merges statistics as [`STATS_TIERS`](crate::STATS_TIERS) says, and drops those that are older than `retention`.
+    /// - Does whatever else the backend needs from time to time.
     ///
     /// # Errors
     /// When the backend fails; the rest is for the next call.
@@ -478,13 +485,14 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn insert_endpoint(&self, endpoint: &Endpoint, most: usize) -> Result<bool>;
 
-    /// Replaces an endpoint whose stored version is one below `endpoint.version`; otherwise answers `false`.
+    /// Replaces an endpoint if its stored version is one below `endpoint.version`; otherwise changes nothing and returns
+    /// `false`.
     ///
     /// # Errors
     /// When the backend fails.
     async fn update_endpoint(&self, endpoint: &Endpoint) -> Result<bool>;
 
-    /// How these endpoints do, as far as they are in the scope: those that are not in the answer do well.
+    /// The health of those of these endpoints that are in the scope. Endpoints that are not in the answer do well.
     ///
     /// # Errors
     /// When the backend fails.
@@ -495,23 +503,23 @@ pub trait Store: Send + Sync {
         now: Now,
     ) -> Result<Vec<(Uuid, Health)>>;
 
-    /// Forgets how an endpoint did, closes its breaker and releases its lane in the store's own queue, whether it is
-    /// enabled or not: it may be about to be, and whoever finds that it is not holds the lane again. Answers whether it
-    /// is there.
+    /// Forgets an endpoint's failures, closes its breaker and releases its lane in the store's own queue, whether the endpoint
+    /// is enabled or not: it may be about to be, and a claim that finds that it is not holds the lane again. Returns whether
+    /// there is such an endpoint.
     ///
     /// # Errors
     /// When the backend fails.
     async fn recover_endpoint(&self, scope: &Scope, id: Uuid) -> Result<bool>;
 
-    /// Removes an endpoint and cancels its live deliveries. Answers whether it was there.
+    /// Removes an endpoint and cancels its live deliveries. Returns whether there was such an endpoint.
     ///
     /// # Errors
     /// When the backend fails.
     async fn delete_endpoint(&self, scope: &Scope, id: Uuid, now: Now) -> Result<bool>;
 
-    /// Seals the secrets of a page of endpoints anew, newest first, as far as they are not under the current key.
-    /// Endpoint by endpoint: an endpoint that others change meanwhile stays as they left it. Its version and time
-    /// of change stay, as nothing of it changes for anybody who reads it. Does nothing in a store without keys.
+    /// Goes through a page of endpoints, newest first, and seals those secrets anew that the current key has not sealed. It
+    /// does so endpoint by endpoint. If somebody else changes an endpoint meanwhile, it stays as they left it. The endpoint's
+    /// version and time of change stay the same, because nothing changes for readers. Does nothing in a store without keys.
     ///
     /// # Errors
     /// When the backend fails; what was sealed anew before stays so.
@@ -520,7 +528,7 @@ pub trait Store: Send + Sync {
     /// One endpoint.
     ///
     /// # Errors
-    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed) when its secrets cannot be opened with the keys at hand;
+    /// [`ErrorKind::Sealed`](crate::ErrorKind::Sealed) when its secrets cannot be opened with the keys of this process;
     /// otherwise when the backend fails.
     async fn endpoint(&self, scope: &Scope, id: Uuid) -> Result<Option<Endpoint>>;
 
@@ -536,7 +544,8 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn event(&self, scope: &Scope, id: Uuid) -> Result<Option<Event>>;
 
-    /// Events, newest first, without their bodies: these are empty, and may be looked at for the filter's text alone.
+    /// Events, newest first, without their bodies: [`Event::body`] is empty. A backend reads bodies only to search them for
+    /// the filter's text.
     ///
     /// # Errors
     /// When the backend fails.
@@ -570,8 +579,8 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn attempts(&self, scope: &Scope, delivery: Uuid) -> Result<Vec<Attempt>>;
 
-    /// Makes a new delivery of an ended one, with the next `replay_no`, due at once. Refused while the
-    /// delivery is live or when its endpoint is gone.
+    /// Makes a new delivery from one that has ended, with the next `replay_no`, due at once. Answers [`Changed::Refused`]
+    /// if the delivery is live or its endpoint is gone.
     ///
     /// # Errors
     /// When the backend fails.
@@ -590,20 +599,21 @@ pub trait Store: Send + Sync {
     async fn replay_event(&self, scope: &Scope, event: Uuid, now: Now)
     -> Result<Changed<Vec<Job>>>;
 
-    /// Cancels a live delivery. An attempt under way ends fenced.
+    /// Cancels a live delivery. If an attempt is under way, its record will be [fenced](Recorded::Fenced).
     ///
     /// # Errors
     /// When the backend fails.
     async fn cancel_delivery(&self, scope: &Scope, delivery: Uuid, now: Now)
     -> Result<Changed<()>>;
 
-    /// Stores a new bulk replay, as made at the store's own time, and answers it so: its selection ends then.
+    /// Stores a new bulk replay and returns it as stored. It counts as made at the store's own time, and its selection ends
+    /// at that time.
     ///
     /// # Errors
     /// When nothing was stored, or it is unknown whether it was.
     async fn insert_replay(&self, replay: &Replay, now: Now) -> Result<Replay>;
 
-    /// One bulk replay. Those of all tenants are seen with [`Scope::All`] only.
+    /// One bulk replay. Replays over all tenants are visible only with [`Scope::All`].
     ///
     /// # Errors
     /// When the backend fails.
@@ -615,14 +625,14 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn replays(&self, scope: &Scope, page: PageRequest) -> Result<Page<Replay>>;
 
-    /// Ends a running bulk replay. A step that is under way makes nothing any more; what was made stays.
+    /// Ends a running bulk replay. A step that is under way makes no more deliveries. Deliveries that were made stay.
     ///
     /// # Errors
     /// When the backend fails.
     async fn cancel_replay(&self, scope: &Scope, id: Uuid, now: Now) -> Result<Changed<Replay>>;
 
-    /// Looks at `limit` rows of a selection and says what a replay that were stored now would do with them. The
-    /// rows come in the order of their ids, after `after`; the cost is that of the rows, whatever is stored besides.
+    /// Looks at `limit` rows of a selection, after `after` in the order of their ids. Says what a replay would do with them if
+    /// it were stored now. The cost depends only on these rows.
     ///
     /// # Errors
     /// When the backend fails.
@@ -635,12 +645,13 @@ pub trait Store: Send + Sync {
         now: Now,
     ) -> Result<ReplayScan>;
 
-    /// Takes a step of the running bulk replay that has been due the longest, if one is due: looks at its next
-    /// `limit` rows, makes the new deliveries of those that are wanted, due at once, and moves the replay on behind
-    /// them. All that is one transaction: after a crash the step has been taken, or can be taken again. Its next step
+    /// If a step of a running bulk replay is due, takes the step that has been due the longest. It looks at the next `limit`
+    /// rows of the replay, makes new deliveries for those that are wanted, due at once, and moves the replay past these rows.
+    /// All that is one transaction: after a crash, either the step was taken or it can be taken again. The replay's next step
     /// is due when its pace allows it.
     ///
-    /// Each step is taken once, however many ask at the same time. One whose taker died is due again within a minute.
+    /// Each step is taken once, even if several processes ask at the same time. If the process that takes a step dies, the
+    /// step is due again within a minute.
     ///
     /// A row that cannot be read is skipped. A replay whose endpoint is gone is cancelled.
     ///
@@ -648,23 +659,23 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn step_replay(&self, limit: usize, now: Now) -> Result<ReplayStep>;
 
-    /// Adds rows of statistics to those that are there, also to ones of the same minute: each process has its
-    /// own. The engine calls it about once a minute, and not at all while nothing happens.
+    /// Adds rows of statistics. Several rows for the same minute are kept beside each other, because each process adds its
+    /// own. The engine calls this about once a minute, but not while nothing happens.
     ///
     /// # Errors
-    /// When nothing was added, or it is unknown whether it was. The engine repeats the call: after a
-    /// connection was lost, some may count twice.
+    /// When nothing was added, or it is unknown whether it was. The engine repeats the call, so that some rows may count
+    /// twice after a connection was lost.
     async fn append_stats(&self, rows: &[StatsRow]) -> Result<()>;
 
-    /// The statistics that `query` asks for, of everything in the scope, added up. Its cost depends on how many
-    /// rows there are, and not on the number of deliveries. A row that cannot be read is left out.
+    /// The statistics that `query` asks for, added up over everything in the scope. The cost depends on the number of rows,
+    /// not on the number of deliveries. Rows that cannot be read are left out.
     ///
     /// # Errors
     /// When the backend fails.
     async fn stats(&self, scope: &Scope, query: &StatsQuery) -> Result<Rollup>;
 
-    /// Stores an entry of the catalogue of event types, and answers it as it is then. Where there is one of the same
-    /// name, that keeps its id and the time when it was made; all else is replaced.
+    /// Stores an entry of the catalogue of event types, and returns it as stored. If there is an entry of the same name, the
+    /// new one takes over its id and its time of creation, and replaces everything else.
     ///
     /// # Errors
     /// When nothing was stored, or it is unknown whether it was.
@@ -682,24 +693,24 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn event_types(&self, page: PageRequest) -> Result<Page<CatalogueEntry>>;
 
-    /// All schemas of the catalogue and its version, both of one moment; `None` while it is at the version `known`.
-    /// That must be cheap: a process that enqueues asks about once a second.
+    /// All schemas of the catalogue, and its version, both from the same moment; `None` if the catalogue is still at the
+    /// version `known`. This case must be cheap: a process that enqueues asks about once a second.
     ///
     /// # Errors
     /// When the backend fails.
     async fn schemas(&self, known: i64) -> Result<Option<Schemas>>;
 
-    /// Adds an entry to the audit log; one whose id is there already stays as it is.
+    /// Adds an entry to the audit log. If there is an entry with this id, it stays as it is.
     ///
-    /// A transaction of its own, after what it tells of has been committed: the log says nothing that was not done, and a
-    /// crash between the two may leave out the last that was.
+    /// This is a transaction of its own, after the action has been committed. So the log never tells of something that was
+    /// not done, but after a crash the last action may be missing.
     ///
     /// # Errors
     /// When nothing was added, or it is unknown whether it was; the same call may be repeated.
     async fn append_audit(&self, entry: &AuditEntry) -> Result<()>;
 
-    /// Entries of the audit log, newest first. Those that concern all tenants are seen with [`Scope::All`] only. Those
-    /// that cannot be read, or were written by a newer version, are left out.
+    /// Entries of the audit log, newest first. Entries that concern all tenants are visible only with [`Scope::All`]. Entries
+    /// that cannot be read, or that a newer version wrote, are left out.
     ///
     /// # Errors
     /// When the backend fails.
@@ -710,32 +721,34 @@ pub trait Store: Send + Sync {
         page: PageRequest,
     ) -> Result<Page<AuditEntry>>;
 
-    /// Removes a tenant's endpoints, with their lanes and health, and its bulk replays, and stores that the rest is to
-    /// be erased, as [`step_erasure`](Self::step_erasure) then does, all in one transaction. From then on `load` runs
-    /// none of its deliveries; ones that are under way are not waited for. Nor does an idempotency key stand for one of
-    /// its events any more.
+    /// Begins to erase a tenant, in one transaction. It removes the tenant's endpoints, with their lanes and health, and its
+    /// bulk replays. It stores that the rest is to be erased, which [`step_erasure`](Self::step_erasure) then does. From now on
+    /// `load` runs none of the tenant's deliveries, and idempotency keys no longer stand for its events. It does not wait for
+    /// attempts that are under way.
     ///
-    /// The rest is what has an id up to that of the tenant's last event, or of now, and was there. What is stored later
-    /// is another tenant's of the same name, and stays whatever its id: each process makes them by its own clock. Asked
-    /// for again, it counts from then. Leaves the audit log alone.
+    /// The rest is everything that is stored now and has an id up to that of the tenant's last event, or of now. Whatever is
+    /// stored later belongs to a new tenant of the same name. It stays, whatever its id: processes make ids by their own
+    /// clocks. If the erasure is asked for again, it includes everything up to then. It leaves the audit log alone.
     ///
     /// # Errors
     /// When nothing was changed, or it is unknown whether it was; the same call may be repeated.
     async fn erase_tenant(&self, tenant: &Tenant, now: Now) -> Result<()>;
 
-    /// Takes a step of erasing the tenant whose step has been due the longest, if one is due: erases at most `limit`
-    /// ended deliveries, events and idempotency keys each, with their attempts and live deliveries, and statistics, in
-    /// one transaction. A step that finds nothing is the last one, if the erasure was asked for longer than
-    /// [`ErasureStep::LINGER`] ago; if not, the next is due then: attempts that were under way may have been recorded
-    /// meanwhile.
+    /// If a step of an erasure is due, takes the step that has been due the longest. It erases at most `limit` ended
+    /// deliveries, `limit` events and `limit` idempotency keys, with their attempts, live deliveries and statistics, in one
+    /// transaction.
     ///
-    /// However many processes ask at the same time, each step is taken once.
+    /// If a step finds nothing and the erasure was asked for longer than [`ErasureStep::LINGER`] ago, it is the last step. If
+    /// it was asked for later, the next step is due once that time is over, because attempts that were under way may be
+    /// recorded meanwhile.
+    ///
+    /// Each step is taken once, even if several processes ask at the same time.
     ///
     /// # Errors
     /// When the backend fails; the step can be taken again.
     async fn step_erasure(&self, limit: usize, now: Now) -> Result<ErasureStep>;
 
-    /// Stores that a process is alive, or what is different of it; its `seen_at` is the store's time.
+    /// Stores that a process is alive, with what has changed about it. Its `seen_at` becomes the store's time.
     ///
     /// # Errors
     /// When the backend fails.
@@ -753,8 +766,8 @@ pub trait Store: Send + Sync {
     /// When the backend fails.
     async fn processes(&self, now: Now) -> Result<Vec<Process>>;
 
-    /// What waits for an endpoint; `None` if there is none in the scope. Its cost does not grow with what waits beyond
-    /// what is counted.
+    /// What waits for an endpoint; `None` if there is no such endpoint in the scope. It stops counting at
+    /// [`Depth::MOST`](crate::Depth::MOST), so that the cost does not grow with the backlog.
     ///
     /// # Errors
     /// When the backend fails.
@@ -767,8 +780,8 @@ pub trait TxStore: Store {
     /// What a host's transaction runs on.
     type Connection: Send;
 
-    /// As [`Store::insert_events`], inside the host's transaction: the events exist once it commits, and
-    /// never if it does not.
+    /// As [`Store::insert_events`], inside the host's transaction. The events exist once it commits, and never if it does
+    /// not commit.
     ///
     /// # Errors
     /// When nothing was stored. The transaction may be unusable.
@@ -779,7 +792,7 @@ pub trait TxStore: Store {
         now: Now,
     ) -> Result<Insertion>;
 
-    /// As [`Store::schemas`], on the host's connection: the pool may have no other.
+    /// As [`Store::schemas`], on the host's connection, because the pool may have no other.
     ///
     /// # Errors
     /// When the backend fails. The transaction may be unusable.

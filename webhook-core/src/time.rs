@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 /// An instant: microseconds since 1970-01-01T00:00:00Z, without leap seconds.
 ///
 /// Shown, parsed and serialised as RFC 3339 in UTC with microseconds, always 27 characters for the
-/// years 0 to 9999: `2025-01-31T08:00:00.000000Z`. Arithmetic saturates.
+/// years 1970 to 9999: `2025-01-31T08:00:00.000000Z`. Arithmetic saturates at [`EPOCH`](Self::EPOCH) and
+/// [`MAX`](Self::MAX).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -20,14 +21,15 @@ pub struct Timestamp(i64);
 pub type Now = Option<Timestamp>;
 
 impl Timestamp {
-    /// The latest instant that has an RFC 3339 form: the end of the year 9999.
+    /// The latest instant: 9999-12-30T22:00:00.999999Z. It is 26 hours before the year ends, so that it is still in the
+    /// year 9999 in every time zone.
     pub const MAX: Self = Self(253_402_207_200_999_999);
     /// Bytes of the text form.
     pub(crate) const TEXT_LEN: usize = 27;
     /// The start of 1970.
     pub const EPOCH: Self = Self(0);
 
-    /// From microseconds since 1970, clamped to 1970..=9999.
+    /// From microseconds since 1970, clamped to [`EPOCH`](Self::EPOCH)..=[`MAX`](Self::MAX).
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Self(if micros < 0 {
@@ -39,7 +41,7 @@ impl Timestamp {
         })
     }
 
-    /// From seconds since 1970, clamped to 1970..=9999.
+    /// From seconds since 1970, clamped to [`EPOCH`](Self::EPOCH)..=[`MAX`](Self::MAX).
     #[must_use]
     pub const fn from_seconds(seconds: i64) -> Self {
         Self::from_micros(seconds.saturating_mul(1_000_000))

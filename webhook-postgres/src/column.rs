@@ -1,4 +1,4 @@
-//! `timestamptz` without sqlx's time features, which would change how a host's own queries infer types.
+//! `timestamptz` without sqlx's time features. Those would change how a host's own queries infer types.
 
 use std::time::Duration;
 

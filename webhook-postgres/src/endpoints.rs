@@ -1,4 +1,4 @@
-//! Endpoints.
+//! Writes and reads endpoints.
 
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row};

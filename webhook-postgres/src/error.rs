@@ -1,4 +1,4 @@
-//! What an error of sqlx means for the engine.
+//! Translates errors of sqlx into the engine's.
 
 use webhook_core::{BoxError, Error, ErrorKind};
 

@@ -1,4 +1,4 @@
-//! How endpoints do: what is stored of those in trouble.
+//! The health of endpoints: only failing ones have a row.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Events come in: one statement stores them with all their deliveries.
+//! Inserts events: one statement stores them with all their deliveries.
 
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;

@@ -1,4 +1,4 @@
-//! Rows that are jobs.
+//! Reads rows that are jobs.
 
 use std::time::Duration;
 

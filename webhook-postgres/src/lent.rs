@@ -1,8 +1,8 @@
 //! Connections of the pool, and the time that a server gets to answer.
 //!
-//! From a server that went away without a word nothing would ever come, no error either: sqlx sets no keepalive on
-//! its sockets. So whatever is asked ends in time, and a connection that did not answer, or whose server is no
-//! primary any longer, is closed.
+//! If a server goes away silently, nothing ever arrives from it, not even an error, because sqlx sets no keepalive on its
+//! sockets. So every request has a time limit. A connection is closed if it did not answer, or if its server is no primary any
+//! longer.
 
 use std::io;
 use std::ops::{Deref, DerefMut};

@@ -1,7 +1,7 @@
 //! Events, endpoints, deliveries and attempts in Postgres, where the deliveries are the queue.
 //!
-//! [`PgStore`] is a [`Store`](webhook_core::Store) and a [`TxStore`](webhook_core::TxStore): an event that is
-//! enqueued in the host's own transaction exists once that commits, and never if it does not.
+//! [`PgStore`] is a [`Store`](webhook_core::Store) and a [`TxStore`](webhook_core::TxStore): an event that is enqueued in the
+//! host's own transaction exists once that commits, and never if it does not commit.
 //!
 //! ```no_run
 //! use webhook_core::{Dispatcher, NewEvent};
@@ -19,15 +19,16 @@
 //! # }
 //! ```
 //!
-//! Everything lives in a schema of its own, `webhook` unless said. An accepted event is as durable as a
-//! commit of your server: keep `fsync` and `synchronous_commit` on. After a failover to an asynchronous
-//! replica, what had not reached the replica is lost, as everywhere.
+//! Everything is in a schema of its own, `webhook` unless set. An accepted event is as durable as a commit of your server:
+//! keep `fsync` and `synchronous_commit` on. After a failover to an asynchronous replica, events that had not reached the
+//! replica are lost.
 //!
-//! - `migrate.rs`: the tables, and how they came to be; `maintain.rs`: room ahead, and retention.
-//! - `lent.rs`: how long a server may take to answer, and what becomes of a connection that did not.
-//! - `notify.rs`: how processes hear of each other's events.
-//! - `insert.rs`, `queue.rs`, `load.rs`, `record.rs`: the way of an event; `manage.rs`, `read.rs`, `stats.rs`: for people.
-//! - `../sql/`: every statement, one file each, named as the method that runs it.
+//! - `migrate.rs` creates and migrates the tables. `maintain.rs` makes partitions and drops old ones.
+//! - `lent.rs` limits how long a server may take to answer, and closes connections that did not.
+//! - `notify.rs` tells processes of each other's events.
+//! - `insert.rs`, `queue.rs`, `load.rs` and `record.rs` are the way of an event. `manage.rs`, `read.rs` and `stats.rs` serve
+//!   people.
+//! - `../sql/` has every statement, one in each file, named after the method that runs it.
 
 mod audit;
 mod catalogue;

@@ -1,4 +1,4 @@
-//! What claims need to be attempted.
+//! Loads what the attempts of claimed deliveries need.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Housekeeping: partitions ahead, retention, and what nobody needs any longer.
+//! Housekeeping: makes partitions ahead, drops old ones, and deletes rows that nobody needs any longer.
 
 use std::time::Duration;
 

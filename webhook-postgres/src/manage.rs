@@ -1,4 +1,4 @@
-//! Replay and cancel.
+//! Replays and cancels single deliveries, replays events, and inserts test events.
 
 use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;

@@ -1,6 +1,6 @@
-//! The tables, and how they came to be: forward only, each step runs beside the version before it.
+//! Creates and migrates the tables. Migrations go forward only, and each can run beside the version before it.
 //!
-//! Each migration is a transaction of its own, so that one which has to wait for its locks holds none of those before it.
+//! Each migration is a transaction of its own. So a migration that waits for its locks does not hold the locks of earlier ones.
 
 use std::time::Duration;
 

@@ -1,9 +1,8 @@
-//! Telling other processes that there is something to claim, without a NOTIFY for each event.
+//! Tells other processes that there is something to claim, without a NOTIFY for each event.
 //!
-//! A NOTIFY inside of a transaction takes a lock at its commit that all others with one wait for. So it is
-//! sent after the commit, on its own, and for all events of a moment together. Only the function `enqueue`, whose
-//! callers have no process of ours, sends its own. What is lost is found by polling; so nothing depends on it but
-//! the time it takes.
+//! A NOTIFY inside a transaction takes a lock at its commit, for which all other such transactions wait. So the NOTIFY is sent
+//! after the commit, by itself, and one for all events of a moment. Only the SQL function `enqueue` sends its own, because its
+//! callers may have no process of ours. If a NOTIFY is lost, processes find the events by polling. So a NOTIFY only saves time.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Tests: a server that went away without a word. Its connections stay open, and nothing ever comes of them.
+//! Tests of a server that goes away silently: its connections stay open, but nothing arrives on them.
 
 use std::env;
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! Processes that are alive, and what waits for an endpoint.
+//! The processes that are alive, and what waits for an endpoint.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;

@@ -1,4 +1,4 @@
-//! The queue that a store's deliveries are. Only its store hands it out.
+//! The queue that is part of a [`PgStore`](crate::PgStore). Only its store hands it out.
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem;

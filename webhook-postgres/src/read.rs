@@ -1,4 +1,4 @@
-//! Reading for people, and for those who repair a queue.
+//! Reads rows for lists, and for the repair of an index queue.
 
 use std::fmt::Display;
 use std::str::FromStr;

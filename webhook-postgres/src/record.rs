@@ -1,4 +1,4 @@
-//! Outcomes: one statement for all that have gathered.
+//! Records outcomes, with one statement for a whole batch.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

@@ -1,8 +1,8 @@
-//! Bulk replays: what each selects, and a step of one.
+//! Bulk replays: which rows each selects, and how a step of one is taken.
 //!
-//! A step is claimed, looked for, and taken, each in a statement of its own: nothing is locked while rows are judged
-//! here. Who took the step in between, or ended the replay, has raised the fence or changed the state, and then
-//! nothing is made.
+//! A step is claimed, examined and taken, each in a statement of its own, so that nothing is locked while rows are judged here. If
+//! somebody else took the step meanwhile, or ended the replay, they raised the fence or changed the state. Then this step makes
+//! nothing.
 
 use std::time::Duration;
 

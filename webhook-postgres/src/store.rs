@@ -1,4 +1,4 @@
-//! [`PgStore`].
+//! [`PgStore`]: the methods of [`Store`] and [`TxStore`](webhook_core::TxStore).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

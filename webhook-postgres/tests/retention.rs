@@ -31,7 +31,7 @@ impl World {
         let start = Timestamp::from_seconds(1_700_000_000);
         let world = Self { schema, start };
         let endpoint = endpoint_for("default", EndpointSettings::default());
-        let stored = world.store().insert_endpoint(&endpoint).await;
+        let stored = world.store().insert_endpoint(&endpoint, usize::MAX).await;
         stored.expect("an endpoint is stored");
         world.maintain(0).await;
         assert_eq!(world.partitions().await, 3);

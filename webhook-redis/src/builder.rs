@@ -1,4 +1,4 @@
-//! How a queue is set up.
+//! Configures and connects a queue.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The one place that knows the Redis client: connections, scripts, and the subscription.
+//! Connections, scripts and the subscription. Only this file knows the Redis client.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! [`RedisQueue`]: the trait's methods as scripts on shards.
+//! [`RedisQueue`]: implements the trait's methods by scripts on shards.
 
 use std::collections::HashMap;
 use std::fmt;

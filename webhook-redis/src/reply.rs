@@ -1,4 +1,4 @@
-//! What a server answers, and the head that every script's answer has.
+//! Reads what a server answers. The answers of all scripts begin with the same head.
 
 use bytes::Bytes;
 use webhook_core::Timestamp;

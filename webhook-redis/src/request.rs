@@ -1,4 +1,4 @@
-//! Requests that must not be answered in two ways, although the client may send them twice.
+//! Requests that must have one answer only, although the client may send them twice.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! The Lua scripts: one for each operation that touches a shard, each after the same beginning.
+//! The Lua scripts: one for each operation on a shard. All begin with the same text.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! Which shard a lane is in, and what this process knows of each: whether it is worth asking.
+//! Finds the shard of a lane, and keeps what this process knows about each shard: whether it is worth asking.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

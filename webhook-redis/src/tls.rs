@@ -1,4 +1,4 @@
-//! TLS to the server, without touching the process's default crypto provider.
+//! TLS to the server, without a change of the process's default crypto provider.
 
 use std::sync::Arc;
 

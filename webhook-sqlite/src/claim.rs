@@ -1,8 +1,8 @@
-//! Claiming: fair over tenants and lanes, at a cost that follows what is claimed and not what waits.
+//! Claims jobs, fairly over tenants and lanes. The cost depends on what is claimed, not on what waits.
 //!
-//! A claim looks only at lanes that are *ready*, of which each may be eligible. One that proves not to be is
-//! put where it belongs until something happens to it; see the table of lanes. Everything that could make a
-//! lane eligible marks it ready, and need not be sure.
+//! A claim looks only at lanes that are marked *ready*, which may be eligible. If a lane turns out not to be eligible, the claim
+//! puts it where it belongs until something happens to it; see the table of lanes. Whatever could make a lane eligible marks it
+//! as ready, without being sure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;

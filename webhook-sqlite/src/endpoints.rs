@@ -1,4 +1,4 @@
-//! Endpoints: written, and kept decoded.
+//! Writes and reads endpoints, and keeps decoded ones in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! Tenants that are being erased.
+//! The erasure of tenants.
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, SqlStr};

@@ -1,4 +1,4 @@
-//! What SQLite's errors mean to a caller.
+//! Translates errors of SQLite into the engine's.
 
 use sqlx::Error as SqlxError;
 use webhook_core::{BoxError, Error, ErrorKind};

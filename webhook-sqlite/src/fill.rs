@@ -1,4 +1,4 @@
-//! What fills a queue beside the store.
+//! How far an index queue has been filled.
 
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;

@@ -1,4 +1,4 @@
-//! Storing events with their deliveries.
+//! Inserts events with their deliveries.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a claim decides: which lanes are eligible, and how they share. Plain data, without I/O or clock.
+//! Decides which lanes a claim takes from, and how they share. Plain data, without I/O or clock.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -7,14 +7,14 @@
 //! # }
 //! ```
 //!
-//! What `enqueue` accepted survives a crash of the process and of the machine: each write is a transaction of
-//! its own, synced to the disk before it is answered. Several processes may open one file, on one machine and
-//! not over a network file system.
+//! An accepted event survives a crash of the process and of the machine: each write is a transaction of its own, which is
+//! synced to the disk before the call returns. Several processes may open one file, if they are on one machine and the file is
+//! not on a network file system.
 //!
-//! A host that keeps its own tables in SQLite gives its pool to [`SqliteStoreBuilder::open_in`]; then
-//! `enqueue_in` joins its transactions.
+//! A host that keeps its own tables in SQLite gives its pool to [`SqliteStoreBuilder::open_in`]. Then `enqueue_in` joins the
+//! host's transactions.
 //!
-//! Finished events go when the dispatcher's retention is over.
+//! Finished events are deleted when the dispatcher's retention is over.
 
 mod audit;
 mod builder;

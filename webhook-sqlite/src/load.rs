@@ -1,4 +1,4 @@
-//! What the attempts of claimed deliveries need.
+//! Loads what the attempts of claimed deliveries need.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The schema, and how it came about: forward only.
+//! Creates and migrates the schema, forward only.
 
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 

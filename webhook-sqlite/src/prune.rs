@@ -1,4 +1,4 @@
-//! Deleting what has ended long ago.
+//! Deletes rows of deliveries and events that ended long ago.
 
 use std::time::Duration;
 

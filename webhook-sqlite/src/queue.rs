@@ -1,4 +1,4 @@
-//! The queue that a [`SqliteStore`](crate::SqliteStore)'s deliveries are. Only its store hands it out.
+//! The queue that is part of a [`SqliteStore`](crate::SqliteStore). Only its store hands it out.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What people and hosts look at.
+//! Reads rows for people and hosts.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Writing what became of deliveries.
+//! Records the outcomes of deliveries.
 
 use std::collections::HashSet;
 use std::sync::Arc;

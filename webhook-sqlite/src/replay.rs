@@ -1,4 +1,4 @@
-//! Sending again on request.
+//! Replays single deliveries and events, and inserts test events.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Bulk replays: what each selects, and a step of one.
+//! Bulk replays: which rows each selects, and how a step of one is taken.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

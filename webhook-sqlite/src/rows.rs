@@ -1,4 +1,4 @@
-//! Rows as they are read back.
+//! Reads rows back into the engine's types.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;

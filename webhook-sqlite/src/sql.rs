@@ -1,6 +1,6 @@
-//! The statements, one file each.
+//! The statements, one in each file.
 //!
-//! A limit is `+?`: SQLite parses a statement anew at each run if its limit is a parameter and nothing else.
+//! Limits are written as `+?`: if a limit is a plain parameter, SQLite parses the statement again at each run.
 
 use std::sync::Arc;
 

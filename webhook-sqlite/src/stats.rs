@@ -1,4 +1,4 @@
-//! Statistics: rows in, sums out, and coarser ones as they age.
+//! Statistics: adds rows, reads their sums, and merges old rows into coarser ones.
 
 use std::time::Duration;
 

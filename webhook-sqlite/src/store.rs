@@ -1,4 +1,4 @@
-//! [`SqliteStore`]: each method of the seam, and the name under which it fails.
+//! [`SqliteStore`]: each method of the seam, with the name that its errors carry.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! Our style and script: part of the binary, and named by their content, so that browsers keep them.
+//! The style and the script. They are part of the binary, and named by their content, so that browsers can cache them.
 
 use std::sync::LazyLock;
 

@@ -1,6 +1,6 @@
-//! Charts as SVG, drawn from statistics. Pure.
+//! Draws charts from statistics, as SVG. Pure.
 //!
-//! Texts stand beside the drawing, which is stretched to where there is room.
+//! Texts are beside the drawing, because the drawing is stretched to the room that there is.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `/dashboard/dead-letters`: what was given up, by endpoint and cause.
+//! `/dashboard/dead-letters`: deliveries that were given up, by endpoint and cause.
 
 use std::collections::BTreeMap;
 

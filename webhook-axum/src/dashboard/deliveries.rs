@@ -1,4 +1,4 @@
-//! `/dashboard/deliveries`: what became of events, try by try.
+//! `/dashboard/deliveries`: deliveries, and each attempt at them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

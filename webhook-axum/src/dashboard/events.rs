@@ -1,4 +1,4 @@
-//! `/dashboard/events`: what happened, and why it went where it did.
+//! `/dashboard/events`: events, and why each went where it did.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Numbers, times and texts as people read them.
+//! Formats numbers, times and texts for people.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What keeps deliveries back whose time has come: a pause, or a breaker.
+//! Says why due deliveries do not go out: a pause, or a breaker.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! `/dashboard/live`: tells an open page that something has changed, so that it asks for itself again.
+//! `/dashboard/live`: tells an open page that something has changed, so that the page reloads its content.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

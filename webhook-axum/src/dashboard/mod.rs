@@ -1,13 +1,14 @@
-//! The dashboard: the engine for people, rendered here and usable without a script.
+//! The dashboard, for people. The server renders it, and it works without a script.
 //!
-//! - `session.rs`: who is let in, and what every form must prove; `shell.rs`: what all pages share.
-//! - `assets.rs`: our style and script; `format.rs`: numbers and times; `chart.rs`: charts as SVG.
-//! - One file per screen: `overview.rs`, `endpoints.rs`, `deliveries.rs`, `events.rs`, `dead_letters.rs`, `replays.rs`,
+//! - `session.rs` says who may see it, and what every form must prove. `shell.rs` has what all pages share.
+//! - `assets.rs` serves the style and the script. `format.rs` formats numbers and times. `chart.rs` draws charts as SVG.
+//! - There is one file per screen: `overview.rs`, `endpoints.rs`, `deliveries.rs`, `events.rs`, `dead_letters.rs`, `replays.rs`,
 //!   `event_types.rs`, `audit.rs`. Templates are in `templates/`, one per screen.
-//! - `names.rs`: endpoints by their ids; `resting.rs`: those that get nothing; `holds.rs`: what keeps back what is due.
-//! - `selected.rs`: what a replay selects, in words.
-//! - `outage.rs`: what there is to say without the store.
-//! - `live.rs`: tells open pages when something has changed.
+//! - `names.rs` finds endpoints by their ids. `resting.rs` lists those that get nothing. `holds.rs` says why due deliveries do
+//!   not go out.
+//! - `selected.rs` says in words what a replay selects.
+//! - `outage.rs` says what can be said while the store is away.
+//! - `live.rs` tells open pages that something has changed.
 //!
 //! Handlers reach the engine through [`Caller`](crate::caller::Caller), as those of the API do.
 

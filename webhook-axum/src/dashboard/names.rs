@@ -1,4 +1,4 @@
-//! Endpoints by their ids: what they are called, and whether they take anything.
+//! Finds endpoints by their ids: their names, and whether they take deliveries.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What the overview says while the store is away, and since when that is.
+//! Says on the overview that the store is away, and since when.
 
 use std::sync::{Mutex, PoisonError};
 

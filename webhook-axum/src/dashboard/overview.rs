@@ -1,4 +1,4 @@
-//! `/dashboard/`: how it goes, and what needs a look.
+//! `/dashboard/`: how things are, and what somebody should look at.
 
 use std::time::Duration;
 

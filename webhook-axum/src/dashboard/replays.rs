@@ -1,4 +1,4 @@
-//! `/dashboard/replays`: a selection once more; counted first, then paced, watched and cancelled.
+//! `/dashboard/replays`: bulk replays. A replay is counted first, then paced, watched and perhaps cancelled.
 
 use askama::Template;
 use axum::Router;

@@ -1,4 +1,4 @@
-//! Endpoints that get nothing: those that are disabled, and those that their breakers leave alone.
+//! Endpoints that get nothing: disabled ones, and those whose breaker is open.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a replay was asked to send again, in words, and where to find what it made.
+//! Says in words what a replay was asked to send again, and links to the deliveries that it made.
 
 use webhook_core::{DeliveryFilter, Failure, FailureCause, Replay, ReplaySelection};
 

@@ -1,12 +1,12 @@
-//! Who is let in, and what every form must prove.
+//! Says who may see the dashboard, and what every form must prove.
 //!
-//! The host's [`Auth`](crate::Auth) decides. A browser cannot send a bearer token by itself, so the login page takes it once and
-//! sets a cookie: an end and a MAC over it, keyed by the token. So any process knows it, and another token ends all
-//! sessions. Nothing but the dashboard honours it. How often somebody may try a token is not limited here: the API takes
-//! the same token as often as it is asked, so a limit of this page would only let anybody lock its readers out.
+//! The host's [`Auth`](crate::Auth) decides. A browser cannot send a bearer token by itself. So the login page takes the token
+//! once and sets a cookie, which holds a time at which it ends and a MAC keyed by the token. Any process can check this cookie,
+//! and a new token ends all sessions. Only the dashboard accepts the cookie. The login page does not limit how often somebody may
+//! try a token. The API takes the same token without such a limit, so a limit here would only let anybody lock the readers out.
 //!
-//! A form must come from our own pages: the browser says so (`Sec-Fetch-Site` or `Origin`), and the form repeats what is
-//! in a cookie of ours.
+//! A form must come from our own pages: the browser says so (`Sec-Fetch-Site` or `Origin`), and the form repeats the value of a
+//! cookie that we set.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

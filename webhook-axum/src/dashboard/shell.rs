@@ -1,4 +1,4 @@
-//! What all pages share: where they are, who looks at them, and how they are answered.
+//! What all pages share: navigation, the caller, and the form of the answer.
 
 use std::convert::Infallible;
 

@@ -1,10 +1,10 @@
-//! The API for programs: an OpenAPI 3.1 document, made of what stands beside each handler and type.
+//! Describes the API to programs, as an OpenAPI 3.1 document made from attributes on each handler and type.
 //!
-//! - `rules.rs`: what holds for every operation of a kind, as the extractors and the layer before them make it.
-//! - `schema.rs`: schemas that no macro makes; `types.rs`: those of the core's types.
+//! - `rules.rs` adds what holds for every operation of a kind, because of the extractors and of the layer before them.
+//! - `schema.rs` has the schemas that no macro makes, and `types.rs` those of the core's types.
 //!
-//! A new route has `#[utoipa::path]` on its handler, which stands in its file's `Document`; a new file's `Document`
-//! stands in `routes::documents`.
+//! To add a route, put `#[utoipa::path]` on its handler and name the handler in its file's `Document`. Name the `Document` of a
+//! new file in `routes::documents`.
 
 mod rules;
 mod schema;

@@ -1,4 +1,4 @@
-//! What holds for every operation of a kind, so that no handler says it again.
+//! Adds to every operation what holds for all operations of its kind, so that handlers need not repeat it.
 
 use utoipa::ToSchema as _;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn, PathItem};
@@ -40,8 +40,9 @@ const REFUSALS: [(&str, &str, &str); 7] = [
     (
         "503",
         "Unavailable",
-        "The store cannot be reached, and nothing was accepted; try again. Or, with the code `overloaded` and \
-         `Retry-After`: the store is there, but too much is asked of it at once.",
+        "The store failed or cannot be reached. The request may or may not have been carried out; try again, and send events \
+         with an idempotency key. Or, with the code `overloaded` and `Retry-After`: the store is there, but too much is asked of \
+         it at once.",
     ),
 ];
 

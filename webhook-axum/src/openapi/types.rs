@@ -1,5 +1,5 @@
-//! What the core's types are in JSON. The core itself knows nothing of schemas: `build.rs` says which of these stands
-//! for which type.
+//! The schemas of the core's types. The core itself knows nothing of schemas: `build.rs` says which schema belongs to which
+//! type.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! `/deliveries`: what became of events, try by try.
+//! `/deliveries`: deliveries, and each attempt at them.
 
 use std::collections::BTreeMap;
 

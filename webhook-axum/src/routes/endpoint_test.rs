@@ -1,4 +1,4 @@
-//! `/endpoints/{id}/test`: what an endpoint answers.
+//! `/endpoints/{id}/test`: sends a test event to an endpoint, and shows what it answers.
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};

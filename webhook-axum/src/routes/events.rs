@@ -1,4 +1,4 @@
-//! `/events`: enqueueing, looking at, and replaying what happened.
+//! `/events`: enqueues, shows and replays events.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `/openapi.json`: all of this for programs.
+//! `/openapi.json`: describes the API to programs.
 
 use axum::Router;
 use axum::response::IntoResponse;

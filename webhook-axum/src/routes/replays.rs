@@ -1,4 +1,4 @@
-//! `/replays`, and what starts one: sending a selection again.
+//! `/replays`, and the routes that start a replay.
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};

@@ -1,4 +1,4 @@
-//! `/tenants/{id}`: a tenant as a whole.
+//! `/tenants/{id}`: erases a tenant.
 
 use axum::Router;
 use axum::extract::FromRequestParts;

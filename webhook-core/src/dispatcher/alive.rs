@@ -1,4 +1,4 @@
-//! Says that this process is alive, as long as it delivers.
+//! Reports that this process is alive, as long as it delivers.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! One HTTP try of a delivery.
+//! One HTTP attempt at a delivery.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

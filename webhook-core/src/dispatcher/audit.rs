@@ -1,4 +1,4 @@
-//! The audit log: written by whatever knows who acts, read by people.
+//! The audit log: code that knows who acts writes it, and people read it.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! How a [`Dispatcher`] is put together.
+//! [`Builder`]: how a host configures and builds a [`Dispatcher`].
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::metered::{MeteredQueue, MeteredStore};
 use super::trouble::Trouble;
 use super::{Dispatcher, Engine};
 use crate::breaker::{BreakerPolicy, InvalidBreaker};
+use crate::endpoint::InvalidSetting;
 use crate::event::Idempotency;
 use crate::health::HealthPolicy;
 use crate::id::IdGenerator;
@@ -28,7 +30,7 @@ use crate::time::{Clock, SystemClock};
 use crate::trace::Propagation;
 use crate::transport::Transport;
 
-/// Puts a [`Dispatcher`] together; every setting has a default.
+/// Builds a [`Dispatcher`]. Every setting has a default.
 pub struct Builder<S> {
     store: S,
     queue: Option<Arc<dyn Queue>>,
@@ -58,23 +60,83 @@ pub(super) struct Config {
     pub(super) idempotency_window: Duration,
     pub(super) retry: RetryPolicy,
     pub(super) health: HealthPolicy,
-    /// Whose the events are that tell of endpoints.
+    /// The tenant of the events that tell about endpoints.
     pub(super) system_tenant: Tenant,
-    /// What this process is called among those that are alive.
+    /// The name of this process in the list of those that are alive.
     pub(super) role: String,
     pub(super) user_agent: HeaderValue,
-    /// Not one of the host's, which may not keep its deadline.
+    /// Whether the transport is ours. One of the host's may not keep its deadline.
     pub(super) transport_is_ours: bool,
 }
 
 impl Config {
-    const MIN_LEASE_MARGIN: Duration = Duration::from_secs(1);
+    const MOST_IN_FLIGHT: usize = 1_000_000;
+    const REQUEST_TIMEOUT: RangeInclusive<Duration> =
+        Duration::from_millis(1)..=Duration::from_secs(86_400);
+    const LEASE_MARGIN: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(86_400);
     const MIN_DISABLE_AFTER: Duration = Duration::from_secs(3_600);
 
-    /// By which what is kept outlives what may wait: partitions go by the day.
+    /// By how much the retention must exceed the maximum age, because partitions are dropped by the day.
     const RETENTION_MARGIN: Duration = Duration::from_secs(86_400);
 
-    /// How long an attempt of this length owns its delivery.
+    /// Refuses what no engine could work with, and what contradicts itself.
+    fn validate(&self) -> Result<(), BuildError> {
+        self.validate_bounds()?;
+        if self.retention < self.max_age.saturating_add(Self::RETENTION_MARGIN) {
+            return Err(BuildError::Retention);
+        }
+        if self.idempotency_window > self.retention {
+            return Err(BuildError::IdempotencyWindow);
+        }
+        if let Some(policy) = &self.health.breaker {
+            policy.validate()?;
+        }
+        match self.health.disable_after {
+            Some(time) if time < Self::MIN_DISABLE_AFTER => Err(BuildError::DisableAfter),
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_bounds(&self) -> Result<(), InvalidSetting> {
+        let per_endpoint = usize::try_from(self.max_in_flight_per_endpoint).unwrap_or(usize::MAX);
+        let in_flight = 1..=Self::MOST_IN_FLIGHT;
+        let checks = [
+            (
+                in_flight.contains(&self.max_in_flight),
+                "max_in_flight",
+                "1 to 1000000",
+            ),
+            (
+                in_flight.contains(&per_endpoint),
+                "max_in_flight_per_endpoint",
+                "1 to 1000000",
+            ),
+            (
+                Self::REQUEST_TIMEOUT.contains(&self.request_timeout),
+                "request_timeout",
+                "1 millisecond to 1 day",
+            ),
+            (
+                Self::LEASE_MARGIN.contains(&self.lease_margin),
+                "lease_margin",
+                "1 second to 1 day",
+            ),
+            (self.max_payload > 0, "max_payload", "at least 1 byte"),
+            (!self.max_age.is_zero(), "max_age", "longer than nothing"),
+            (
+                !self.idempotency_window.is_zero(),
+                "idempotency_window",
+                "longer than nothing",
+            ),
+        ];
+        match checks.into_iter().find(|(fits, ..)| !fits) {
+            None => Ok(()),
+            Some((_, field, expected)) => Err(InvalidSetting::new(field, expected)),
+        }
+    }
+
+    /// How long an attempt with this timeout owns its delivery.
     pub(super) fn lease(&self, timeout: Duration) -> Duration {
         timeout + self.lease_margin
     }
@@ -110,23 +172,26 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The store's deliveries are no queue, and none was given.
+    /// The store has no queue in itself, and no other one was given.
     #[error("this store has no queue of its own: give one with `queue`")]
     MissingQueue,
     /// No transport was given, and the crate is built without its own (features `hyper` and
     /// `reqwest`).
     #[error("no transport: give one with `transport`, or enable the feature `hyper`")]
     MissingTransport,
-    /// What is kept for a shorter time than it may wait would be gone before it is delivered.
+    /// The retention is too short: an event could be deleted while its delivery still waits.
     #[error("the retention must be longer than the maximum age, by a day at least")]
     Retention,
-    /// An idempotency key would stand for an event that is not kept any more.
+    /// The idempotency window is longer than the retention: a key could stand for an event that is deleted.
     #[error("an idempotency key must not stand for longer than the retention")]
     IdempotencyWindow,
+    /// A setting of the builder is out of its bounds.
+    #[error(transparent)]
+    Setting(#[from] InvalidSetting),
     /// A setting of the circuit breaker is out of its bounds.
     #[error(transparent)]
     Breaker(#[from] InvalidBreaker),
-    /// An endpoint would be disabled by its first failures.
+    /// The time of [`Builder::disable_after`] is too short: an endpoint would be disabled by its first failures.
     #[error("an endpoint must not be disabled before it has failed for an hour")]
     DisableAfter,
     /// The HTTP client could not be made.
@@ -150,15 +215,15 @@ impl<S: Store + 'static> Builder<S> {
         }
     }
 
-    /// A queue beside the store, as an index: the store stays the truth and repairs it.
+    /// Uses a queue beside the store. It is only an index: the engine repairs it from the store.
     #[must_use]
     pub fn queue(mut self, queue: impl Queue + 'static) -> Self {
         self.queue = Some(Arc::new(queue));
         self
     }
 
-    /// Another way to send requests than the built-in one. It is then the transport that keeps
-    /// requests out of private networks, at each connection.
+    /// Sends requests with another transport than the built-in one. That transport must then keep requests out of private
+    /// networks, at each connection.
     #[must_use]
     pub fn transport(mut self, transport: impl Transport + 'static) -> Self {
         self.transport = Some(Arc::new(transport));
@@ -166,80 +231,81 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
-    /// Where requests may go. An endpoint's URL is judged when it is registered and before each attempt, and by the
-    /// built-in transport the addresses behind it at each connection. Public https only unless said.
+    /// Where requests may go; public https only unless set. The engine checks an endpoint's URL when it is registered and
+    /// before each attempt. The built-in transport also checks the addresses behind the name at each connection.
     #[must_use]
     pub fn network_policy(mut self, policy: NetworkPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Another signature scheme than Standard Webhooks.
+    /// Signs requests with another scheme than Standard Webhooks.
     #[must_use]
     pub fn signer(mut self, signer: impl Signer + 'static) -> Self {
         self.signer = Arc::new(signer);
         self
     }
 
-    /// Another source of time than the system's.
+    /// Uses another source of time than the system.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Who hears of what was recorded.
+    /// Calls this observer for every outcome that was recorded.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
-    /// What ties the engine's spans to the traces of the host's tracer; nothing unless said.
+    /// Ties the engine's spans to the traces of the host's tracer. Without it they belong to no trace.
     #[must_use]
     pub fn propagation(mut self, propagation: impl Propagation + 'static) -> Self {
         self.propagation = Some(Arc::new(propagation));
         self
     }
 
-    /// When failed deliveries are tried again; 5 s, 5 min, 30 min, 2 h, 12 h unless said.
+    /// When failed deliveries are tried again; after 5 s, 5 min, 30 min, 2 h and 12 h unless set.
     #[must_use]
     pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
         self.config.retry = policy;
         self
     }
 
-    /// When an endpoint that fails is left alone, and for how long; [`BreakerPolicy::default`] unless said, `None` for
-    /// never.
+    /// When an endpoint that fails is left alone, and for how long; [`BreakerPolicy::default`] unless set. With `None`, it is
+    /// never left alone.
     #[must_use]
     pub fn breaker(mut self, policy: impl Into<Option<BreakerPolicy>>) -> Self {
         self.config.health.breaker = policy.into();
         self
     }
 
-    /// After how long of nothing but failures an endpoint is disabled; 5 days unless said, an hour at least, `None` for
-    /// never. The host hears of it half-way, and then: by its [observer](Self::observer), and by events of the
-    /// [system tenant](Self::system_tenant).
+    /// After how long of nothing but failures an endpoint is disabled; 5 days unless set, and at least an hour. With `None`,
+    /// it is never disabled. The engine tells the host when half of the time is over, and when the endpoint is disabled: by
+    /// the [observer](Self::observer), and by events of the [system tenant](Self::system_tenant).
     #[must_use]
     pub fn disable_after(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.config.health.disable_after = time.into();
         self
     }
 
-    /// Whose the events are by which the engine tells the host of its endpoints; `system` unless said. The host's own
-    /// endpoints of this tenant receive `endpoint.failing` and `endpoint.disabled`. They tell of every tenant, so it must be
-    /// no customer's name: the API lets in nobody whose scope is this tenant, and the host manages it with
-    /// [`Scope::All`](crate::Scope::All).
+    /// The tenant of the events that tell the host about endpoints; `system` unless set. The host registers endpoints of
+    /// this tenant, and they receive `endpoint.failing` and `endpoint.disabled`.
     ///
-    /// Their data is `{"endpoint_id", "tenant", "url", "reason", "since"}`, the URL without its query. What happens to
-    /// endpoints of this tenant itself makes no events.
+    /// These events tell about every tenant, so this must not be the name of a customer. The API refuses callers whose scope
+    /// is this tenant; the host manages it with [`Scope::All`](crate::Scope::All).
+    ///
+    /// The data of the events is `{"endpoint_id", "tenant", "url", "reason", "since"}`, with the URL without its query. No
+    /// events are made about the endpoints of this tenant itself.
     #[must_use]
     pub fn system_tenant(mut self, tenant: Tenant) -> Self {
         self.config.system_tenant = tenant;
         self
     }
 
-    /// What this process is called in [`Dispatcher::processes`]; `worker` unless said. At most 64 characters are kept.
+    /// The name of this process in [`Dispatcher::processes`]; `worker` unless set. At most 64 characters are kept.
     #[must_use]
     pub fn role(mut self, name: &str) -> Self {
         let shown = name.chars().filter(|c| !c.is_control());
@@ -247,19 +313,21 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
-    /// The most attempts at once in this process; 256 unless said.
+    /// The most attempts at once in this process, 1..=1,000,000; 256 unless set.
     #[must_use]
     pub fn max_in_flight(mut self, attempts: usize) -> Self {
-        self.config.max_in_flight = attempts.max(1);
+        self.config.max_in_flight = attempts;
         self
     }
 
-    /// The most attempts at once in this process to an endpoint that sets no cap of its own; 32 unless said.
-    /// It begins with one, and gets there by succeeding. One that sets a cap of its own has at most that here, and at
-    /// most half of [`max_in_flight`](Self::max_in_flight), or this if it is more.
+    /// The most attempts at once in this process to an endpoint that sets no cap of its own, 1..=1,000,000; 32 unless
+    /// set. An endpoint begins with one attempt at a time, and earns more by succeeding.
+    ///
+    /// An endpoint that sets a cap of its own has at most that many attempts here. Nor may it have more than half of
+    /// [`max_in_flight`](Self::max_in_flight), or more than this number if this is the larger one.
     #[must_use]
     pub fn max_in_flight_per_endpoint(mut self, attempts: u32) -> Self {
-        self.config.max_in_flight_per_endpoint = attempts.max(1);
+        self.config.max_in_flight_per_endpoint = attempts;
         self
     }
 
@@ -271,7 +339,7 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
-    /// The total deadline of an attempt, the response's body included; 15 s unless said. An endpoint may
+    /// The total deadline of an attempt, the response's body included, 1 ms..=1 day; 15 s unless set. An endpoint may
     /// set its own.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
@@ -279,47 +347,50 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
-    /// How much longer than its attempt a claim lasts: for loading before it, and for recording after it; 15 s
-    /// unless said, and never less than 1 s. What a process held when it died is tried again after the request
-    /// timeout and this. Too short, and a store that is slow for a moment makes duplicates.
+    /// How much longer than its attempt a claim lasts, 1 s..=1 day; 15 s unless set. In this time the engine loads the
+    /// delivery before the attempt, and records the outcome after it.
+    ///
+    /// When a process dies, the deliveries that it had claimed are tried again after the request timeout and this margin.
+    /// If the margin is too short, a store that is slow for a moment causes duplicates.
     #[must_use]
     pub fn lease_margin(mut self, margin: Duration) -> Self {
-        self.config.lease_margin = margin.max(Config::MIN_LEASE_MARGIN);
+        self.config.lease_margin = margin;
         self
     }
 
-    /// The most bytes of a body that is sent; 256 KiB unless said.
+    /// The most bytes of a body that is sent, at least 1; 256 KiB unless set.
     #[must_use]
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.config.max_payload = bytes;
         self
     }
 
-    /// The most bytes of a response's body that are kept; 16 KiB unless said.
+    /// The most bytes of a response's body that are kept; 16 KiB unless set. With 0, none are kept.
     #[must_use]
     pub fn max_response_body(mut self, bytes: usize) -> Self {
         self.config.max_response_body = bytes;
         self
     }
 
-    /// How long after it was first due a delivery is given up as `expired`; 7 days unless said. Deliveries of a paused
-    /// or disabled endpoint are kept: their time begins anew when it is enabled, or changed otherwise.
+    /// How long after a delivery was first due it is given up as `expired`; 7 days unless set, and more than nothing.
+    /// Deliveries to a paused or disabled endpoint are kept. Their time begins anew when the endpoint is enabled or otherwise
+    /// changed.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
         self.config.max_age = age;
         self
     }
 
-    /// How long events, ended deliveries and their attempts are kept after the end; 30 days unless said. Must be
-    /// longer than [`max_age`](Self::max_age) by a day.
+    /// How long events, ended deliveries and their attempts are kept after the end; 30 days unless set. It must be longer
+    /// than [`max_age`](Self::max_age) by at least a day.
     #[must_use]
     pub fn retention(mut self, time: Duration) -> Self {
         self.config.retention = time;
         self
     }
 
-    /// How long an idempotency key stands for its event; 24 hours unless said. Not longer than
-    /// [`retention`](Self::retention).
+    /// How long an idempotency key stands for its event; 24 hours unless set. It must be more than nothing, and not longer
+    /// than [`retention`](Self::retention).
     #[must_use]
     pub fn idempotency_window(mut self, time: Duration) -> Self {
         self.config.idempotency_window = time;
@@ -333,29 +404,14 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
-    /// The dispatcher. Starts nothing: deliveries go out while [`Dispatcher::run`] is running. What it
-    /// [measures](crate::metrics) goes to the recorder that is installed now.
+    /// Builds the dispatcher. This starts nothing: deliveries go out while [`Dispatcher::run`] is running. The dispatcher
+    /// sends its [metrics](crate::metrics) to the recorder that is installed now.
     ///
     /// # Errors
-    /// When a queue or a transport is missing, the retention is too short for what else is set, or the HTTP client
-    /// cannot be made.
+    /// When a queue or a transport is missing, a setting is out of its bounds or contradicts another one, or the HTTP
+    /// client cannot be made.
     pub fn build(self) -> Result<Dispatcher<S>, BuildError> {
-        if self.config.retention < self.config.max_age + Config::RETENTION_MARGIN {
-            return Err(BuildError::Retention);
-        }
-        if self.config.idempotency_window > self.config.retention {
-            return Err(BuildError::IdempotencyWindow);
-        }
-        let health = &self.config.health;
-        if let Some(policy) = &health.breaker {
-            policy.validate()?;
-        }
-        if health
-            .disable_after
-            .is_some_and(|it| it < Config::MIN_DISABLE_AFTER)
-        {
-            return Err(BuildError::DisableAfter);
-        }
+        self.config.validate()?;
         let store = Arc::new(self.store);
         let has_index = self.queue.is_some();
         let rows = store.queue().filter(|_| has_index);
@@ -409,8 +465,8 @@ impl<S: Store + 'static> Builder<S> {
     }
 }
 
-/// As many idle connections to a host are kept as may be in flight: fewer would be closed and opened
-/// again all the time, and the idle timeout bounds them anyway.
+/// The transport keeps as many idle connections to a host as attempts may be in flight. With fewer, connections would be
+/// closed and opened all the time. The idle timeout bounds them anyway.
 #[cfg(any(feature = "hyper", feature = "reqwest"))]
 fn default_transport(
     policy: &NetworkPolicy,
@@ -458,6 +514,50 @@ mod tests {
             build(DAY * 4 - MOMENT, DAY),
             Err(BuildError::Retention)
         ));
+    }
+
+    #[test]
+    fn settings_that_no_engine_could_work_with_are_refused_by_name() {
+        type Set = fn(Builder<MemoryStore>) -> Builder<MemoryStore>;
+        let refused = |set: Set| {
+            let builder = Dispatcher::builder(MemoryStore::new());
+            match set(builder.transport(ScriptedTransport::default())).build() {
+                Err(BuildError::Setting(invalid)) => Some(invalid.field()),
+                _ => None,
+            }
+        };
+        let cases: [(Set, &str); 11] = [
+            (|it| it.max_in_flight(0), "max_in_flight"),
+            (|it| it.max_in_flight(usize::MAX), "max_in_flight"),
+            (
+                |it| it.max_in_flight_per_endpoint(0),
+                "max_in_flight_per_endpoint",
+            ),
+            (
+                |it| it.max_in_flight_per_endpoint(u32::MAX),
+                "max_in_flight_per_endpoint",
+            ),
+            (|it| it.request_timeout(Duration::ZERO), "request_timeout"),
+            (|it| it.request_timeout(Duration::MAX), "request_timeout"),
+            (
+                |it| it.lease_margin(Duration::from_millis(999)),
+                "lease_margin",
+            ),
+            (|it| it.lease_margin(Duration::MAX), "lease_margin"),
+            (|it| it.max_payload(0), "max_payload"),
+            (|it| it.max_age(Duration::ZERO), "max_age"),
+            (
+                |it| it.idempotency_window(Duration::ZERO),
+                "idempotency_window",
+            ),
+        ];
+        for (set, field) in cases {
+            assert_eq!(refused(set), Some(field));
+        }
+        assert_eq!(refused(|it| it), None);
+        let forever = Dispatcher::builder(MemoryStore::new()).max_age(Duration::MAX);
+        let forever = forever.transport(ScriptedTransport::default()).build();
+        assert!(matches!(forever, Err(BuildError::Retention)));
     }
 
     #[test]

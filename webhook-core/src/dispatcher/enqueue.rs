@@ -1,8 +1,8 @@
-//! The way in: events are checked, stamped and inserted, concurrent ones together.
+//! The way in: events are checked, stamped and inserted. Concurrent calls share an insert.
 //!
-//! The first caller inserts its own event at once. Those who come while it does so wait, and go together in
-//! the next insert. So nothing waits when the store is idle, and the batches grow as it gets busy. Where the store does
-//! better with several inserts at once, another begins beside those under way when enough wait.
+//! The first caller inserts its own event at once. Events that arrive meanwhile wait, and go into the next insert together. So
+//! nothing waits while the store is idle, and batches grow as it gets busy. If the store is faster with several inserts at once,
+//! and enough events wait, another insert begins beside those under way.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub enum EnqueueError {
         /// The event that the key stands for.
         event_id: Uuid,
     },
-    /// More events wait than the store can take; try later.
+    /// Too many events wait to be stored. Nothing was accepted; try later.
     #[error("too many events wait to be stored")]
     Overloaded,
     /// The store failed. It may or may not have the event: enqueue again, with an idempotency key if
@@ -56,7 +56,20 @@ pub enum EnqueueError {
     Store(#[from] Error),
 }
 
-/// Why a batch was not accepted. None of its events was.
+impl EnqueueError {
+    /// Whether the same call may succeed later. An error of the store leaves it open whether the event was accepted:
+    /// repeat the call with the idempotency key that it had.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Invalid(_) | Self::IdempotencyConflict { .. } => false,
+            Self::Overloaded => true,
+            Self::Store(error) => error.is_retryable(),
+        }
+    }
+}
+
+/// Why a batch was not accepted: all of it, or nothing, is.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BatchError {
@@ -64,14 +77,15 @@ pub enum BatchError {
     #[error("a batch has at most {MAX_BATCH} events")]
     TooMany,
     /// One of its events is at fault.
-    #[error("event {index}: {source}")]
+    #[error("event {index} was not accepted")]
     Event {
         /// Its place in the batch, from 0.
         index: usize,
         /// What is wrong with it.
         source: EnqueueError,
     },
-    /// The store failed.
+    /// The store failed. It may or may not have the events, but never some of them: enqueue the batch again, with
+    /// idempotency keys if doubles matter.
     #[error("the events could not be stored")]
     Store(#[from] Error),
 }
@@ -476,7 +490,6 @@ impl Drop for HandOver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Timestamp;
 
     impl LineState {
         /// So many more wait; answers for how many of them another insert begins.
@@ -486,6 +499,7 @@ mod tests {
                 let event = NewEvent::data("order.paid", "1").unwrap();
                 self.waiting.push(Waiting {
                     event: event.stamp(Uuid::nil(), Timestamp::EPOCH),
+                    since: Timestamp::EPOCH,
                     answer: oneshot::channel().0,
                     _place: Arc::clone(places).try_acquire_owned().unwrap(),
                 });

@@ -1,8 +1,8 @@
-//! Inserts, and what goes out with them at once.
+//! Inserts events, and claims new deliveries in the same transaction.
 //!
-//! While this process delivers and has free slots, a new delivery need not go through the queue to come back to
-//! it: the insert claims it in the same transaction, and its attempt begins when that is committed. This is for
-//! lanes that are known to be well and have no limits, so that nothing is decided here that the queue must.
+//! While this process delivers and has free slots, a new delivery need not pass through the queue: its insert claims it, and its
+//! attempt begins when the insert is committed. This is done only for lanes that do well and have no limits, because all other
+//! decisions belong to the queue.
 
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::queue::Job;
 use crate::store::{InsertOptions, Inserted, Insertion, OnConflict, Work};
 use crate::time::Timestamp;
 
-/// Deliveries to be, and the slots that are kept for them.
+/// The claims that an insert is to make, and the slots that are reserved for them.
 struct HeadStart {
     pool: Arc<Pool>,
     slots: OwnedSemaphorePermit,
@@ -32,7 +32,7 @@ struct HeadStart {
 }
 
 impl Engine {
-    /// Inserts events in the caller's task, which does not give up: what is claimed with them is ours.
+    /// Inserts events in the caller's task. The caller must not give up, because this process owns what the insert claims.
     pub(super) async fn insert(
         self: &Arc<Self>,
         events: &[Event],
@@ -87,7 +87,7 @@ impl Engine {
         Ok(inserted)
     }
 
-    /// What of these events can go out at once, if anything.
+    /// Which deliveries of these events can be claimed with the insert, if any.
     fn head_start(&self, events: &[Event]) -> Option<HeadStart> {
         let running = self.running().upgrade();
         // One that ends hands out no more: others are to have what comes now.

@@ -1,8 +1,8 @@
-//! What this process knows of lanes: how many jobs of each it has under way, and how many it dares to.
+//! What this process knows about lanes: how many jobs of each it has under way, and how many it may have.
 //!
-//! A lane begins with one job at a time. Each success makes room for one more, up to its cap; a timeout, or an
-//! answer that says "too much", halves it. Lanes whose attempts are slow share most of the slots, and those that hang a
-//! smaller part of these: the rest is for the quick ones, however many slow ones there are.
+//! A lane begins with one job at a time. Each success makes room for one more, up to the lane's cap. A timeout, or an answer that
+//! says "too much", halves the room. All lanes that are slow share most of the slots, and those that hang a smaller part of
+//! these, so that the rest stays free for the quick ones.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;

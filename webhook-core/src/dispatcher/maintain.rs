@@ -1,4 +1,4 @@
-//! Housekeeping in the store, now and then.
+//! Calls the store's housekeeping from time to time.
 
 use std::time::Duration;
 

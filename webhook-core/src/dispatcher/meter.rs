@@ -1,6 +1,6 @@
-//! The handles of the engine's [metrics](crate::metrics), and what is counted with them.
+//! The handles of the engine's [metrics](crate::metrics), and the code that counts with them.
 //!
-//! A handle is looked up once, when the dispatcher is built. Without a recorder it is empty, and using it costs next to
+//! The engine looks up a handle once, when the dispatcher is built. Without a recorder a handle is empty, and costs next to
 //! nothing.
 
 use std::time::Duration;

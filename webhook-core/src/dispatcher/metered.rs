@@ -1,4 +1,4 @@
-//! The store and the queue as the engine sees them: their calls are measured.
+//! Wrappers of the store and the queue that measure their calls.
 
 use std::ops::Deref;
 use std::sync::Arc;

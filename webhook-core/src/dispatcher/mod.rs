@@ -1,22 +1,25 @@
 //! [`Dispatcher`]: what a host holds.
 //!
-//! - `builder.rs`: how it is put together.
-//! - `enqueue.rs`: the way in; concurrent calls share an insert.
-//! - `head_start.rs`: what goes out at once; `lanes.rs`: how much of each endpoint this process takes on.
-//! - `worker.rs`: claims, and keeps the slots full; `attempt.rs`: one HTTP try; `recorder.rs`: writes what came out.
-//! - `trouble.rs`: what cannot be recorded or read, and still must not go round in circles.
-//! - `sweep.rs`: repairs an index queue from the store; `refill.rs`: fills those of its parts that lost everything.
-//! - `replay.rs`: bulk replays, step by step.
-//! - `maintain.rs`: the store's housekeeping.
-//! - `stats.rs`: counts what happens, and tells of it; `meter.rs`: the same for metrics; `metered.rs`: the store and
-//!   the queue, measured.
-//! - `spans.rs`: what `tracing` hears of, and how that belongs to traces.
-//! - `tell.rs`: events that tell the host of its endpoints.
-//! - `rekey.rs`: puts stored secrets under the current key.
-//! - `manage.rs`: endpoints, events and deliveries, for people; `catalogue.rs`: event types;
-//!   `why.rs`: what was decided of an event; `test.rs`: one try of an endpoint.
-//! - `audit.rs`: who did what; `tenants.rs`: tenants as a whole; `alive.rs`: which processes there are.
-//! - `schemas.rs`: the schemas that events must fit, as this process knows them.
+//! The files, in the order in which an event passes them:
+//! - `builder.rs` builds a dispatcher.
+//! - `enqueue.rs` accepts events; concurrent calls share an insert. `schemas.rs` checks them against the schemas that this
+//!   process knows.
+//! - `head_start.rs` claims new deliveries with their insert. `lanes.rs` decides how many attempts at each endpoint this
+//!   process makes at once.
+//! - `worker.rs` claims deliveries and keeps the slots full. `attempt.rs` makes one HTTP request. `recorder.rs` writes its
+//!   outcome.
+//! - `trouble.rs` handles deliveries that cannot be recorded or read, so that none is attempted for ever.
+//! - `sweep.rs` repairs an index queue from the store. `refill.rs` fills parts of it that lost everything.
+//! - `tell.rs` makes events that tell the host about its endpoints.
+//!
+//! What runs or is asked beside that:
+//! - `replay.rs` runs bulk replays, `tenants.rs` erases tenants, `rekey.rs` moves stored secrets to the current key, and
+//!   `maintain.rs` calls the store's housekeeping.
+//! - `stats.rs` counts for statistics, `meter.rs` for metrics. `metered.rs` measures the store and the queue. `spans.rs` makes
+//!   the `tracing` spans.
+//! - `manage.rs` reads and changes endpoints, events and deliveries; `catalogue.rs` does so for event types. `why.rs`
+//!   explains where an event went. `test.rs` tests an endpoint.
+//! - `audit.rs` keeps the audit log. `alive.rs` says which processes there are.
 
 mod alive;
 mod attempt;
@@ -127,7 +130,7 @@ pub struct Dispatcher<S: ?Sized = dyn Store> {
 pub(crate) struct Engine {
     store: Arc<dyn Store>,
     queue: Arc<dyn Queue>,
-    /// Whether the queue is only an index beside the store: pushes, settles and sweeps matter then.
+    /// Whether the queue is only an index beside the store. Only then the engine pushes, settles and sweeps.
     has_index: bool,
     /// The store's own queue, if another is its index: what is handed back is handed back there, too.
     rows: Option<Arc<dyn Queue>>,
@@ -142,7 +145,7 @@ pub(crate) struct Engine {
     rng: Mutex<StdRng>,
     intake: Intake,
     lanes: Arc<Lanes>,
-    /// Where new deliveries may be attempted at once, while this process delivers.
+    /// The slots of this process while it delivers. New deliveries may be attempted there at once.
     running: Mutex<Weak<Pool>>,
     sweeper: Arc<Sweeper>,
     gathered: Arc<Gathered>,
@@ -150,13 +153,13 @@ pub(crate) struct Engine {
     known: schemas::Known,
     trouble: Trouble,
     tests: test::Tests,
-    /// Lanes whose breaker has closed, and of which an index queue could not be told.
+    /// Lanes whose breaker has closed, but which the engine could not release in the index queue.
     unreleased: Mutex<HashSet<Uuid>>,
-    /// Wakes the worker when something may have been committed that the queue cannot tell of.
+    /// Wakes the worker when something may have been committed of which the queue does not know.
     nudge: tokio::sync::Notify,
-    /// Wakes who carries on replays.
+    /// Wakes the task that carries on replays.
     replay_started: tokio::sync::Notify,
-    /// Wakes who erases tenants.
+    /// Wakes the task that erases tenants.
     erasure_started: tokio::sync::Notify,
 }
 
@@ -185,9 +188,9 @@ impl<S: ?Sized> std::fmt::Debug for Dispatcher<S> {
 }
 
 impl Dispatcher {
-    /// Begins to put one together around `store`.
+    /// Begins to build a dispatcher around `store`.
     ///
-    /// On the default type only, so that `Dispatcher::builder(store)` infers.
+    /// Only the default type has this function, so that the compiler can infer `Dispatcher::builder(store)`.
     pub fn builder<S: Store + 'static>(store: S) -> Builder<S> {
         Builder::new(store)
     }
@@ -205,21 +208,21 @@ impl<S: ?Sized> Dispatcher<S> {
 
     /// Accepts an event and returns its id. On `Ok`, the event and all its deliveries are committed.
     ///
-    /// An event whose idempotency key is known returns the first event's id. Dropping the future before it
-    /// is ready leaves it open whether the event was accepted.
+    /// If the event's idempotency key is known, this returns the id of the first event. If you drop the future before it is
+    /// ready, the event may or may not have been accepted.
     ///
     /// # Errors
-    /// When the event was not accepted, or the store cannot tell; see [`EnqueueError`].
+    /// When the event was not accepted, or it is unknown whether it was; see [`EnqueueError`].
     pub async fn enqueue(&self, event: NewEvent) -> Result<Uuid, EnqueueError> {
         Arc::clone(&self.engine).enqueue(event).await
     }
 
-    /// Accepts an event that a person sends, and writes it to the [audit log](Self::audit), as done by who is called `name`.
-    /// What programs [enqueue](Self::enqueue) is not written down.
+    /// [Enqueues](Self::enqueue) an event for a person, and writes that to the [audit log](Self::audit) as done by `name`.
+    /// The audit log does not tell of events that programs enqueue.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue).
-    pub async fn send(&self, name: &str, event: NewEvent) -> Result<Uuid, EnqueueError> {
+    pub async fn enqueue_by(&self, name: &str, event: NewEvent) -> Result<Uuid, EnqueueError> {
         let (tenant, event_type) = (event.tenant.clone(), event.event_type.clone());
         let id = self.enqueue(event).await?;
         let deed = Deed::new(AuditAction::EventSend, &id).of(Some(tenant));
@@ -228,16 +231,16 @@ impl<S: ?Sized> Dispatcher<S> {
         Ok(id)
     }
 
-    /// Accepts up to [`MAX_BATCH`] events, all or nothing, and returns their ids in order.
+    /// Accepts up to [`MAX_BATCH`] events, all of them or none, and returns their ids in order.
     ///
     /// # Errors
-    /// When none was accepted; the error names the event at fault.
+    /// When an event is at fault, which the error names, or the store fails; see [`BatchError`].
     pub async fn enqueue_batch(&self, events: Vec<NewEvent>) -> Result<Vec<Uuid>, BatchError> {
         Arc::clone(&self.engine).enqueue_batch(events).await
     }
 
-    /// Delivers, until `shutdown` is ready; then claims nothing more, lets the attempts under way finish
-    /// for at most the request timeout and 2 s, records them, and returns.
+    /// Delivers until `shutdown` is ready. Then it claims nothing more, lets the attempts under way finish for at most the
+    /// request timeout and 2 s, records them, and returns.
     ///
     /// Failures of the store or the queue are logged and retried; this never returns because of one.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
@@ -288,8 +291,8 @@ impl<S: ?Sized> Dispatcher<S> {
         Tenants::new(&self.engine)
     }
 
-    /// The processes that [run](Self::run), as each says every half a minute, the one that started last first. One that
-    /// has died is shown for 100 s more.
+    /// The processes that [run](Self::run), the one that started last first. Each process reports itself every half a minute.
+    /// A process that has died is shown for 100 s more.
     ///
     /// # Errors
     /// When the store fails.
@@ -297,14 +300,14 @@ impl<S: ?Sized> Dispatcher<S> {
         self.engine.processes().await
     }
 
-    /// Who did what through [`endpoints`](Self::endpoints) and the others, as far as they were told who acts by `by`.
-    /// Of every tenant unless narrowed.
+    /// The audit log, of every tenant unless narrowed. It says who did what through [`endpoints`](Self::endpoints) and the
+    /// other handles. An action is in it only if the handle was told who acts, with `by`.
     #[must_use]
     pub fn audit(&self) -> Audit<'_> {
         Audit::new(&self.engine)
     }
 
-    /// Whether the store answers: nothing can be accepted while it does not.
+    /// Whether the store answers. While it does not, no event can be accepted.
     ///
     /// # Errors
     /// When it does not.
@@ -318,40 +321,40 @@ impl<S: ?Sized> Dispatcher<S> {
         self.engine.clock.now()
     }
 
-    /// What this dispatcher goes by: for what is to sleep as it does, also in tests.
+    /// The clock of this dispatcher, for code that is to sleep by the same clock, also in tests.
     #[must_use]
     pub fn clock(&self) -> &dyn Clock {
         &*self.engine.clock
     }
 
-    /// Whether this process delivers: [`run`](Self::run) was called, and has not been told to end.
+    /// Whether this process delivers: [`run`](Self::run) was called, and its `shutdown` is not ready yet.
     #[must_use]
     pub fn is_running(&self) -> bool {
         let pool = self.engine.running().upgrade();
         pool.is_some_and(|pool| !pool.is_stopping())
     }
 
-    /// The most bytes of a body that is sent: larger events are refused.
+    /// The most bytes of a body that is sent. Larger events are refused.
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.engine.config.max_payload
     }
 
-    /// Whose the events are that tell of all tenants' endpoints: [`Builder::system_tenant`].
+    /// The tenant of the events that tell about all tenants' endpoints: [`Builder::system_tenant`].
     #[must_use]
     pub fn system_tenant(&self) -> &Tenant {
         &self.engine.config.system_tenant
     }
 
-    /// When failed deliveries are tried again to an endpoint without a schedule of its own.
+    /// When failed deliveries to an endpoint without a schedule of its own are tried again.
     ///
-    /// As this process has it: what another one attempts follows that one's.
+    /// This is the policy of this process. Attempts of another process follow the policy of that one.
     #[must_use]
     pub fn retry_policy(&self) -> &RetryPolicy {
         &self.engine.config.retry
     }
 
-    /// Whether the queue answers: what is accepted is delivered late while it does not.
+    /// Whether the queue answers. While it does not, events are accepted but delivered late.
     ///
     /// # Errors
     /// When it does not.
@@ -359,9 +362,9 @@ impl<S: ?Sized> Dispatcher<S> {
         self.engine.queue.parts().await.map(drop)
     }
 
-    /// How soon a job comes back that the queue beside the store has forgotten without knowing it: what the last round
-    /// of the audit took in this process, with the pause before the next. One that is overdue comes back in 15 s,
-    /// unless more than a few hundred are. `None` where the store is the queue, and before the first round has ended.
+    /// How soon a job comes back if the queue beside the store has forgotten it unnoticed. It is the time that the last round
+    /// of the sweeper took in this process, with the pause before the next one. Overdue jobs come back within 15 s, unless
+    /// there are more than a few hundred. `None` if the store is the queue, and before the first round has ended.
     #[must_use]
     pub fn audit_round(&self) -> Option<Duration> {
         self.engine.audit_round()
@@ -370,18 +373,18 @@ impl<S: ?Sized> Dispatcher<S> {
     /// What waits in the queue, counted up to [`Depth::MOST`].
     ///
     /// # Errors
-    /// When the queue does not answer. Events are accepted nevertheless if the store does.
+    /// When the queue does not answer. Events are still accepted if the store answers.
     pub async fn depth(&self) -> Result<Depth> {
         self.engine.queue.depth(self.engine.clock.pinned()).await
     }
 
-    /// What happened in the last hour, day, week or month to everything in `scope`, or to one endpoint of it,
-    /// and what waits, counted up to [`Depth::MOST`]. Its cost does not depend on how many deliveries are stored.
+    /// What happened in the last hour, day, week or month to everything in `scope`, or to one of its endpoints, and what
+    /// waits, counted up to [`Depth::MOST`]. The cost does not depend on how many deliveries are stored.
     ///
-    /// It is added up from what each process counts in a minute: other processes' last minute may be missing,
-    /// and so is the last one of a process that died. Dead letters and cancellations count where a worker
-    /// decided on them, not where a person or the end of an endpoint did; events that `webhook.enqueue()`
-    /// accepts in SQL are seen when they are delivered.
+    /// The figures are the sums of what each process counts in a minute. The last minute of other processes may be missing,
+    /// and the last minute of a process that died is missing. Dead letters and cancellations count only if a worker decided
+    /// on them, not if a person did or an endpoint was deleted. Events that `webhook.enqueue()` accepts in SQL are counted
+    /// when they are delivered.
     ///
     /// # Errors
     /// When the store fails. If only the queue does, [`Stats::depth`] is `None`.
@@ -394,8 +397,8 @@ impl<S: ?Sized> Dispatcher<S> {
         self.engine.stats(scope, range, endpoint).await
     }
 
-    /// How the attempts at these endpoints of `scope` went in the last 24 hours, by the hour. One look at the store, whatever
-    /// the number of endpoints. Else as [`stats`](Self::stats).
+    /// How the attempts at these endpoints of `scope` went in the last 24 hours, by the hour. It asks the store once for all
+    /// endpoints. What [`stats`](Self::stats) says of its figures holds here as well.
     ///
     /// # Errors
     /// When the store fails.
@@ -407,15 +410,15 @@ impl<S: ?Sized> Dispatcher<S> {
         self.engine.trends(scope, endpoints).await
     }
 
-    /// Sets the gauges among the [metrics](crate::metrics) to how things are: for whoever exposes them, each time before
-    /// they are read. Asks the store and the queue at the same time, each with one statement or so whose cost does not
-    /// grow with what is stored, and waits 2 s at most; what does not answer is shown as `NaN`.
+    /// Sets the gauges among the [metrics](crate::metrics) to their present values. Code that exposes metrics calls this each
+    /// time before they are read. It asks the store and the queue at the same time, with about one statement each, whose
+    /// cost does not grow with what is stored. It waits at most 2 s; a gauge whose source does not answer is set to `NaN`.
     pub async fn sample(&self) {
         self.engine.sample().await;
     }
 
-    /// Stores what this process has counted for [`stats`](Self::stats) and not stored yet. [`run`](Self::run)
-    /// does so each minute and at its end: this is for the end of a process that only accepts events.
+    /// Stores what this process has counted for [`stats`](Self::stats) and not stored yet. [`run`](Self::run) does so each
+    /// minute and at its end. A process that only accepts events calls this before it ends.
     ///
     /// # Errors
     /// When the store fails.
@@ -425,8 +428,8 @@ impl<S: ?Sized> Dispatcher<S> {
 }
 
 impl<S: TxStore + ?Sized> Dispatcher<S> {
-    /// Accepts an event inside the host's own transaction: it exists once that commits, and never if it
-    /// does not. Neither pushes to a queue nor waits for a pool.
+    /// Accepts an event inside the host's own transaction. The event exists once that commits, and never if it does not. This
+    /// neither pushes to a queue nor waits for a connection of a pool.
     ///
     /// # Errors
     /// When the event was not accepted; the transaction may be unusable.
@@ -477,7 +480,7 @@ impl Engine {
         self.with_rng(|rng| rng.random_range(-1.0..=1.0))
     }
 
-    /// What `work` makes, or `None` if it takes longer than `at_most` by the engine's clock.
+    /// The result of `work`, or `None` if it takes longer than `at_most` by the engine's clock.
     async fn within<T>(&self, at_most: Duration, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;

@@ -1,8 +1,8 @@
-//! Writes what the attempts produced, many at a time.
+//! Writes the outcomes of attempts, many at a time.
 //!
-//! In this order, so that a crash between any two lines loses nothing: the store first (fenced), then the
-//! queue, then the observers. What was written but not settled is claimed again when its lease ends, and
-//! found ended.
+//! It writes to the store first (fenced), then to the queue, and then tells the observers. With this order, a crash between two
+//! of them loses nothing. If an outcome was written but its job was not settled, the job is claimed again when its lease ends,
+//! and `load` says that the delivery has ended.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,9 +1,9 @@
-//! Fills the parts of an index queue that have lost what they held: once in the fleet, and at a pace.
+//! Fills the parts of an index queue that have lost their jobs: one process does so, at a pace.
 //!
-//! The store remembers the generation of which each part was filled. Whoever finds a part of another one writes down
-//! that it fills it, and how far it has come. That row's version lets one process do so; the others see whether it
-//! gets on, and go on in its place if it does not. So a queue that was empty, or an older one, before a process
-//! started is known as such, too.
+//! The store remembers the generation of each part that was filled. If a process finds a part with another generation, it writes
+//! to the store that it fills this part, and how far it has come. The version of that row lets only one process do so. The other
+//! processes watch its progress, and one of them takes over if there is none. This also works if the queue was empty, or was an
+//! older one, before any process started.
 
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! Puts stored secrets under the current key.
+//! Seals stored secrets anew, with the current key.
 
 use super::Dispatcher;
 use crate::error::Result;

@@ -1,4 +1,4 @@
-//! Bulk replays: started and watched by people, carried on by every process.
+//! Bulk replays: people start and watch them, and every process carries them on.
 
 use std::time::Duration;
 

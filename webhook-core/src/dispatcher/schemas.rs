@@ -1,8 +1,7 @@
 //! The schemas of event types, as this process knows them.
 //!
-//! Whoever enqueues asks the store about once a second whether something has changed, and everybody else in that
-//! second takes the answer. So a process that enqueues nothing asks for nothing, and a change is heeded within a
-//! second everywhere.
+//! About once a second, a caller that enqueues asks the store whether a schema has changed, and all callers of that second use
+//! the answer. So a process that enqueues nothing asks for nothing, and every process obeys a change within a second.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! The spans that `tracing` hears of, and how a host's tracer ties them to traces.
+//! The `tracing` spans of the engine, and how a host's tracer ties them to traces.
 //!
-//! All have the target `webhook_core::trace`, so that hosts can choose them apart from log lines. Nothing is formatted,
-//! and no attribute computed, unless somebody listens. None has a secret, a path, a query or anything of a payload in it.
+//! All spans have the target `webhook_core::trace`, so that hosts can select them apart from log lines. Unless somebody listens,
+//! nothing is formatted and no attribute is computed. No span has a secret, a path, a query or any part of a payload in it.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

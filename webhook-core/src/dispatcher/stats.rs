@@ -1,7 +1,7 @@
-//! Statistics: counted in memory, by the minute, and appended to the store when the minute is over.
+//! Statistics: counted in memory by the minute, and appended to the store when the minute is over.
 //!
-//! The hot path pays one short lock for each insert and each record, however many they are about. What the
-//! store has not got yet dies with the process; events never do.
+//! The hot path takes one short lock for each insert and each record, however many events they hold. If the process dies, it
+//! loses the counts that the store does not have yet. It never loses events.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

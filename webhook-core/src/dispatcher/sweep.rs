@@ -1,5 +1,8 @@
-//! Repairs an index queue from the store: what was never pushed, each second or two, what is overdue, soon, and what it
-//! forgot without knowing it, in rounds. What it knows to be lost is for `refill.rs`.
+//! The sweeper: repairs an index queue from the store.
+//!
+//! It pushes deliveries that were never pushed (it looks each second or two), deliveries that are overdue (it looks every few
+//! seconds), and, in rounds over all live deliveries, those that the queue has forgotten unnoticed. Parts of the queue that are
+//! known to have lost everything are filled by `refill.rs`.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};

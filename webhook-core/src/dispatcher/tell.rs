@@ -1,7 +1,7 @@
-//! Events by which the engine tells the host of its endpoints.
+//! Events that tell the host about its endpoints.
 //!
-//! They are ordinary events of a tenant of the host's own, stored with what they tell of: so the host hears of it as
-//! surely as of everything else.
+//! They are ordinary events of a tenant of the host's own. The store inserts them in the transaction that changes the endpoint,
+//! so that the host gets them as reliably as any other event.
 
 use std::sync::Arc;
 

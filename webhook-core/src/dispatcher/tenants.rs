@@ -1,4 +1,4 @@
-//! Tenants as a whole: erased on request, page by page, by every process.
+//! Tenants as a whole: a request erases one, page by page, and every process takes part.
 
 use std::time::Duration;
 

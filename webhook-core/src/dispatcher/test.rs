@@ -1,4 +1,4 @@
-//! Tests of endpoints: one try, whichever process makes it.
+//! Tests of endpoints: one attempt, made by whichever process claims it.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,8 @@
-//! Deliveries with which something is wrong that no time mends: their outcome is refused, or they cannot be read.
+//! Deliveries with an error that time does not mend: the store refuses their outcome, or they cannot be read.
 //!
-//! What a receiver was asked for once must not be asked for again only because nobody could write down its
-//! answer; and what can never be attempted must end where people look. What is known here is this process's own
-//! and dies with it: another then makes the same experience once.
+//! The engine must not repeat a request only because the store refuses to keep the answer. And a delivery that can never be
+//! attempted must end where people look for it. What this process learns here dies with it. Another process then learns the same
+//! once more.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

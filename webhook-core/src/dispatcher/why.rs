@@ -1,4 +1,4 @@
-//! Gathers what [`Why`] is judged by.
+//! Collects the facts from which [`Why`] is judged.
 
 use hashbrown::HashMap;
 use uuid::Uuid;

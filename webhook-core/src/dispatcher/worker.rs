@@ -1,4 +1,4 @@
-//! The worker: claims what is due as slots become free, and hands each delivery to a task.
+//! The worker: claims due deliveries as slots become free, and hands each one to a task.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;

@@ -116,7 +116,7 @@ async fn what_is_done_to_events_and_deliveries_is_written_down() {
     let events = dispatcher.events().by("ann");
     events.replay(event).await.unwrap();
     let sent = NewEvent::json("order.paid", &1).unwrap();
-    let sent = dispatcher.send("ann", sent).await.unwrap();
+    let sent = dispatcher.enqueue_by("ann", sent).await.unwrap();
     let expected = [
         format!("default delivery.replay {first} delivery: {second}"),
         format!("default delivery.cancel {second} "),
