@@ -146,6 +146,8 @@ pub struct Work {
     pub excused: u32,
     /// When this delivery first was due.
     pub first_due: Timestamp,
+    /// When this was loaded, by the store's clock: how old the delivery is, is not for a process's clock to say.
+    pub loaded_at: Timestamp,
     /// What to send.
     pub event: Arc<Event>,
     /// Where to.
