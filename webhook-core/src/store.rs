@@ -147,6 +147,8 @@ pub struct Work {
     pub excused: u32,
     /// When this delivery was first due.
     pub first_due: Timestamp,
+    /// When this was loaded, by the store's clock, which decides how old the delivery is.
+    pub loaded_at: Timestamp,
     /// The event to send.
     pub event: Arc<Event>,
     /// The endpoint to send it to.

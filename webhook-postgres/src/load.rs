@@ -10,7 +10,7 @@ use uuid::Uuid;
 use webhook_core::backend::Opened;
 use webhook_core::{
     EndReason, Endpoint, Error, Event, EventType, Health, Lease, Loaded, Now, Result, Tenant,
-    Verdict, Work,
+    Timestamp, Verdict, Work,
 };
 
 use crate::column::{At, at};
@@ -34,7 +34,8 @@ enum Found {
 struct Live {
     attempts: u32,
     excused: u32,
-    first_due: webhook_core::Timestamp,
+    first_due: Timestamp,
+    loaded_at: Timestamp,
     event: Arc<Event>,
     endpoint: (Uuid, i64),
     health: Health,
@@ -187,6 +188,7 @@ impl Live {
             attempts: self.attempts,
             excused: self.excused,
             first_due: self.first_due,
+            loaded_at: self.loaded_at,
             event: self.event,
             endpoint: Arc::clone(endpoint),
             health: self.health,
@@ -221,10 +223,12 @@ fn found(row: &PgRow, lease: &Lease) -> sqlx::Result<Found> {
         return Ok(Found::Dead(EndReason::Corrupt));
     };
     let At(first_due) = row.try_get("first_due")?;
+    let At(loaded_at) = row.try_get("now")?;
     Ok(Found::Live(Live {
         attempts: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(0),
         excused: u32::try_from(row.try_get::<i32, _>("excused")?).unwrap_or(0),
         first_due,
+        loaded_at,
         event: Arc::new(event),
         endpoint: (row.try_get("endpoint_id")?, version),
         health: health(row)?,

@@ -47,11 +47,7 @@ impl Shared {
     pub(crate) async fn load(&self, leases: &[Lease], now: Now) -> sqlx::Result<Vec<Loaded>> {
         let mut reader = self.database.read().await?;
         let mut live = self.live(&mut reader, leases).await?;
-        // The time matters to few.
-        let mut loaded_at = match live.values().any(|row| row.health.trip.is_some()) {
-            true => self.database.now(&mut reader, now).await?,
-            false => Timestamp::EPOCH,
-        };
+        let mut loaded_at = self.database.now(&mut reader, now).await?;
         drop(reader);
         if leases.iter().any(|lease| {
             live.get(&lease.delivery)
@@ -237,6 +233,7 @@ impl Needs {
             attempts: row.attempts,
             excused: row.excused,
             first_due: row.first_due,
+            loaded_at: now,
             event: Arc::clone(self.events.get(&row.event_id)?),
             endpoint: Arc::clone(found.endpoint()?),
             health: row.health.at(now),

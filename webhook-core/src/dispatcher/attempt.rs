@@ -234,7 +234,7 @@ impl Engine {
             Some(Instead::Ends(next))
         } else if work.endpoint.state != EndpointState::Enabled {
             Some(Instead::Paused)
-        } else if self.is_too_old(work, now) {
+        } else if self.is_too_old(work) {
             Some(Instead::Ends(Next::Failed(EndReason::Expired)))
         } else if !work.event.is_test() && !work.endpoint.lets_through(&work.event.payload()) {
             Some(Instead::Ends(Next::Cancelled(EndReason::Filtered)))
@@ -245,9 +245,9 @@ impl Engine {
 
     /// What waited for a paused or disabled endpoint is kept, and begins to grow old only when that is enabled: with
     /// the last change of the endpoint, to be simple. A change more often than that only keeps it longer.
-    fn is_too_old(&self, work: &Work, now: Timestamp) -> bool {
+    fn is_too_old(&self, work: &Work) -> bool {
         let since = work.first_due.max(work.endpoint.updated_at);
-        now.since(since) > self.config.max_age
+        work.loaded_at.since(since) > self.config.max_age
     }
 
     /// A delivery whose endpoint's secrets cannot be opened waits as if that were paused, so that the key can come

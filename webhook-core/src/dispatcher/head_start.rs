@@ -142,6 +142,8 @@ impl HeadStart {
                 excused: 0,
                 attempts: 0,
                 first_due: job.due,
+                // It was stored just now, and was due at once.
+                loaded_at: job.due,
                 event: Arc::new(event.clone()),
                 endpoint: Arc::clone(endpoint),
                 // Of one in trouble nothing is claimed so.

@@ -327,6 +327,7 @@ impl State {
             attempts: row.delivery.attempts,
             excused: row.excused,
             first_due: row.first_due,
+            loaded_at: now,
             event: Arc::clone(&row.event),
             endpoint: Arc::clone(endpoint),
             health,

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use http::{HeaderMap, Response};
 use webhook_core::testing::{ManualClock, Reply, ScriptedTransport, fast_forward};
 use webhook_core::{
-    Clock as _, CustomHeaders, DeliveryStatus, Dispatcher, EndReason, EndpointSettings,
-    EndpointState, Failure, HeaderLog, HeaderNames, MemoryStore, NewEvent, Outcome, SignError,
-    SignRequest, Signer, StandardWebhooks, StateReason, Store as _, Timestamp, TransportErrorKind,
-    Verifier,
+    Clock, CustomHeaders, DeliveryStatus, Dispatcher, EndReason, EndpointSettings, EndpointState,
+    Failure, HeaderLog, HeaderNames, MemoryStore, NewEvent, Now, Outcome, SignError, SignRequest,
+    Signer, StandardWebhooks, StateReason, Store as _, Timestamp, TransportErrorKind, Verifier,
 };
 
 use crate::{DAY, World, create_endpoint, deliveries, event};
@@ -384,6 +384,51 @@ async fn what_was_kept_expires_when_it_waits_too_long_after_that() {
     world.dispatcher.step().await.unwrap();
     let delivery = world.deliveries().await.remove(0);
     assert_eq!(delivery.end_reason, Some(EndReason::Expired));
+}
+
+/// A clock of a process beside a store that has another.
+struct Askew {
+    own_clock: ManualClock,
+    store_clock: ManualClock,
+}
+
+#[async_trait]
+impl Clock for Askew {
+    fn now(&self) -> Timestamp {
+        self.own_clock.now()
+    }
+
+    fn pinned(&self) -> Now {
+        self.store_clock.pinned()
+    }
+
+    async fn sleep(&self, by: Duration) {
+        self.own_clock.sleep(by).await;
+    }
+}
+
+#[tokio::test]
+async fn how_old_a_delivery_is_is_for_the_stores_clock_to_say() {
+    for (here, store, status) in [
+        (DAY * 8, Duration::ZERO, DeliveryStatus::Succeeded),
+        (Duration::ZERO, DAY * 8, DeliveryStatus::Failed),
+    ] {
+        let world = World::new(ScriptedTransport::default());
+        world.endpoint(EndpointSettings::default()).await;
+        world.enqueue().await;
+        let start = world.clock.now();
+        let clock = Askew {
+            own_clock: ManualClock::new(start + here),
+            store_clock: ManualClock::new(start + store),
+        };
+        let askew = Dispatcher::builder(world.store.clone())
+            .transport(world.receiver.clone())
+            .clock(clock)
+            .build()
+            .unwrap();
+        assert_eq!(askew.step().await.unwrap().claimed, 1);
+        assert_eq!(world.deliveries().await[0].status, status);
+    }
 }
 
 #[tokio::test]

@@ -131,10 +131,10 @@ impl<H: Harness> Scene<H> {
     pub(super) async fn take(&self, now: Now) -> Lease {
         let lease = self.claim(1, now).await.pop().expect("a job is due");
         let loaded = self.load(lease, now).await.expect("the claim is current");
-        assert!(
-            matches!(loaded.verdict, Verdict::Run(_)),
-            "the delivery is live"
-        );
+        let Verdict::Run(work) = loaded.verdict else {
+            panic!("the delivery is live");
+        };
+        assert_eq!(Some(work.loaded_at), now, "by the store's clock");
         lease
     }
 
