@@ -4,13 +4,15 @@ mod common;
 
 use std::time::Duration;
 
-use common::Schema;
+use common::{Schema, new_name, pool};
+use sqlx::{AssertSqlSafe, Executor, PgPool};
 use uuid::Uuid;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
     Changed, ClaimOptions, Delivery, EndpointSettings, Event, InsertOptions, OnConflict, Scope,
     Store, Timestamp, Verdict,
 };
+use webhook_postgres::PgStore;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const RETENTION: Duration = Duration::from_secs(30 * 86_400);
@@ -38,7 +40,7 @@ impl World {
         world
     }
 
-    fn store(&self) -> &webhook_postgres::PgStore {
+    fn store(&self) -> &PgStore {
         &self.schema.store
     }
 
@@ -275,5 +277,69 @@ fn what_moved_is_erased_with_its_tenant() {
             (world.delivery(held).await, world.attempts(held).await),
             (None, 0)
         );
+    });
+}
+
+#[test]
+fn two_processes_that_keep_house_at_once_lose_nothing() {
+    run(async {
+        let world = World::new().await;
+        let (event, held) = world.event().await;
+        let other = PgStore::builder()
+            .schema(&world.schema.name)
+            .without_migrations()
+            .open(world.schema.pool.clone())
+            .await;
+        let other = other.expect("it opens");
+        let kept = other.maintain(RETENTION, world.day(40));
+        let (kept, ()) = tokio::join!(kept, world.maintain(40));
+        kept.expect("keeps house");
+        // The one that came second may have done nothing.
+        world.maintain(40).await;
+        assert_eq!(world.partitions().await, 0);
+        assert!(world.has_event(&event).await);
+        assert_eq!(world.attempts(held).await, 1);
+    });
+}
+
+#[test]
+fn a_role_that_may_drop_partitions_may_drop_days_when_the_schema_is_migrated() {
+    run(async {
+        let (name, owner) = (new_name(), pool().await);
+        let run = async |text: String| {
+            let ran = owner.execute(sqlx::raw_sql(AssertSqlSafe(text))).await;
+            ran.expect("it runs");
+        };
+        let builder = || PgStore::builder().schema(&name);
+        let scripts = builder().migrations().expect("the name is allowed");
+        for script in &scripts[..6] {
+            run(script.clone()).await;
+        }
+        run(format!(
+            "CREATE ROLE \"{name} app\"; GRANT USAGE ON SCHEMA {name} TO \"{name} app\";
+            GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO \"{name} app\";
+            GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {name} TO \"{name} app\";
+            SELECT {name}.make_partitions('2023-11-14', 1)"
+        ))
+        .await;
+        let migrated = builder().open(owner.clone()).await;
+        migrated.expect("it migrates");
+        let own = owner.connect_options().as_ref().clone();
+        let own = own.options([("role", &format!("{name} app"))]);
+        let pool = PgPool::connect_with(own).await.expect("it connects");
+        let store = builder().without_migrations().open(pool.clone()).await;
+        let store = store.expect("the schema fits");
+        store.maintain(RETENTION, None).await.expect("keeps house");
+        let old = OLD.replace("webhook.", &format!("{name}."));
+        let old: i64 = sqlx::query_scalar(AssertSqlSafe(old))
+            .fetch_one(&owner)
+            .await
+            .expect("it is counted");
+        assert_eq!(old, 0);
+        pool.close().await;
+        run(format!(
+            "DROP OWNED BY \"{name} app\"; DROP ROLE \"{name} app\""
+        ))
+        .await;
     });
 }
