@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::event::{EventType, InvalidEvent};
 use crate::payload::{Node, Payload};
@@ -139,6 +139,9 @@ pub enum InvalidFilter {
     /// The list of an `in` is longer than [`PayloadFilter::MAX_IN`].
     #[error("{0:?}: the list of \"in\" holds more than {max} values", max = PayloadFilter::MAX_IN)]
     List(String),
+    /// A number is beyond all 64-bit floats.
+    #[error("a filter's numbers are 64-bit floats, and one of these is larger than all of them")]
+    Number,
     /// The filter is longer than [`PayloadFilter::MAX_LEN`] with its operators written out.
     #[error("a filter has at most {max} bytes", max = PayloadFilter::MAX_LEN)]
     Length,
@@ -193,6 +196,9 @@ impl PayloadFilter {
     /// # Errors
     /// When the form is wrong, or too large; the error says where.
     pub fn new(filter: &Value) -> Result<Self, InvalidFilter> {
+        if has_large_number(filter) {
+            return Err(InvalidFilter::Number);
+        }
         let filter = Self::of_any_size(filter)?;
         let long = filter.conditions.iter().find(|it| it.has_long_list());
         match long {
@@ -366,16 +372,45 @@ fn shortened(mut text: String) -> String {
     text
 }
 
+/// Whether two values are equal, with the numbers in them as floats, in whatever form they came: a host's build may let
+/// `serde_json` keep the text of numbers, and texts of one number differ.
 fn same(a: &Value, b: &Value) -> bool {
-    compare(a, b).map_or_else(|| a == b, std::cmp::Ordering::is_eq)
+    match (a, b) {
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let has = |(name, b): (&String, &Value)| a.get(name).is_some_and(|a| same(a, b));
+            a.len() == b.len() && b.iter().all(has)
+        }
+        _ => compare(a, b).map_or_else(|| a == b, std::cmp::Ordering::is_eq),
+    }
 }
 
 /// The order of two numbers or two strings; of anything else there is none.
 fn compare(a: &Value, b: &Value) -> Option<std::cmp::Ordering> {
     match (a, b) {
-        (Value::Number(a), Value::Number(b)) => a.as_f64()?.partial_cmp(&b.as_f64()?),
+        (Value::Number(a), Value::Number(b)) => float(a)?.partial_cmp(&float(b)?),
         (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
         _ => None,
+    }
+}
+
+/// A number as it is compared: beyond all floats it is the last one.
+fn float(number: &Number) -> Option<f64> {
+    let large = || number.to_string().parse().ok();
+    let float = number.as_f64().or_else(large)?;
+    Some(float.clamp(f64::MIN, f64::MAX))
+}
+
+/// Whether a number in it is beyond all floats. Only builds in which `serde_json` keeps the text of numbers read it at
+/// all, and no other could read what these store.
+fn has_large_number(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.as_f64().is_none(),
+        Value::Array(items) => items.iter().any(has_large_number),
+        Value::Object(fields) => fields.values().any(has_large_number),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
     }
 }
 
@@ -536,6 +571,63 @@ mod tests {
         for large in [text(8 * 1_024 + 1), json!({"a": {"eq": vec![0; 5_000]}})] {
             assert_eq!(PayloadFilter::new(&large), Err(InvalidFilter::Length));
             assert!(serde_json::from_value::<PayloadFilter>(large).is_err());
+        }
+    }
+
+    #[test]
+    fn numbers_are_the_same_in_whatever_form_they_are_written() {
+        let filter = |text: &str| PayloadFilter::new(&serde_json::from_str(text).unwrap()).unwrap();
+        for (wanted, bodies) in [
+            ("100", ["100.0", "1e2", "1E+2"]),
+            (
+                "[1, {\"a\": 0.5}]",
+                [
+                    "[1.0,{\"a\":5e-1}]",
+                    "[1e0,{\"a\":0.50}]",
+                    "[1,{\"a\":0.5}]",
+                ],
+            ),
+            (
+                "{\"in\": [[7], 18446744073709551616]}",
+                [
+                    "[7.0]",
+                    "18446744073709551616.0",
+                    "1.8446744073709551616e19",
+                ],
+            ),
+            ("{\"gte\": 1e308}", ["1e400", "2e308", "1e308"]),
+            (
+                "{\"lt\": -1e308, \"ne\": 0}",
+                ["-1e400", "-2e308", "-1.5e308"],
+            ),
+        ] {
+            let filter = filter(&format!("{{\"data\": {wanted}}}"));
+            for body in bodies {
+                let body = format!("{{\"data\":{body}}}");
+                assert!(filter.matches(body.as_bytes()), "{wanted} {body}");
+            }
+        }
+        for (wanted, body) in [("[1, 2]", "[1]"), ("[1]", "[2]"), ("[[1]]", "[[\"1\"]]")] {
+            let filter = filter(&format!("{{\"data\": {wanted}}}"));
+            assert!(!filter.matches(format!("{{\"data\":{body}}}").as_bytes()));
+        }
+    }
+
+    #[test]
+    fn no_filter_has_a_number_beyond_all_floats_even_where_it_can_be_read() {
+        for text in ["1e400", "{\"gt\": 1e400}", "{\"in\": [[-1e400]]}"] {
+            let read = serde_json::from_str(&format!("{{\"data\": {text}}}"));
+            let accepted = read.is_ok_and(|read: Value| PayloadFilter::new(&read).is_ok());
+            assert!(!accepted, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_no_number_whatever_its_field_is_called() {
+        let filter = PayloadFilter::new(&json!({"data": {"gte": 1}})).unwrap();
+        for name in ["Number", "RawValue"] {
+            let body = format!("{{\"data\":{{\"$serde_json::private::{name}\":\"7\"}}}}");
+            assert!(!filter.matches(body.as_bytes()), "{name}");
         }
     }
 }

@@ -141,7 +141,9 @@ impl<'a> Node<'a> {
         let read = || {
             let text = self.text.get();
             let large = |number: f64| Value::from(number.clamp(f64::MIN, f64::MAX));
-            let value = serde_json::from_str(text).ok();
+            let value = serde_json::from_str::<Value>(text).ok();
+            // The parser takes an object with a field of a certain name for what it marks by that.
+            let value = value.filter(|value| value.is_object() == text.starts_with('{'));
             value.or_else(|| text.parse().ok().map(large)).map(Box::new)
         };
         self.value.get_or_init(read).as_deref()

@@ -225,7 +225,21 @@ fn features(root: &Path) -> Result {
             println!("{} ({})", line(&clippy), watch.read());
         }
     }
-    Ok(())
+    numbers_as_text(root)
+}
+
+/// A host's other crates may turn this feature on for all of its build: filters mean the same then.
+fn numbers_as_text(root: &Path) -> Result {
+    let mut filters = cargo(root);
+    filters.args([
+        "test",
+        "--quiet",
+        "--locked",
+        "--package",
+        "webhook-core",
+        "--lib",
+    ]);
+    show(filters.args(["--features", "serde_json/arbitrary_precision", "filter"]))
 }
 
 fn choices(package: &Package) -> Vec<Vec<&str>> {

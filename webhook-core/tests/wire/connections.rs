@@ -57,6 +57,29 @@ async fn let_it_be_noticed() {
 }
 
 #[tokio::test]
+async fn an_empty_body_is_said_to_be_empty() {
+    let (listener, url, builder) = open().await;
+    let transport = builder.guarded().unwrap();
+    let serving = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut received = Vec::new();
+        while !received.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
+        }
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        String::from_utf8(received).unwrap()
+    };
+    let request = Request::post(url.uri().clone()).body(Bytes::new()).unwrap();
+    let (answer, received) = tokio::join!(transport.send(request), serving);
+    assert_eq!(answer.unwrap().status(), 200);
+    let lengths = received
+        .lines()
+        .filter(|line| line.starts_with("content-length"));
+    assert_eq!(lengths.collect::<Vec<_>>(), ["content-length: 0"]);
+}
+
+#[tokio::test]
 async fn one_connection_serves_one_request_after_the_other() {
     let (listener, url, builder) = open().await;
     let transport = builder.guarded().unwrap();

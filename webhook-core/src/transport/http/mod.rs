@@ -13,8 +13,9 @@ mod tls;
 
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderName};
-use http::request;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, request};
 
 use super::{RequestOptions, TransportError, TransportErrorKind};
 use crate::network::NetworkPolicy;
@@ -50,8 +51,9 @@ async fn within<T>(
     }
 }
 
-/// Drops what would let a header say where the request ends or what the connection does.
-fn without_framing(mut headers: HeaderMap) -> HeaderMap {
+/// Drops what would let a header say where the request ends or what the connection does, and says that it ends at once
+/// where it has no body: of that alone the clients say nothing.
+fn framed(method: &Method, mut headers: HeaderMap, body: &Bytes) -> HeaderMap {
     static FRAMING: [HeaderName; 9] = [
         header::HOST,
         header::CONTENT_LENGTH,
@@ -67,6 +69,9 @@ fn without_framing(mut headers: HeaderMap) -> HeaderMap {
         for name in &FRAMING {
             headers.remove(name);
         }
+    }
+    if body.is_empty() && matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     headers
 }

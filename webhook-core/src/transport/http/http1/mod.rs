@@ -19,7 +19,7 @@ use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 
 use super::builder::{BuildTransportError, HttpTransportBuilder};
-use super::{errors, options_of, within, without_framing};
+use super::{errors, framed, options_of, within};
 use crate::network::{Guard, NetworkPolicy};
 use crate::transport::{ResponseDetails, Transport, TransportError, TransportErrorKind};
 use crate::url::EndpointUrl;
@@ -53,7 +53,7 @@ use pool::Pool;
 /// dropped, and replaced where HTTP needs them. The other headers go out as they are; `accept: */*` is
 /// added where there is none.
 ///
-/// **Limits.** A response's head may have 100 headers and some 400 KiB; a longer one is a
+/// **Limits.** A response's head may have 100 headers and 64 KiB, and some more by chance; a longer one is a
 /// [`Protocol`](TransportErrorKind::Protocol) error. Interim answers (1xx) before it are skipped, and no limit of
 /// the client counts them: the deadline ends a flood.
 ///
@@ -180,7 +180,7 @@ impl HttpTransport {
         parts: request::Parts,
         body: Bytes,
     ) -> Request<Full<Bytes>> {
-        let mut headers = without_framing(parts.headers);
+        let mut headers = framed(&parts.method, parts.headers, &body);
         headers.insert(HOST, url.host_header().clone());
         headers
             .entry(ACCEPT)
@@ -241,6 +241,11 @@ fn broken(error: hyper::Error, otherwise: TransportErrorKind) -> TransportError 
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::super::tests::{assert_a_forbidden_peer_is_sent_nothing, lax_and_strict};
     use super::*;
 
@@ -249,6 +254,36 @@ mod tests {
         let (settings, strict) = lax_and_strict();
         let transport = HttpTransport::with_peers(&settings, strict).unwrap();
         assert_a_forbidden_peer_is_sent_nothing(&transport, &["http", "https"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_head_has_some_64_kib_and_no_more() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (settings, _) = lax_and_strict();
+        let transport = settings.build().unwrap();
+        for (filler, is_read) in [(60, true), (200, false)] {
+            let serving = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut received = Vec::new();
+                while !received.ends_with(b"\r\n\r\n") {
+                    assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
+                }
+                let filler = "x".repeat(filler * 1024);
+                let head = format!("HTTP/1.1 200 OK\r\nx-a: {filler}\r\nconnection: close\r\n\r\n");
+                // Whoever reads no more may have closed.
+                stream.write_all(head.as_bytes()).await.ok();
+            };
+            let sending = transport.send(Request::post(&url).body(Bytes::new()).unwrap());
+            let (answer, ()) = tokio::join!(sending, serving);
+            match answer {
+                Ok(_) => assert!(is_read, "{filler}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), TransportErrorKind::Protocol);
+                    assert!(!is_read, "{filler}");
+                }
+            }
+        }
     }
 
     #[test]

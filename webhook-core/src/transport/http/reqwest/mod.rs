@@ -14,7 +14,7 @@ use http::{Request, Response, request};
 use tokio::time::Instant;
 
 use super::builder::{BuildTransportError, HttpTransportBuilder};
-use super::{ProxyUrl, errors, options_of, within, without_framing};
+use super::{ProxyUrl, errors, framed, options_of, within};
 use crate::network::{Guard, NetworkPolicy};
 use crate::transport::{ResponseDetails, Transport, TransportError};
 use crate::url::EndpointUrl;
@@ -144,7 +144,7 @@ impl fmt::Debug for ReqwestTransport {
 
 fn client_request(url: &EndpointUrl, parts: request::Parts, body: Bytes) -> reqwest::Request {
     let mut request = reqwest::Request::new(parts.method, url.as_url().clone());
-    *request.headers_mut() = without_framing(parts.headers);
+    *request.headers_mut() = framed(request.method(), parts.headers, &body);
     *request.body_mut() = Some(body.into());
     request
 }
