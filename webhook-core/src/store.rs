@@ -531,6 +531,8 @@ pub trait Store: Send + Sync {
 
     /// Events, newest first, without their bodies: these are empty, and may be looked at for the filter's text alone.
     ///
+    /// What it reads is bounded, whatever matches: see [`Page`].
+    ///
     /// # Errors
     /// When the backend fails.
     async fn events(
@@ -547,6 +549,8 @@ pub trait Store: Send + Sync {
     async fn delivery(&self, scope: &Scope, id: Uuid) -> Result<Option<Delivery>>;
 
     /// Deliveries, newest first.
+    ///
+    /// What it reads is bounded, whatever matches: see [`Page`].
     ///
     /// # Errors
     /// When the backend fails.
