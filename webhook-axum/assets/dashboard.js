@@ -260,6 +260,8 @@ document.addEventListener("keydown", (event) => {
 });
 
 prepare(document);
+// On a phone the screens are a row that is scrolled: to the one that is open.
+document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 setInterval(() => showAges(document), 15000);
 const known = document.querySelector("main").dataset.live;
 if (known !== undefined) follow(known);

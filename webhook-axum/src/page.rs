@@ -70,6 +70,15 @@ pub(crate) fn cursor_text(next: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(next)
 }
 
+/// Back to when a page that holds less than was asked for has searched, if there is more to search: that time is in the id.
+#[cfg(feature = "dashboard")]
+pub(crate) fn searched_back_to<T>(page: &Page<T>, limit: Limit) -> Option<webhook_core::Timestamp> {
+    let next = page.next.filter(|_| page.items.len() < limit.0)?;
+    let (seconds, _) = next.get_timestamp()?.to_unix();
+    let seconds = i64::try_from(seconds).ok()?;
+    Some(webhook_core::Timestamp::from_seconds(seconds))
+}
+
 /// What a list's query asks for.
 pub(crate) fn page_request(limit: Limit, cursor: Option<Cursor>) -> PageRequest {
     PageRequest {
@@ -82,7 +91,10 @@ pub(crate) fn page_request(limit: Limit, cursor: Option<Cursor>) -> PageRequest 
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub(crate) struct List<T> {
+    /// Where a filter matches few, there may be fewer than `limit` asks for, or none, while there is a `next`: one request
+    /// looks no further back than that.
     items: Vec<T>,
+    /// `null` at the end.
     next: Option<Cursor>,
 }
 

@@ -549,6 +549,8 @@ pub trait Store: Send + Sync {
     /// Events, newest first, without their bodies: [`Event::body`] is empty. A backend reads bodies only to search them for
     /// the filter's text.
     ///
+    /// What it reads is bounded, whatever matches: see [`Page`].
+    ///
     /// # Errors
     /// When the backend fails.
     async fn events(
@@ -565,6 +567,8 @@ pub trait Store: Send + Sync {
     async fn delivery(&self, scope: &Scope, id: Uuid) -> Result<Option<Delivery>>;
 
     /// Deliveries, newest first.
+    ///
+    /// What it reads is bounded, whatever matches: see [`Page`].
     ///
     /// # Errors
     /// When the backend fails.

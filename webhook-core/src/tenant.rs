@@ -141,6 +141,9 @@ impl Default for PageRequest {
 }
 
 /// One page of a list, newest first.
+///
+/// It may hold fewer rows than were asked for, or none, with a `next`: where a filter matches few rows, a backend looks at
+/// no more than so many for one page. All that is newer than `next` has been looked at then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {
     /// The rows.

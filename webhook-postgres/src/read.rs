@@ -4,13 +4,14 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::Row;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{Postgres, Row};
 use uuid::Uuid;
-use webhook_core::backend::AttemptRow;
+use webhook_core::backend::{AttemptRow, found_status, reach_of_deliveries, reach_of_events};
 use webhook_core::{
-    Attempt, BoxError, Delivery, DeliveryFilter, Event, EventFilter, EventType, Job, Page,
-    PageRequest, Result, Scope, Tenant, Timestamp,
+    Attempt, BoxError, Delivery, DeliveryFilter, DeliveryStatus, Event, EventFilter, EventType,
+    Job, Page, PageRequest, Result, Scope, Tenant, Timestamp,
 };
 
 use crate::column::{At, at, count, tenant};
@@ -60,19 +61,65 @@ impl Shared {
         filter: &EventFilter,
         page: PageRequest,
     ) -> sqlx::Result<Page<Event>> {
-        let query = self
-            .sql
-            .events
-            .query_once()
-            .bind(tenant(scope))
-            .bind(page.before);
+        let _place = self.look().await?;
+        self.events_within(reach_of_events(filter), scope, filter, page)
+            .await
+    }
+
+    /// Looks at as many rows as `reach` says, unless fewer will do.
+    async fn events_within(
+        &self,
+        reach: &[usize],
+        scope: &Scope,
+        filter: &EventFilter,
+        page: PageRequest,
+    ) -> sqlx::Result<Page<Event>> {
+        let mut searched = None;
+        for looked_at in reach {
+            let floor = self.sql.events_floor.query_once();
+            let floor = floor.bind(tenant(scope)).bind(page.before);
+            let floor = floor.bind(at(filter.since)).bind(at(filter.until));
+            let floor = self.floor(floor, *looked_at).await?;
+            let found = self.events_down_to(floor, scope, filter, page).await?;
+            if found.next.is_some() || floor.is_none() {
+                return Ok(found);
+            }
+            searched = Some(Page {
+                next: floor,
+                ..found
+            });
+        }
+        match searched {
+            Some(found) => Ok(found),
+            None => self.events_down_to(None, scope, filter, page).await,
+        }
+    }
+
+    async fn events_down_to(
+        &self,
+        floor: Option<Uuid>,
+        scope: &Scope,
+        filter: &EventFilter,
+        page: PageRequest,
+    ) -> sqlx::Result<Page<Event>> {
+        let query = self.sql.events.query_once();
+        let query = query.bind(tenant(scope)).bind(page.before);
         let query = query.bind(count(page.limit).saturating_add(1));
         let query = query.bind(filter.event_type.as_ref().map(EventType::as_str));
         let query = query.bind(at(filter.since)).bind(at(filter.until));
         let query = query.bind(filter.text.as_ref().map(String::as_bytes));
-        let _place = self.look().await?;
-        let rows = self.rows(query).await?;
+        let rows = self.rows(query.bind(floor)).await?;
         page_of(&rows, page, |row| event(row, "id"))
+    }
+
+    /// The id of the row that is looked at last, if there are more. The count is the last parameter of `query`.
+    async fn floor(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+        looked_at: usize,
+    ) -> sqlx::Result<Option<Uuid>> {
+        let row = self.row(query.bind(count(looked_at - 1))).await?;
+        row.map(|row| row.try_get("id")).transpose()
     }
 
     pub(crate) async fn delivery(&self, scope: &Scope, id: Uuid) -> sqlx::Result<Option<Delivery>> {
@@ -87,22 +134,60 @@ impl Shared {
         filter: &DeliveryFilter,
         page: PageRequest,
     ) -> sqlx::Result<Page<Delivery>> {
-        let query = self
-            .sql
-            .deliveries
-            .query_once()
-            .bind(tenant(scope))
-            .bind(page.before);
+        let _place = self.look().await?;
+        self.deliveries_within(reach_of_deliveries(filter), scope, filter, page)
+            .await
+    }
+
+    /// Looks at as many rows as `reach` says, unless fewer will do.
+    async fn deliveries_within(
+        &self,
+        reach: &[usize],
+        scope: &Scope,
+        filter: &DeliveryFilter,
+        page: PageRequest,
+    ) -> sqlx::Result<Page<Delivery>> {
+        let mut searched = None;
+        for looked_at in reach {
+            let floor = self.sql.deliveries_floor.query_once();
+            let floor = floor.bind(tenant(scope)).bind(page.before);
+            let status = filter.status.and_then(found_status);
+            let floor = floor.bind(filter.endpoint_id);
+            let floor = floor.bind(status.map(DeliveryStatus::as_str));
+            let floor = self.floor(floor.bind(at(filter.until)), *looked_at).await?;
+            let found = self.deliveries_down_to(floor, scope, filter, page).await?;
+            if found.next.is_some() || floor.is_none() {
+                return Ok(found);
+            }
+            searched = Some(Page {
+                next: floor,
+                ..found
+            });
+        }
+        match searched {
+            Some(found) => Ok(found),
+            None => self.deliveries_down_to(None, scope, filter, page).await,
+        }
+    }
+
+    async fn deliveries_down_to(
+        &self,
+        floor: Option<Uuid>,
+        scope: &Scope,
+        filter: &DeliveryFilter,
+        page: PageRequest,
+    ) -> sqlx::Result<Page<Delivery>> {
+        let query = self.sql.deliveries.query_once();
+        let query = query.bind(tenant(scope)).bind(page.before);
         let query = query.bind(count(page.limit).saturating_add(1));
         let query = query.bind(filter.endpoint_id).bind(filter.event_id);
         let query = query.bind(filter.event_type.as_ref().map(EventType::as_str));
-        let query = query.bind(filter.status.map(webhook_core::DeliveryStatus::as_str));
+        let query = query.bind(filter.status.map(DeliveryStatus::as_str));
         let query = query.bind((!filter.error_kinds.is_empty()).then_some(&filter.error_kinds));
         let query = query.bind(at(filter.since)).bind(at(filter.until));
         let query = query.bind(filter.cause.map(webhook_core::FailureCause::as_str));
         let query = query.bind(at(filter.event_id.and_then(made_at)));
-        let _place = self.look().await?;
-        let rows = self.rows(query).await?;
+        let rows = self.rows(query.bind(floor)).await?;
         page_of(&rows, page, delivery)
     }
 
@@ -208,4 +293,97 @@ fn attempt(row: &PgRow) -> sqlx::Result<AttemptRow<'_>> {
         response_body: bytes("response_body")?.map(Into::into),
         truncated: row.try_get("truncated")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+
+    use webhook_core::testing::{endpoint_for, event_for, run};
+    use webhook_core::{EndpointSettings, InsertOptions, OnConflict, Store as _};
+
+    use super::*;
+    use crate::PgStore;
+
+    const EVENTS: i64 = 20;
+
+    /// A store with an event a second, each with its delivery; the oldest one has a type of its own.
+    async fn store() -> PgStore {
+        let url = env::var("DATABASE_URL").expect("DATABASE_URL is not set: `cargo xtask test`");
+        let name = event_for("t", "t", "1", Timestamp::EPOCH).id.simple();
+        let store = PgStore::builder().schema(format!("t_{name}"));
+        let store = store.connect(&url).await.expect("it opens");
+        let at = |second: i64| Timestamp::from_seconds(1_700_000_000 + second);
+        let endpoint = endpoint_for("t", EndpointSettings::default());
+        let inserted = store.insert_endpoint(&endpoint).await;
+        inserted.expect("an endpoint");
+        for second in 1..=EVENTS {
+            let kind = if second == 1 { "rare" } else { "usual" };
+            let body = format!("{{\"kind\": \"{kind}\"}}");
+            let event = event_for("t", kind, &body, at(second));
+            let options = InsertOptions::new(OnConflict::Skip);
+            let inserted =
+                store.insert_events(std::slice::from_ref(&event), &options, Some(at(second)));
+            inserted.await.expect("an event");
+        }
+        store
+    }
+
+    /// Reads on until the end. Answers how many rows each page held.
+    async fn sizes<T>(mut page_of: impl AsyncFnMut(PageRequest) -> Page<T>) -> Vec<usize> {
+        let (mut sizes, mut before) = (Vec::new(), None);
+        loop {
+            let page = page_of(PageRequest { before, limit: 2 }).await;
+            sizes.push(page.items.len());
+            assert!(sizes.len() < 30, "it comes nowhere: {sizes:?}");
+            before = page.next;
+            if before.is_none() {
+                return sizes;
+            }
+        }
+    }
+
+    #[test]
+    fn one_request_looks_no_further_than_its_reach_and_says_where_to_go_on() {
+        run(async {
+            let store = store().await;
+            let rare: Option<EventType> = Some("rare".parse().expect("a type"));
+            let deliveries = DeliveryFilter {
+                event_type: rare.clone(),
+                ..DeliveryFilter::default()
+            };
+            let by_type = EventFilter {
+                event_type: rare,
+                ..EventFilter::default()
+            };
+            let by_text = EventFilter {
+                text: Some("rare".to_owned()),
+                ..EventFilter::default()
+            };
+            // Of 20 rows 6 at a time: the fourth look finds the last one.
+            let (all, reach, expected) = (&Scope::All, &[2, 6], vec![0, 0, 0, 1]);
+            let found = sizes(async |page| {
+                let found = store.0.deliveries_within(reach, all, &deliveries, page);
+                found.await.expect("it reads")
+            });
+            assert_eq!(found.await, expected);
+            for filter in [by_type, by_text] {
+                let found = sizes(async |page| {
+                    let found = store.0.events_within(reach, all, &filter, page);
+                    found.await.expect("it reads")
+                });
+                assert_eq!(found.await, expected, "{filter:?}");
+            }
+            // What is usual fills each page without the greater reach, and none is missed or told twice.
+            let usual = DeliveryFilter {
+                event_type: Some("usual".parse().expect("a type")),
+                ..DeliveryFilter::default()
+            };
+            let found = sizes(async |page| {
+                let found = store.0.deliveries_within(reach, all, &usual, page);
+                found.await.expect("it reads")
+            });
+            assert_eq!(found.await.iter().sum::<usize>(), 19);
+        });
+    }
 }

@@ -6,7 +6,9 @@ use futures_util::TryStreamExt;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row, SqlStr, Sqlite};
 use uuid::Uuid;
-use webhook_core::backend::{EndpointRow, Opened};
+use webhook_core::backend::{
+    EndpointRow, Opened, found_status, reach_of_deliveries, reach_of_events,
+};
 use webhook_core::{
     Attempt, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, Event, EventFilter, EventType,
     FailureCause, Page, PageRequest, Scope, Timestamp,
@@ -87,10 +89,45 @@ impl Shared {
         filter: &EventFilter,
         page: PageRequest,
     ) -> sqlx::Result<Page<Event>> {
+        self.events_within(reach_of_events(filter), scope, filter, page)
+            .await
+    }
+
+    /// Looks at as many rows as `reach` says, unless fewer will do.
+    async fn events_within(
+        &self,
+        reach: &[usize],
+        scope: &Scope,
+        filter: &EventFilter,
+        page: PageRequest,
+    ) -> sqlx::Result<Page<Event>> {
+        let sql = &self.database.sql;
         let mut look = self.database.look().await?;
-        let found = selected_events(&self.database.sql.events_listed, scope, filter)
-            .page(&mut look, page, "event", rows::event)
-            .await?;
+        let mut searched = None;
+        for looked_at in reach {
+            let floor = found_events(&sql.events_floor, scope, filter);
+            let floor = floor.floor(&mut look, page, *looked_at).await?;
+            let found = selected_events(&sql.events_listed, scope, filter)
+                .and("id >=", floor)
+                .page(&mut look, page, "event", rows::event)
+                .await?;
+            if found.next.is_some() || floor.is_none() {
+                look.done();
+                return Ok(found);
+            }
+            searched = Some(Page {
+                next: floor,
+                ..found
+            });
+        }
+        let found = match searched {
+            Some(found) => found,
+            None => {
+                selected_events(&sql.events_listed, scope, filter)
+                    .page(&mut look, page, "event", rows::event)
+                    .await?
+            }
+        };
         look.done();
         Ok(found)
     }
@@ -117,24 +154,47 @@ impl Shared {
         filter: &DeliveryFilter,
         page: PageRequest,
     ) -> sqlx::Result<Page<Delivery>> {
+        self.deliveries_within(reach_of_deliveries(filter), scope, filter, page)
+            .await
+    }
+
+    /// Looks at as many rows as `reach` says, unless fewer will do.
+    async fn deliveries_within(
+        &self,
+        reach: &[usize],
+        scope: &Scope,
+        filter: &DeliveryFilter,
+        page: PageRequest,
+    ) -> sqlx::Result<Page<Delivery>> {
+        let sql = &self.database.sql;
         let mut look = self.database.look().await?;
-        let found = Select::new(&self.database.sql.deliveries, scope)
-            .and("endpoint_id =", filter.endpoint_id)
-            .and("event_id =", filter.event_id)
-            .and(
-                "event_type =",
-                filter.event_type.as_ref().map(EventType::as_str),
-            )
-            .one_of("last_error", &filter.error_kinds)
-            .and("cause =", filter.cause.map(FailureCause::as_str))
-            .and("created_at >=", filter.since.map(Timestamp::as_micros))
-            .and("created_at <", filter.until.map(Timestamp::as_micros))
-            // `since` is no place in the index: what a replay made for an endpoint that had missed the event has an id
-            // of the event's time.
-            .and("id <", filter.until.map(|it| first_id(it + IDS_APART)))
-            .status(filter.status)
-            .page(&mut look, page, "delivery", rows::delivery)
-            .await?;
+        let mut searched = None;
+        for looked_at in reach {
+            let floor = found_deliveries(&sql.deliveries_floor, scope, filter)
+                .status(filter.status.and_then(found_status))
+                .floor(&mut look, page, *looked_at)
+                .await?;
+            let found = selected_deliveries(&sql.deliveries, scope, filter)
+                .and("id >=", floor)
+                .page(&mut look, page, "delivery", rows::delivery)
+                .await?;
+            if found.next.is_some() || floor.is_none() {
+                look.done();
+                return Ok(found);
+            }
+            searched = Some(Page {
+                next: floor,
+                ..found
+            });
+        }
+        let found = match searched {
+            Some(found) => found,
+            None => {
+                selected_deliveries(&sql.deliveries, scope, filter)
+                    .page(&mut look, page, "delivery", rows::delivery)
+                    .await?
+            }
+        };
         look.done();
         Ok(found)
     }
@@ -151,16 +211,43 @@ impl Shared {
 }
 
 fn selected_events(sql: &SqlStr, scope: &Scope, filter: &EventFilter) -> Select {
-    Select::new(sql, scope)
+    found_events(sql, scope, filter)
         .and(
             "event_type =",
             filter.event_type.as_ref().map(EventType::as_str),
         )
         .and("created_at >=", filter.since.map(Timestamp::as_micros))
-        .and("id >=", filter.since.map(|it| first_id(it - IDS_APART)))
         .and("created_at <", filter.until.map(Timestamp::as_micros))
-        .and("id <", filter.until.map(|it| first_id(it + IDS_APART)))
         .and("0 < instr(body,", filter.text.as_deref().map(str::as_bytes))
+}
+
+/// By those conditions alone for which there is an index.
+fn found_events(sql: &SqlStr, scope: &Scope, filter: &EventFilter) -> Select {
+    Select::new(sql, scope)
+        .and("id >=", filter.since.map(|it| first_id(it - IDS_APART)))
+        .and("id <", filter.until.map(|it| first_id(it + IDS_APART)))
+}
+
+fn selected_deliveries(sql: &SqlStr, scope: &Scope, filter: &DeliveryFilter) -> Select {
+    found_deliveries(sql, scope, filter)
+        .and("event_id =", filter.event_id)
+        .and(
+            "event_type =",
+            filter.event_type.as_ref().map(EventType::as_str),
+        )
+        .one_of("last_error", &filter.error_kinds)
+        .and("cause =", filter.cause.map(FailureCause::as_str))
+        .and("created_at >=", filter.since.map(Timestamp::as_micros))
+        .and("created_at <", filter.until.map(Timestamp::as_micros))
+        .status(filter.status)
+}
+
+/// By those conditions alone for which there is an index. `since` is no place in it: what a replay made for an endpoint
+/// that had missed the event has an id of the event's time.
+fn found_deliveries(sql: &SqlStr, scope: &Scope, filter: &DeliveryFilter) -> Select {
+    Select::new(sql, scope)
+        .and("endpoint_id =", filter.endpoint_id)
+        .and("id <", filter.until.map(|it| first_id(it + IDS_APART)))
 }
 
 /// No id that is made at this time or later is less.
@@ -260,6 +347,21 @@ impl Select {
         select.0.build().fetch_all(connection).await
     }
 
+    /// The id of the row that is looked at last for a page, if there are more.
+    async fn floor(
+        self,
+        connection: &mut SqliteConnection,
+        page: PageRequest,
+        looked_at: usize,
+    ) -> sqlx::Result<Option<Uuid>> {
+        let passed = i64::try_from(looked_at - 1).unwrap_or(i64::MAX);
+        let mut select = self.and("id <", page.before);
+        select.0.push(" ORDER BY id DESC LIMIT 1 OFFSET ");
+        select.0.push_bind(passed);
+        let row = select.0.build().fetch_optional(connection).await?;
+        row.map(|row| row.try_get("id")).transpose()
+    }
+
     /// Newest first. Rows that cannot be read are missing in it, and the next page begins where it would.
     pub(crate) async fn page<T>(
         self,
@@ -293,9 +395,80 @@ mod tests {
     use sqlx::sqlite::SqliteConnectOptions;
     use sqlx::{AssertSqlSafe, ConnectOptions as _, SqlSafeStr as _};
 
+    use webhook_core::testing::{endpoint_for, event_for};
+    use webhook_core::{EndpointSettings, InsertOptions, OnConflict, Store as _};
+
     use super::*;
     use crate::sql::Sql;
     use crate::store::SqliteStore;
+
+    /// An event a second, each with its delivery; the oldest one has a type of its own.
+    async fn fill(store: &SqliteStore) {
+        let at = |second: i64| Timestamp::from_seconds(1_700_000_000 + second);
+        let endpoint = endpoint_for("t", EndpointSettings::default());
+        store.insert_endpoint(&endpoint).await.unwrap();
+        for second in 1..=20 {
+            let kind = if second == 1 { "rare" } else { "usual" };
+            let event = event_for("t", kind, &format!("\"{kind}\""), at(second));
+            let options = InsertOptions::new(OnConflict::Skip);
+            let inserted =
+                store.insert_events(std::slice::from_ref(&event), &options, Some(at(second)));
+            inserted.await.unwrap();
+        }
+    }
+
+    /// Reads on until the end. Answers how many rows each page held.
+    async fn sizes<T>(mut page_of: impl AsyncFnMut(PageRequest) -> Page<T>) -> Vec<usize> {
+        let (mut sizes, mut before) = (Vec::new(), None);
+        loop {
+            let page = page_of(PageRequest { before, limit: 2 }).await;
+            sizes.push(page.items.len());
+            assert!(sizes.len() < 30, "it comes nowhere: {sizes:?}");
+            before = page.next;
+            if before.is_none() {
+                return sizes;
+            }
+        }
+    }
+
+    #[test]
+    fn one_request_looks_no_further_than_its_reach_and_says_where_to_go_on() {
+        webhook_core::testing::run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let store = SqliteStore::open(folder.path().join("reach.db"))
+                .await
+                .unwrap();
+            fill(&store).await;
+            let of_type = |event_type: &str| DeliveryFilter {
+                event_type: Some(event_type.parse().unwrap()),
+                ..DeliveryFilter::default()
+            };
+            let by_text = EventFilter {
+                text: Some("rare".to_owned()),
+                ..EventFilter::default()
+            };
+            // Of 20 rows 6 at a time: the fourth look finds the last one.
+            let (all, reach) = (&Scope::All, &[2, 6]);
+            let rare = of_type("rare");
+            let found = sizes(async |page| {
+                let found = store.0.deliveries_within(reach, all, &rare, page);
+                found.await.unwrap()
+            });
+            assert_eq!(found.await, [0, 0, 0, 1]);
+            let found = sizes(async |page| {
+                let found = store.0.events_within(reach, all, &by_text, page);
+                found.await.unwrap()
+            });
+            assert_eq!(found.await, [0, 0, 0, 1]);
+            // None is missed or told twice.
+            let usual = of_type("usual");
+            let found = sizes(async |page| {
+                let found = store.0.deliveries_within(reach, all, &usual, page);
+                found.await.unwrap()
+            });
+            assert_eq!(found.await.iter().sum::<usize>(), 19);
+        });
+    }
 
     #[test]
     fn a_list_of_events_ends_at_the_time_since_when_they_are_asked_for() {

@@ -33,7 +33,7 @@ use crate::queue::OwnQueue;
 /// `BEGIN IMMEDIATE`: one that reads first may be refused when it comes to write. An event that is refused
 /// leaves the transaction as it was.
 #[derive(Clone)]
-pub struct SqliteStore(Arc<Shared>);
+pub struct SqliteStore(pub(crate) Arc<Shared>);
 
 /// What the clones of a store share.
 pub(crate) struct Shared {

@@ -23,7 +23,7 @@ use super::shell::{PageError, Shell, download, page};
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
 use crate::extract::{Id, Query, invalid_query};
-use crate::page::{Cursor, Limit, MAX_LIMIT, cursor_text, page_request};
+use crate::page::{Cursor, Limit, MAX_LIMIT, cursor_text, page_request, searched_back_to};
 use crate::router::Api;
 use crate::routes::deliveries::{Conditions, explanation};
 use crate::routes::endpoints::shown_url;
@@ -137,6 +137,8 @@ struct ListPage {
     holds: Holds,
     audience: Audience,
     next: Option<String>,
+    /// Back to when was looked, if there was not enough for a page.
+    searched: Option<Timestamp>,
     /// The query of the same search among events, where payloads are searched.
     payloads: String,
 }
@@ -153,6 +155,7 @@ async fn list(
     let names = Names::of(&caller, found.items.iter().map(|it| it.endpoint_id)).await?;
     Ok(page(&ListPage {
         shell,
+        searched: searched_back_to(&found, Limit::default()),
         next: query(&asked, found.next),
         payloads: url_query(of_events(&asked)),
         asked,

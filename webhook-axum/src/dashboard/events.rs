@@ -15,7 +15,7 @@ use super::shell::{PageError, Shell, download, page};
 use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::extract::{Id, Query, invalid_query};
-use crate::page::{Limit, page_request};
+use crate::page::{Limit, page_request, searched_back_to};
 use crate::router::Api;
 
 /// How far back payloads are searched, unless said.
@@ -36,6 +36,8 @@ struct ListPage {
     asked: Asked,
     events: Vec<Event>,
     next: Option<String>,
+    /// Back to when was looked, if there was not enough for a page.
+    searched: Option<Timestamp>,
 }
 
 async fn list(
@@ -57,6 +59,7 @@ async fn list(
         .await?;
     Ok(page(&ListPage {
         shell,
+        searched: searched_back_to(&found, Limit::default()),
         next: query(&asked, found.next),
         asked,
         events: found.items,
@@ -112,4 +115,41 @@ async fn body(caller: Caller, Id(id): Id) -> Result<Response, PageError> {
 async fn replay(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {
     caller.events().replay(id).await?;
     Ok(shell.goto(&format!("events/{id}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+    use webhook_core::Page;
+
+    use super::*;
+
+    #[test]
+    fn a_search_that_was_broken_off_says_how_far_it_got_and_goes_on() {
+        let at = Timestamp::from_seconds(1_700_000_000);
+        let next = uuid::Builder::from_unix_timestamp_millis(1_700_000_000_500, &[7; 10]);
+        let next = Some(next.into_uuid());
+        let page_of = |next: Option<Uuid>| {
+            let found: Page<Event> = Page {
+                items: Vec::new(),
+                next,
+            };
+            let asked = Asked::from([("q".to_owned(), "rare".to_owned())]);
+            let page = ListPage {
+                shell: Shell::at("/dashboard/events"),
+                searched: searched_back_to(&found, Limit::default()),
+                next: query(&asked, found.next),
+                asked,
+                events: found.items,
+            };
+            page.render().unwrap()
+        };
+        let text = page_of(next);
+        let searched = format!("Searched back to <time datetime=\"{at}\">");
+        assert!(text.contains(&searched), "{text}");
+        assert!(text.contains("href=\"?q=rare&#38;cursor="), "{text}");
+        assert!(text.contains("Search further back"), "{text}");
+        let at_the_end = page_of(None);
+        assert!(!at_the_end.contains("Searched"), "{at_the_end}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use webhook_core::{Failure, HeaderLog, Timestamp};
+use webhook_core::{Failure, HeaderLog, StateReason, Timestamp};
 
 use crate::caller::Audience;
 
@@ -32,6 +32,16 @@ pub(super) fn is_same(one: &str, other: &str) -> bool {
 /// What an attempt failed with, as its reader may know it.
 pub(super) fn failure(audience: &Audience, failure: &Failure) -> String {
     audience.failure(*failure)
+}
+
+/// Why an endpoint is as it is, after its state.
+pub(super) fn reason(reason: &StateReason) -> &'static str {
+    match reason {
+        StateReason::Requested => "on request",
+        StateReason::Gone => "because it answered 410, which means that it is gone for good",
+        StateReason::Failing => "because nothing but failures came from it for days",
+        other => other.as_str(),
+    }
 }
 
 /// `3 ms`, `1.2 s`, `4 min`, `2 h`, `3 d`.

@@ -110,123 +110,119 @@ fn every_reference_leads_somewhere() {
     }
 }
 
-/// What the documents say of a limit: where in the OpenAPI document, what stands there, and the words of `docs/api.md`.
-fn limits() -> Vec<(&'static str, String, String)> {
-    let conditions = PayloadFilter::MAX_CONDITIONS;
-    let values = PayloadFilter::MAX_IN;
-    let filter = PayloadFilter::MAX_LEN / 1_024;
-    let url = EndpointUrl::MAX_LEN;
-    let said = |at: &'static str, is: String, told: &str| (at, is, told.to_owned());
-    assert_eq!((MAX_BATCH, url), (1_000, 2_048), "as the words below say");
-    vec![
-        said("/info/description", "at most 128 KiB".into(), "128 KiB;"),
-        said(
-            "/paths/~1events/post/description",
-            "256 KiB".into(),
-            "256 KiB unless set",
-        ),
-        said(
-            "/paths/~1events~1batch/post/description",
-            "1,000 events and 16 MiB".into(),
-            "1,000 events and 16 MiB",
-        ),
-        said(
-            "/paths/~1endpoints~1{id}~1test/post/description",
-            "32 of all".into(),
-            "1 of an endpoint, 32",
-        ),
-        said(
-            "/components/schemas/EventRequest/properties/idempotency_key/maxLength",
-            "255".into(),
-            "255 characters",
-        ),
-        said(
-            "/components/schemas/EndpointUrl/maxLength",
-            url.to_string(),
-            "2,048 bytes",
-        ),
-        said(
-            "/components/schemas/PayloadFilter/maxProperties",
-            conditions.to_string(),
-            &format!("{conditions} fields"),
-        ),
-        said(
-            "/components/schemas/PayloadFilter/description",
-            format!("{values} values"),
-            &format!("{values} values"),
-        ),
-        said(
-            "/components/schemas/PayloadFilter/description",
-            format!("{filter} KiB in all"),
-            &format!("`in`, {filter} KiB"),
-        ),
-        said(
-            "/components/schemas/NewEndpointBody/properties/headers/description",
-            "at most 32, and 8 KiB".into(),
-            "32 together, 8 KiB",
-        ),
-        said(
-            "/components/schemas/NewEndpointBody/properties/event_types/maxItems",
-            "256".into(),
-            "| 256 |",
-        ),
-        said(
-            "/components/schemas/NewEndpointBody/properties/description/maxLength",
-            "1024".into(),
-            "1,024 characters",
-        ),
-        said(
-            "/components/schemas/NewEndpointBody/properties/retry_schedule/maxItems",
-            "20".into(),
-            "20 delays",
-        ),
-        said(
-            "/components/schemas/NewEndpointBody/properties/max_in_flight/maximum",
-            "1000".into(),
-            "60, 1,000",
-        ),
-        said(
-            "/components/schemas/Rotation/properties/overlap_seconds/maximum",
-            "2592000".into(),
-            "30 days",
-        ),
-        said(
-            "/components/schemas/Rotation/properties/overlap_seconds/description",
-            "At most 5 secrets".into(),
-            "5 secrets",
-        ),
-        said(
-            "/components/schemas/EventTypeRequest/properties/schema/description",
-            "64 KiB".into(),
-            "64 KiB, 64 KiB",
-        ),
-        said(
-            "/components/schemas/EventTypeRequest/properties/example/description",
-            "64 KiB".into(),
-            "64 KiB, 64 KiB",
-        ),
-        said("/components/schemas/Limit/maximum", "200".into(), "| 200 |"),
-        said(
-            "/components/schemas/Rate/properties/limit/maximum",
-            "1000000".into(),
-            "1,000,000 in up to",
-        ),
-    ]
-}
+/// Where a limit is in the OpenAPI document, what stands there, and the words of `docs/api.md`.
+const LIMITS: [(&str, &str, &str); 20] = [
+    ("/info/description", "at most 128 KiB", "128 KiB;"),
+    (
+        "/paths/~1events/post/description",
+        "256 KiB",
+        "256 KiB unless set",
+    ),
+    (
+        "/paths/~1events~1batch/post/description",
+        "1,000 events and 16 MiB",
+        "1,000 events and 16 MiB",
+    ),
+    (
+        "/paths/~1endpoints~1{id}~1test/post/description",
+        "32 of all",
+        "1 of an endpoint, 32",
+    ),
+    (
+        "/components/schemas/EventRequest/properties/idempotency_key/maxLength",
+        "255",
+        "255 characters",
+    ),
+    (
+        "/components/schemas/EndpointUrl/maxLength",
+        "2048",
+        "2,048 bytes",
+    ),
+    (
+        "/components/schemas/PayloadFilter/maxProperties",
+        "32",
+        "32 fields",
+    ),
+    (
+        "/components/schemas/PayloadFilter/description",
+        "256 values",
+        "256 values",
+    ),
+    (
+        "/components/schemas/PayloadFilter/description",
+        "8 KiB in all",
+        "`in`, 8 KiB",
+    ),
+    (
+        "/components/schemas/NewEndpointBody/properties/headers/description",
+        "at most 32, and 8 KiB",
+        "32 together, 8 KiB",
+    ),
+    (
+        "/components/schemas/NewEndpointBody/properties/event_types/maxItems",
+        "256",
+        "| 256 |",
+    ),
+    (
+        "/components/schemas/NewEndpointBody/properties/description/maxLength",
+        "1024",
+        "1,024 characters",
+    ),
+    (
+        "/components/schemas/NewEndpointBody/properties/retry_schedule/maxItems",
+        "20",
+        "20 delays",
+    ),
+    (
+        "/components/schemas/NewEndpointBody/properties/max_in_flight/maximum",
+        "1000",
+        "60, 1,000",
+    ),
+    (
+        "/components/schemas/Rotation/properties/overlap_seconds/maximum",
+        "2592000",
+        "30 days",
+    ),
+    (
+        "/components/schemas/Rotation/properties/overlap_seconds/description",
+        "At most 5 secrets",
+        "5 secrets",
+    ),
+    (
+        "/components/schemas/EventTypeRequest/properties/schema/description",
+        "64 KiB",
+        "64 KiB, 64 KiB",
+    ),
+    (
+        "/components/schemas/EventTypeRequest/properties/example/description",
+        "64 KiB",
+        "64 KiB, 64 KiB",
+    ),
+    ("/components/schemas/Limit/maximum", "200", "| 200 |"),
+    (
+        "/components/schemas/Rate/properties/limit/maximum",
+        "1000000",
+        "1,000,000 in up to",
+    ),
+];
 
 #[test]
 fn the_documents_say_every_limit() {
+    let filter = (
+        PayloadFilter::MAX_CONDITIONS,
+        PayloadFilter::MAX_IN,
+        PayloadFilter::MAX_LEN,
+    );
+    let enforced = (filter, EndpointUrl::MAX_LEN, MAX_BATCH);
+    assert_eq!(enforced, ((32, 256, 8 * 1_024), 2_048, 1_000));
     let document = document();
     let guide = include_str!("../../../docs/api.md");
     let (_, table) = guide.split_once("**Limits**").unwrap();
     let (table, _) = table.split_once("\n\nA browser").unwrap();
-    for (at, is, told) in limits() {
+    for (at, is, told) in LIMITS {
         let found = document.pointer(at).unwrap_or_else(|| panic!("{at}"));
         let found = found.as_str().map_or_else(|| found.to_string(), Into::into);
-        assert!(
-            found.replace('\n', " ").contains(&is),
-            "{at}: {is}: {found}"
-        );
-        assert!(table.contains(&told), "docs/api.md: {told}");
+        assert!(found.replace('\n', " ").contains(is), "{at}: {is}: {found}");
+        assert!(table.contains(told), "docs/api.md: {told}");
     }
 }

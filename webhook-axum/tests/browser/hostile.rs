@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use webhook_axum::{Auth, AuthRejection, Authorizer, Identity};
 
+use crate::app::App;
 use crate::page::{Page, browse};
 use crate::screens::{Screens, Words};
 
@@ -193,6 +194,28 @@ async fn what_is_injected_all_the_same_is_not_run() {
         assert_eq!(page.ask(inject).await, Value::Null);
         let complaints = page.complaints().await.join("\n");
         assert!(complaints.contains("Content Security Policy"), "{complaints}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn long_names_leave_room_for_what_is_beside_them_and_a_phone_shows_where_it_is() {
+    let app = App::open().await;
+    app.endpoint("/in").await;
+    app.send(&"a".repeat(128)).await;
+    app.settled().await;
+    browse(async |page| {
+        page.be_sized(1_280, 900).await;
+        page.goto(&app.screen("deliveries")).await;
+        page.see("Deliveries, newest first").await;
+        let fits = "const it = document.querySelector('.scroll'); return it.scrollWidth <= it.clientWidth";
+        assert_eq!(page.ask(fits).await, true);
+
+        page.be_a_phone().await;
+        page.goto(&app.screen("audit")).await;
+        page.see("Entries, newest first").await;
+        let is_seen = "return document.querySelector('nav [aria-current]').getBoundingClientRect().right <= innerWidth";
+        assert_eq!(page.ask(is_seen).await, true);
     })
     .await;
 }

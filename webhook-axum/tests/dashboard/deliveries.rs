@@ -470,3 +470,33 @@ async fn a_tenant_is_not_told_how_long_it_took_not_to_connect() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_list_of_all_says_whose_each_delivery_is_and_a_page_its_id_to_copy() {
+    let world = World::new(&[200]).await;
+    world.enqueue("a").await;
+    world.settle().await;
+    let list = get(&world.app, "/dashboard/deliveries").await.text;
+    assert!(
+        list.contains("<span class=\"hint word\">default</span>"),
+        "{list}"
+    );
+    let id = world.newest().await.id;
+    let page = get(&world.app, &format!("/dashboard/deliveries/{id}"))
+        .await
+        .text;
+    assert!(
+        page.contains(&format!("<code class=\"copyable\">{id}</code>")),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_disabled_says_why_in_words() {
+    let world = World::new(&[410]).await;
+    world.enqueue("a").await;
+    world.settle().await;
+    let path = format!("/dashboard/endpoints/{}", world.endpoint);
+    let page = get(&world.app, &path).await.text;
+    assert!(page.contains("because it answered 410"), "{page}");
+}

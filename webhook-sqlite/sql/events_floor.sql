@@ -1,0 +1,3 @@
+SELECT id
+FROM webhook_events
+WHERE TRUE
