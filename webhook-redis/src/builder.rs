@@ -1,5 +1,6 @@
 //! Configures and connects a queue.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,16 @@ pub struct RedisQueueBuilder {
     shards: Option<usize>,
     idle_poll: Duration,
     timeouts: Timeouts,
+}
+
+/// Does not show the URL, which may hold a password.
+impl fmt::Debug for RedisQueueBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisQueueBuilder")
+            .field("prefix", &self.prefix)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RedisQueueBuilder {
@@ -111,5 +122,20 @@ impl RedisQueueBuilder {
             return Err(rejected(InvalidConfig("a timeout is longer than nothing")));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::RedisQueue;
+
+    #[test]
+    fn debug_shows_no_password() {
+        let builder = RedisQueue::builder("redis://app:s3cret@localhost:6379").key_prefix("shop");
+        let shown = format!("{builder:?}");
+        assert!(
+            shown.contains("shop") && !shown.contains("s3cret"),
+            "{shown}"
+        );
     }
 }

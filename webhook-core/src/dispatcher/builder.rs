@@ -1,5 +1,6 @@
 //! [`Builder`]: how a host configures and builds a [`Dispatcher`].
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -194,6 +195,16 @@ pub enum BuildError {
     /// The HTTP client could not be made.
     #[error("the HTTP transport cannot be made")]
     Transport(#[source] crate::error::BoxError),
+}
+
+/// By hand: the seams need not be `Debug`.
+impl<S> fmt::Debug for Builder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("policy", &self.policy)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<S: Store + 'static> Builder<S> {

@@ -60,7 +60,7 @@ pub enum ManageError {
 type Result<T> = std::result::Result<T, ManageError>;
 
 /// A dispatcher's endpoints. From [`Dispatcher::endpoints`](super::Dispatcher::endpoints).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Endpoints<'a> {
     pub(super) engine: &'a Engine,
     scope: Scope,
@@ -399,7 +399,7 @@ pub struct EndpointChange {
 }
 
 /// A dispatcher's events. From [`Dispatcher::events`](super::Dispatcher::events).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Events<'a> {
     pub(super) engine: &'a Engine,
     scope: Scope,
@@ -488,7 +488,7 @@ impl<'a> Events<'a> {
 }
 
 /// A dispatcher's deliveries. From [`Dispatcher::deliveries`](super::Dispatcher::deliveries).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Deliveries<'a> {
     engine: &'a Engine,
     scope: Scope,
