@@ -307,10 +307,8 @@ mod tests {
             let mut connection = options.connect().await.unwrap();
             let sql = Sql::new("webhook_").events_listed;
             let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.as_str()));
-            let filter = EventFilter {
-                since: Some(Timestamp::from_seconds(1_700_000_000)),
-                ..EventFilter::default()
-            };
+            let since = Timestamp::from_seconds(1_700_000_000);
+            let filter = EventFilter::default().since(since);
             let mut select = selected_events(&explain.into_sql_str(), &Scope::All, &filter);
             select.0.push(" ORDER BY id DESC");
             let plan = select.0.build().fetch_one(&mut connection).await.unwrap();
