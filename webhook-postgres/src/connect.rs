@@ -83,14 +83,14 @@ impl Default for PgStoreBuilder {
 }
 
 impl PgStoreBuilder {
-    /// The schema that everything lives in; `webhook` unless said.
+    /// The schema that everything lives in; `webhook` unless set.
     #[must_use]
     pub fn schema(mut self, name: impl Into<String>) -> Self {
         self.schema = name.into();
         self
     }
 
-    /// The most connections of the store's own pool; 10 unless said.
+    /// The most connections of the store's own pool; 10 unless set.
     #[must_use]
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections.max(1);
