@@ -292,10 +292,10 @@ impl DeliveryFilter {
 /// Which events a list shows: those for which every field that is set holds. [`Default`] is all.
 ///
 /// ```
-/// use webhook_core::{EventFilter, Timestamp};
+/// use webhook_core::{EventFilter, EventType, Timestamp};
 ///
 /// let day = Timestamp::from_seconds(1_700_000_000);
-/// let filter = EventFilter::default().event_type("order.paid".parse()?).since(day);
+/// let filter = EventFilter::default().event_type(EventType::new("order.paid")?).since(day);
 /// # Ok::<(), webhook_core::InvalidEvent>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
