@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::breaker::longer;
 use crate::delivery::{EndReason, Failure, Outcome};
+use crate::endpoint::InvalidSetting;
 use crate::header_log::HeaderLog;
 use crate::time::Timestamp;
 use crate::transport::TransportErrorKind;
@@ -32,21 +33,17 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The delay before each attempt after the first. If it is empty, there is one attempt.
+    /// The delay before each attempt after the first, each at most 365 days. If it is empty, there is one attempt.
     #[must_use]
     pub fn schedule(mut self, delays: impl Into<Vec<Duration>>) -> Self {
         self.schedule = delays.into();
         self
     }
 
-    /// By which share of its length a delay varies at random: 0.2 is ±20 %. Clamped to 0..=1.
+    /// By which share of its length a delay varies at random, 0 to 1: 0.2 is ±20 %.
     #[must_use]
     pub fn jitter(mut self, share: f64) -> Self {
-        self.jitter = if share.is_finite() {
-            share.clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
+        self.jitter = share;
         self
     }
 
@@ -61,6 +58,23 @@ impl RetryPolicy {
     #[must_use]
     pub fn delays(&self) -> &[Duration] {
         &self.schedule
+    }
+
+    /// Checks the bounds that each setting documents.
+    ///
+    /// # Errors
+    /// The first setting that is out of bounds.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        if !(0.0..=1.0).contains(&self.jitter) {
+            return Err(InvalidSetting::new("jitter", "a share, 0 to 1"));
+        }
+        if self.schedule.iter().any(|delay| *delay > LONGEST_DELAY) {
+            return Err(InvalidSetting::new(
+                "schedule",
+                "delays of at most 365 days",
+            ));
+        }
+        Ok(())
     }
 
     fn is_permanent(&self, outcome: &Outcome) -> bool {
@@ -115,6 +129,9 @@ impl Decision {
 /// The bounds of an endpoint's `Retry-After`.
 const RETRY_AFTER: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3_600);
+
+/// The longest delay of a schedule.
+const LONGEST_DELAY: Duration = Duration::from_secs(365 * 86_400);
 
 /// The delay after the first failure that is our fault. Each further delay is twice as long, up to the longest.
 const FIRST_OWN_DELAY: Duration = Duration::from_secs(5);

@@ -82,6 +82,7 @@ impl Config {
     /// Refuses what no engine could work with, and what contradicts itself.
     fn validate(&self) -> Result<(), BuildError> {
         self.validate_bounds()?;
+        self.retry.validate()?;
         if self.retention < self.max_age.saturating_add(Self::RETENTION_MARGIN) {
             return Err(BuildError::Retention);
         }
@@ -524,7 +525,7 @@ mod tests {
                 _ => None,
             }
         };
-        let cases: [(Set, &str); 11] = [
+        let cases: [(Set, &str); 15] = [
             (|it| it.max_in_flight(0), "max_in_flight"),
             (|it| it.max_in_flight(usize::MAX), "max_in_flight"),
             (
@@ -543,6 +544,22 @@ mod tests {
             ),
             (|it| it.lease_margin(Duration::MAX), "lease_margin"),
             (|it| it.max_payload(0), "max_payload"),
+            (
+                |it| it.retry_policy(RetryPolicy::default().jitter(1.1)),
+                "jitter",
+            ),
+            (
+                |it| it.retry_policy(RetryPolicy::default().jitter(-0.1)),
+                "jitter",
+            ),
+            (
+                |it| it.retry_policy(RetryPolicy::default().jitter(f64::NAN)),
+                "jitter",
+            ),
+            (
+                |it| it.retry_policy(RetryPolicy::default().schedule([Duration::MAX])),
+                "schedule",
+            ),
             (|it| it.max_age(Duration::ZERO), "max_age"),
             (
                 |it| it.idempotency_window(Duration::ZERO),
