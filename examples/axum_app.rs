@@ -33,7 +33,7 @@ struct Shop {
 async fn main() -> Result<()> {
     // 1. The dispatcher. `MemoryStore` keeps events as long as this process lives.
     let dispatcher = Dispatcher::builder(MemoryStore::new())
-        // Only public https addresses, unless said. This is for the receiver on this machine; leave it
+        // Only public https addresses, unless set. This is for the receiver on this machine; leave it
         // out in production.
         .network_policy(
             NetworkPolicy::builder()

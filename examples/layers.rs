@@ -25,7 +25,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // Only public https addresses, unless said. This is for the receiver below; leave it out in production.
+    // Only public https addresses, unless set. This is for the receiver below; leave it out in production.
     let policy = NetworkPolicy::builder()
         .allow_http(true)
         .allow_networks(["127.0.0.0/8".parse()?])

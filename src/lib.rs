@@ -1,9 +1,10 @@
 //! The webhook delivery engine that Rust services embed.
 //!
-//! This crate is a facade over [`webhook_core`] and, with a feature each, [`webhook_axum`] (`axum`),
-//! [`webhook_sqlite`] (`sqlite`), [`webhook_postgres`] (`postgres`) and [`webhook_redis`] (`redis`): one
-//! dependency, everything at its root. Of its own features, `hyper` brings the HTTP transport and `reqwest` the same on
-//! that client, `ed25519`, `tower` and `testing` are those of `webhook_core`, and `tls-rustls` is TLS to Postgres and Redis.
+//! This crate is a facade over [`webhook_core`] and, each with a feature, [`webhook_axum`] (`axum`), [`webhook_sqlite`]
+//! (`sqlite`), [`webhook_postgres`] (`postgres`) and [`webhook_redis`] (`redis`). You need only this one dependency, and find
+//! everything at its root. The feature `hyper` brings the HTTP transport, and `reqwest` the same on the `reqwest` client.
+//! `ed25519`, `schemas`, `tower` and `testing` turn on those features of `webhook_core`. `tls-rustls` brings TLS to Postgres and
+//! Redis.
 #![cfg_attr(
     all(
         feature = "hyper",

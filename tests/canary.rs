@@ -23,9 +23,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tracing_subscriber::filter::LevelFilter;
 use webhook_delivery::{
-    Auth, Builder, CustomHeaders, Dispatcher, EncryptionKey, EndpointSettings, EndpointUrl,
-    EventFilter, NetworkPolicy, NewEndpoint, NewEvent, Notice, PageRequest, RetryPolicy, Secret,
-    SqliteStore, StaticKeys, Store, Timestamp,
+    Auth, Builder, CustomHeaders, Dispatcher, EncryptionKey, EndpointUrl, EventFilter,
+    NetworkPolicy, NewEndpoint, NewEvent, Notice, PageRequest, RetryPolicy, Secret, SqliteStore,
+    StaticKeys, Store, Timestamp,
 };
 
 /// What all secrets here begin with.
@@ -149,12 +149,8 @@ fn dispatcher<S: Store + 'static>(
 
 fn new_endpoint(url: &EndpointUrl) -> NewEndpoint {
     let headers = CustomHeaders::new([("x-plain", "1")], [("authorization", HEADER)]);
-    let settings = EndpointSettings {
-        headers: headers.unwrap(),
-        ..EndpointSettings::default()
-    };
     NewEndpoint::new(url.clone())
-        .settings(settings)
+        .headers(headers.unwrap())
         .secret(Secret::from_bytes(SIGNING).unwrap())
 }
 

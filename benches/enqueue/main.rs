@@ -14,9 +14,7 @@ use std::future::Future;
 use std::time::Instant;
 
 use sqlx::{AssertSqlSafe, PgPool};
-use webhook_delivery::{
-    Dispatcher, EndpointSettings, NewEndpoint, NewEvent, PgStore, PgStoreBuilder,
-};
+use webhook_delivery::{Dispatcher, NewEndpoint, NewEvent, PgStore, PgStoreBuilder};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -43,7 +41,6 @@ async fn measure(url: &str, rows: usize) -> Result<()> {
     let pool = store.pool().clone();
     let dispatcher = Dispatcher::builder(store).build()?;
     let endpoint = NewEndpoint::new("https://example.com/".parse()?);
-    let endpoint = endpoint.settings(EndpointSettings::default());
     dispatcher.endpoints().create(endpoint).await?;
     let data = format!("\"{}\"", "x".repeat(PAYLOAD));
 

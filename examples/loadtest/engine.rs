@@ -202,7 +202,7 @@ impl Engine {
         self.delivered.wait_for(target).await;
     }
 
-    /// Enqueues from as many tasks as there is concurrency; answers how long that took.
+    /// Enqueues from as many tasks as there is concurrency; returns how long that took.
     async fn enqueue_all(&self, options: &Options, endpoints: u64) -> Result<Duration> {
         let events = options.events / endpoints;
         let step = (ROOM_STEP / endpoints).max(1);

@@ -1,14 +1,14 @@
-//! The standalone service made of the library: the HTTP API and the worker in one process, set by
-//! environment variables.
+//! The engine as a standalone service: the HTTP API and the worker in one process, configured by environment variables.
 //!
 //! `cargo run --release --example platform` keeps events in `./webhook.db`. For Postgres and Redis, build it
 //! with `--features postgres,redis`. `--help` lists every variable.
 //!
-//! - `settings.rs`: the variables; `value.rs`: what their texts mean.
-//! - `encryption.rs`: the keys that seal secrets.
-//! - `store.rs`: the engine, on the store that was asked for.
-//! - `serve.rs`: the server, and the way down; `connections.rs`: what it accepts; `host.rs`: whom it answers without a token; `health.rs`: whether it does.
-//! - `logging.rs`: what is logged, and how; `traces.rs`: where traces go.
+//! - `settings.rs` has the variables, and `value.rs` parses their values.
+//! - `encryption.rs` finds or makes the keys that seal secrets.
+//! - `store.rs` builds the engine on the store that the settings name.
+//! - `serve.rs` runs and stops the server. `connections.rs` accepts connections. `host.rs` says which hosts are answered without
+//!   a token. `health.rs` asks a running platform whether it is alive.
+//! - `logging.rs` writes the log, and `traces.rs` sends traces.
 
 mod connections;
 mod encryption;

@@ -1,14 +1,14 @@
-//! The whole life of webhooks in two seconds, in one process, on a temporary SQLite file, without any set-up:
+//! The whole life of webhooks in two seconds, in one process, on a temporary SQLite file. It needs no set-up:
 //!
 //! `cargo run --example quickstart`
 //!
-//! A shop sends events to three endpoints of a real receiver that verifies every signature. The receiver is
-//! down for some first tries, and one of its endpoints has a bug. What you see is what the engine reports
-//! as it happens; in the end the receiver's own count is compared with what the store says.
+//! A shop sends events to three endpoints of a real receiver, which verifies every signature. The receiver is down for some of
+//! the first attempts, and one of its endpoints has a bug. The program prints what the engine reports as it happens. At the end
+//! it compares the receiver's own count with the store.
 //!
-//! - `scenario.rs`: the shop's events and endpoints, and what is expected to come of them.
-//! - `receiver.rs`: the other side; a service that takes webhooks would look like this.
-//! - `watch.rs`: hears of every delivery as an observer, and waits for them.
+//! - `scenario.rs` has the shop's events and endpoints, and the expected results.
+//! - `receiver.rs` is the other side: a service that receives webhooks would look like this.
+//! - `watch.rs` is an observer that sees every delivery, and waits for them.
 //! - `summary.rs`: compares, and prints the table.
 
 mod receiver;

@@ -81,7 +81,8 @@ pub(crate) async fn create_endpoints(
             },
             ..Default::default()
         };
-        let new = NewEndpoint::new(format!("http://{address}/{name}").parse()?).settings(settings);
+        let url = format!("http://{address}/{name}").parse()?;
+        let new = NewEndpoint::with_settings(url, settings);
         let endpoint = dispatcher.endpoints().create(new).await?;
         println!("  endpoint /{name:<13} {}", wants(&endpoint));
         endpoints.push(endpoint);

@@ -134,7 +134,7 @@ async fn story<S: Shop>(shop: &S) -> Result<bool> {
     compare(shop, &dispatcher.erase(), &received, &committed).await
 }
 
-/// Prints what there is, and answers whether it is what was committed, and nothing else.
+/// Prints what there is, and returns whether it is what was committed, and nothing else.
 async fn compare<S: Shop>(
     shop: &S,
     dispatcher: &Dispatcher,

@@ -16,7 +16,7 @@ impl PgShop {
         println!("A shop on Postgres, in the schema transactional_example\n");
         let pool = PgPool::connect(url).await?;
         drop_schema(&pool).await?;
-        // The engine's tables have a schema of their own; `webhook` unless said.
+        // The engine's tables have a schema of their own; `webhook` unless set.
         let store = PgStore::builder()
             .schema("transactional_example")
             .open(pool.clone())

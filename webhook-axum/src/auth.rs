@@ -1,4 +1,4 @@
-//! Who calls: chosen by the host when it builds the router.
+//! Who calls. The host chooses how to tell when it builds the router.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use subtle::ConstantTimeEq;
-use webhook_core::{Error, Scope};
+use webhook_core::{BoxError, Scope};
 
 use crate::error::ApiError;
 use crate::router::Api;
@@ -42,7 +42,7 @@ enum Kind {
 pub struct InvalidToken;
 
 impl Auth {
-    /// Whoever sends `Authorization: Bearer <token>` is an operator of every tenant.
+    /// A caller that sends `Authorization: Bearer <token>` is an operator of every tenant.
     ///
     /// # Errors
     /// When the token is empty or cannot stand in a header, so that a missing setting does not open or lock
@@ -111,14 +111,13 @@ impl fmt::Debug for Auth {
 
 /// A host's own way to tell who calls: sessions, JWTs, mTLS.
 ///
-/// Called once for each request but those to `/health` and `/ready`, before anything of its body is read. What
-/// the host's layers put into the request's extensions is there; in a nested router the URI is the
-/// part below the prefix.
+/// It is called once for each request except those to `/health` and `/ready`, before the body is read. The request's extensions
+/// have what the host's layers put there. In a nested router, the URI is the part below the prefix.
 ///
-/// It may go by cookies. What changes something is refused with 403, before it is asked, if the browser says in
-/// `Sec-Fetch-Site` that a page of another origin sent it, `same-site` included, unless that has a bearer token in
-/// `Authorization`: this a browser never sends by itself. The dashboard's forms prove where they are from as well. Browsers
-/// leave the header out on plain http but to this machine, so cookies should be `SameSite` besides.
+/// It may use cookies. The router answers 403, before it calls this, to a request that changes something if the browser says in
+/// `Sec-Fetch-Site` that a page of another origin sent it, also with `same-site`. It lets such a request pass if it has a bearer
+/// token in `Authorization`, which a browser never sends by itself. The dashboard's forms also prove where they come from. On
+/// plain http to other machines, browsers leave the header out, so cookies should also be `SameSite`.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -150,18 +149,18 @@ pub trait Authorizer: Send + Sync {
 }
 
 /// Why a caller is not let in.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthRejection {
-    /// 401: it is not known who calls.
+    /// 401: the caller is unknown.
     #[error("the caller is not known")]
     Unauthorized,
-    /// 403: it is known, and they may not.
+    /// 403: the caller is known, but may not do this.
     #[error("the caller may not do this")]
     Forbidden,
-    /// 503: whoever could tell does not answer. The error goes to the log.
+    /// 503: the service that knows the callers does not answer. The error goes to the log.
     #[error("who calls cannot be told")]
-    Unavailable(#[source] Error),
+    Unavailable(#[source] BoxError),
 }
 
 /// Who calls, and what they may do.
@@ -178,6 +177,7 @@ pub struct Identity {
 
 /// Whether a caller may change anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Role {
     /// May only read: `GET` and `HEAD`.
     Viewer,
@@ -198,10 +198,11 @@ impl Identity {
         Self::new(name.into(), Role::Viewer)
     }
 
-    /// Sees and touches only what is in `scope`: what lies outside does not exist for them.
+    /// Sees and touches only what is in `scope`. Nothing outside exists for them.
     ///
-    /// Whose scope is the [system tenant](webhook_core::Builder::system_tenant), `system` unless said, is answered with 403:
-    /// its events tell of the endpoints of all tenants. The host manages it with [`Scope::All`].
+    /// The API answers 403 to a caller whose scope is the [system tenant](webhook_core::Builder::system_tenant), which is
+    /// `system` unless set, because the events of that tenant tell about the endpoints of all tenants. The host manages it with
+    /// [`Scope::All`].
     #[must_use]
     pub fn within(mut self, scope: impl Into<Scope>) -> Self {
         self.scope = scope.into();

@@ -52,73 +52,71 @@ impl FromRef<Api> for Dispatcher {
     }
 }
 
-/// The HTTP API of `dispatcher`, for those whom `auth` lets in.
+/// The HTTP API of `dispatcher`, for the callers that `auth` lets in.
 ///
 /// | route | does |
 /// |---|---|
-/// | `POST /events`, `POST /events/batch` | enqueues; 202 once it is committed |
-/// | `GET /events`, `GET /events/{id}`, `POST /events/{id}/replay` | what happened, and who wants it |
-/// | `POST /endpoints`, `GET /endpoints`, `GET`, `PATCH`, `DELETE /endpoints/{id}` | where it goes |
-/// | `POST /endpoints/{id}/rotate-secret` | a new secret beside the old one |
-/// | `POST /endpoints/{id}/test` | `{event_type?, data?}`: one try of a test event; answers with the attempt, or 202 if it takes too long |
-/// | `GET /deliveries`, `GET /deliveries/{id}` | what became of it, with every attempt |
-/// | `POST /deliveries/{id}/replay`, `POST /deliveries/{id}/cancel` | once more, or no more |
-/// | `POST /endpoints/{id}/replay` | `{since, until?, status?}`: what the endpoint got since then, and what it missed, once more |
-/// | `POST /deliveries/replay` | `{filter}`: those that have ended and match, once more |
-/// | `GET /replays`, `GET /replays/{id}`, `POST /replays/{id}/cancel` | how far these have come |
+/// | `POST /events`, `POST /events/batch` | enqueues events; 202 once they are committed |
+/// | `GET /events`, `GET /events/{id}`, `POST /events/{id}/replay` | shows events and where they went; sends one again |
+/// | `POST /endpoints`, `GET /endpoints`, `GET`, `PATCH`, `DELETE /endpoints/{id}` | creates, shows, changes and deletes endpoints |
+/// | `POST /endpoints/{id}/rotate-secret` | makes a new secret; the old one also signs for a while |
+/// | `POST /endpoints/{id}/test` | `{event_type?, data?}`: sends a test event once; answers with the attempt, or 202 if it takes too long |
+/// | `GET /deliveries`, `GET /deliveries/{id}` | shows deliveries, with every attempt |
+/// | `POST /deliveries/{id}/replay`, `POST /deliveries/{id}/cancel` | sends a delivery again, or cancels it |
+/// | `POST /endpoints/{id}/replay` | `{since, until?, status?}`: sends again what the endpoint got since then, and what it missed |
+/// | `POST /deliveries/replay` | `{filter}`: sends again the deliveries that have ended and match |
+/// | `GET /replays`, `GET /replays/{id}`, `POST /replays/{id}/cancel` | shows how far replays have come; cancels one |
 /// | `GET /stats` | what happened in the last `?range=` of `1h`, `24h` (unless given), `7d` or `30d`, and what waits |
-/// | `GET /event-types` | the catalogue: what types of events there are |
+/// | `GET /event-types` | the catalogue of event types |
 /// | `PUT /event-types/{name}` | `{description?, schema?, example?}`: events of a type with a JSON Schema must fit it |
 /// | `GET /audit` | who did what through these routes: `?actor=`, `?action=`, `?target=`, `?since=`, `?until=`, `?tenant=` |
 /// | `DELETE /tenants/{id}` | erases a tenant: 202; nothing goes out from then on, and its rows follow page by page |
-/// | `GET /openapi.json` | all of this for programs: see `openapi` (feature `openapi`) |
-/// | `GET /dashboard/…` | the same for people, with the feature `dashboard`; a bearer token signs in there |
-/// | `GET /health`, `GET /ready` | for orchestrators; open to all |
+/// | `GET /openapi.json` | describes the API to programs: see `openapi` (feature `openapi`) |
+/// | `GET /dashboard/…` | the web UI, with the feature `dashboard`; sign in with the bearer token |
+/// | `GET /health`, `GET /ready` | for orchestrators; everybody may call these |
 ///
-/// Bodies and answers are JSON; times are RFC 3339 in UTC. A failed request is answered with
-/// `{"error": "a sentence", "code": "snake_case_kind"}`, also where no route matches. Lists are
-/// `{"items": […], "next": "cursor" | null}`, newest first, read on with `?cursor=` and `?limit=` (1 to 200,
-/// 50 unless given). What a caller sends is taken strictly: unknown and duplicate fields and parameters are
-/// refused.
+/// Bodies and answers are JSON. Times are RFC 3339 in UTC. A failed request is answered with
+/// `{"error": "a sentence", "code": "snake_case_kind"}`, also if no route matches. Lists are
+/// `{"items": […], "next": "cursor" | null}`, newest first; get the next page with `?cursor=`, and set its size with `?limit=`
+/// (1 to 200, 50 unless given). Requests are parsed strictly: unknown and duplicate fields and parameters are refused.
 ///
 /// The filter of `POST /deliveries/replay` has the fields that `GET /deliveries` takes as parameters: `tenant`,
-/// `endpoint_id`, `event_id`, `event_type`, `status`, `error_kind`, `cause` (`endpoint`, or `system` for what failed
-/// through the engine), `since`, `until`; at least one besides `tenant`. Both ways to start a replay also take `pace`,
-/// in deliveries a second (500 unless given), and `dry_run`, which makes nothing and answers with a `count`. A `total`
-/// or `count` that would take too long is broken off, and says that it is not exact. See [`ReplaySelection`] for what
-/// is passed over.
+/// `endpoint_id`, `event_id`, `event_type`, `status`, `error_kind`, `cause` (`endpoint`, or `system` for failures of the
+/// engine), `since`, `until`; at least one besides `tenant`. Both ways to start a replay also take `pace`, in deliveries a
+/// second (500 unless given), and `dry_run`, which makes nothing and answers with a `count`. If a `total` or `count` would
+/// take too long, it stops and says that it is not exact. See [`ReplaySelection`] for what a replay passes over.
 ///
-/// In the audit log, a caller is called by their [`Identity::name`](crate::Identity::name); a tenant sees who did something
-/// to it, also if that was the host. `DELETE /tenants/{id}` takes the tenant's name, and answers alike whether there is
-/// anything of it or not; see [`Tenants::delete`](webhook_core::Tenants::delete).
+/// The audit log names a caller by their [`Identity::name`](crate::Identity::name). A tenant sees who did something to it, also
+/// if that was the host. `DELETE /tenants/{id}` takes the tenant's name. The answer is the same whether the tenant has anything
+/// or not; see [`Tenants::delete`](webhook_core::Tenants::delete).
 ///
 /// [`ReplaySelection`]: webhook_core::ReplaySelection
 ///
-/// `GET /stats` takes `tenant` and `endpoint_id` besides. Its answer has `accepted`, `delivered`, `failed` (dead
-/// letters), `cancelled`, `attempts` by what came of them, and `latency_ms` and `delay_ms` with `p50`, `p95` and
-/// `p99`: for the whole range, for each step of it in `series`, and for those `endpoints` at which most attempts
-/// failed. Beside them stand `backlog`, `parked`, `in_flight` and `oldest_due`, which are `null` while the queue
-/// is away, and for one tenant or endpoint; 10,000 and more means at least so many. See [`Dispatcher::stats`] for what
-/// is counted, and when.
+/// `GET /stats` also takes `tenant` and `endpoint_id`. Its answer has `accepted`, `delivered`, `failed` (dead letters),
+/// `cancelled`, `attempts` by their result, and `latency_ms` and `delay_ms` with `p50`, `p95` and `p99`. It has them for the
+/// whole range, for each step of it in `series`, and for the `endpoints` at which most attempts failed. It also has `backlog`,
+/// `parked`, `in_flight` and `oldest_due`. These are `null` while the queue is away, and for one tenant or endpoint; 10,000 or
+/// more means at least so many. See [`Dispatcher::stats`] for what is counted, and when.
 ///
-/// One event comes with its `deliveries` and with `matching`: for each endpoint of its tenant whether the event went
-/// there (`matches`), the `reason` (`matches`, `deleted`, `event_type`, `filter`, `created_after`, `disabled`, `changed`,
-/// `unreadable`), an `explanation`, the `basis` (`recorded` if it is what was decided, `current` if only the settings of
-/// now can tell), and of the last delivery `delivery_id`, `status`, `next_retry_at` and what it `waits` for. Of more than
-/// 1,000 endpoints or deliveries it shows the newest, and `complete` is `false`.
+/// `GET /events/{id}` shows an event with its `deliveries` and with `matching`, which has for each endpoint of the tenant:
+/// whether the event went there (`matches`), the `reason` (`matches`, `deleted`, `event_type`, `filter`, `created_after`,
+/// `disabled`, `changed`, `unreadable`), an `explanation`, and the `basis` (`recorded` if this was decided for the event,
+/// `current` if it follows from the endpoint's present settings). For the last delivery there are `delivery_id`, `status`,
+/// `next_retry_at` and what it `waits` for. If there are more than 1,000 endpoints or deliveries, it shows the newest, and
+/// `complete` is `false`.
 ///
-/// A test is an event of the type `webhook.test`, unless the request names another, to this endpoint only and whatever it
-/// wants. It is tried once, and counts for nothing else; a paused or disabled endpoint gets none (409). See
+/// A test event has the type `webhook.test`, unless the request names another. It goes to this endpoint only, whatever event
+/// types that wants. It is tried once, and counts for nothing else. A paused or disabled endpoint gets none (409). See
 /// [`Endpoints::test`](webhook_core::Endpoints::test).
 ///
-/// The catalogue of event types is one for all tenants: all may read it, and operators of no tenant change it. An event
-/// that does not fit the schema of its type is refused with 400 and the code `schema_violation`; the sentence names the
-/// place as a JSON Pointer into `data`. See [`EventTypes::put`](webhook_core::EventTypes::put).
+/// There is one catalogue of event types for all tenants. All callers may read it. Only operators whose scope is all tenants may
+/// change it. If an event does not fit the schema of its type, the answer is 400 with the code `schema_violation`, and the
+/// sentence names the place as a JSON Pointer into `data`. See [`EventTypes::put`](webhook_core::EventTypes::put).
 ///
-/// What a request asks for is carried through, and written down, although its client hangs up meanwhile.
+/// If a client hangs up, its request is still carried out, and written to the audit log.
 ///
-/// The router brings its own state and nests into a router with any other. It limits bodies by itself,
-/// whatever axum's `DefaultBodyLimit` says.
+/// The router brings its own state and nests into a router with any other state. It limits the size of bodies by itself, whatever
+/// axum's `DefaultBodyLimit` says.
 pub fn router<T>(dispatcher: impl Into<Dispatcher>, auth: Auth) -> Router<T>
 where
     T: Clone + Send + Sync + 'static,
@@ -137,9 +135,9 @@ where
         .with_state(api)
 }
 
-/// `GET /health` and `GET /ready` alone: what an orchestrator asks a process that only delivers.
+/// Only `GET /health` and `GET /ready`, for processes that only deliver.
 ///
-/// Ready while the store answers. The body tells of the queue: one that is away only delays deliveries.
+/// A process is ready while the store answers. The body says how the queue is: if it is away, deliveries are only delayed.
 pub fn probes<T>(dispatcher: impl Into<Dispatcher>) -> Router<T> {
     routes::probes::routes().with_state(dispatcher.into())
 }

@@ -13,38 +13,76 @@ use crate::time::Timestamp;
 /// The most characters of an actor's name that are kept.
 const MAX_ACTOR: usize = 256;
 
-/// Something that somebody did through the management API. Holds no secret.
+/// Something that somebody did through the management API. It holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
     /// Its id, by which lists are paged.
     pub id: Uuid,
     /// When it was done.
     pub at: Timestamp,
-    /// What people call who did it.
+    /// The name of who did it.
     pub actor: String,
-    /// Whose it was done to; `None` if it concerns all tenants. Only [`Scope::All`] sees those.
+    /// The tenant that it concerns; `None` if it concerns all tenants. Such entries are visible only with [`Scope::All`].
     pub tenant: Option<Tenant>,
-    /// What was done.
+    /// The action.
     pub action: AuditAction,
-    /// To what: an id, or a name.
+    /// What it was done to: an id, or a name.
     pub target: String,
-    /// More of it, for people: `url, state: paused`. Empty if there is nothing to say.
+    /// Details for people: `url, state: paused`. Empty if there is nothing to say.
     pub detail: String,
 }
 
-/// Which entries a list shows; all that is `Some` must hold.
+/// Which entries a list shows: those for which every field that is set holds. [`Default`] is all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AuditFilter {
-    /// By this actor.
+    /// Entries by this actor.
     pub actor: Option<String>,
-    /// This action.
+    /// Entries of this action.
     pub action: Option<AuditAction>,
-    /// To this target.
+    /// Entries about this target.
     pub target: Option<String>,
-    /// At this time or later.
+    /// Entries of this time or later.
     pub since: Option<Timestamp>,
-    /// Before this time.
+    /// Entries of before this time.
     pub until: Option<Timestamp>,
+}
+
+impl AuditFilter {
+    /// Only entries by this actor.
+    #[must_use]
+    pub fn actor(mut self, name: impl Into<Option<String>>) -> Self {
+        self.actor = name.into();
+        self
+    }
+
+    /// Only entries of this action.
+    #[must_use]
+    pub fn action(mut self, action: impl Into<Option<AuditAction>>) -> Self {
+        self.action = action.into();
+        self
+    }
+
+    /// Only entries about this target.
+    #[must_use]
+    pub fn target(mut self, target: impl Into<Option<String>>) -> Self {
+        self.target = target.into();
+        self
+    }
+
+    /// Only entries of this time or later.
+    #[must_use]
+    pub fn since(mut self, time: impl Into<Option<Timestamp>>) -> Self {
+        self.since = time.into();
+        self
+    }
+
+    /// Only entries of before this time.
+    #[must_use]
+    pub fn until(mut self, time: impl Into<Option<Timestamp>>) -> Self {
+        self.until = time.into();
+        self
+    }
 }
 
 /// What somebody did.

@@ -1,7 +1,7 @@
 //! The circuit breaker: when an endpoint is left alone, and for how long. Pure decisions, without I/O or clock.
 //!
-//! What speaks against an endpoint is gathered by each process for itself, in memory. Whether its breaker is open is
-//! the [store's](crate::Store), so that all processes see it; see [`Health`](crate::Health).
+//! Each process collects evidence against an endpoint for itself, in memory. The [store](crate::Store) keeps whether the
+//! breaker is open, so that all processes see it; see [`Health`](crate::Health).
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::time::Timestamp;
 /// When an endpoint's breaker opens, and how long it stays open.
 ///
 /// The default opens after 10 failures in a row, or when half of at least 20 attempts in a minute fail. It stays open
-/// for 30 s, then lets one attempt through to see; each that fails doubles the time, up to 15 min. Each process counts
-/// what it attempts itself.
+/// for 30 s, then lets one attempt through as a probe. Each probe that fails doubles the time, up to 15 min. Each process
+/// counts only its own attempts.
 ///
-/// What fails are timeouts, connections that cannot be made, and answers outside of 2xx. Answers that refuse what was
-/// sent (400, 413, 415, 422) speak for an endpoint that works, and failures on this side for nothing.
+/// Failures are timeouts, connections that cannot be made, and answers outside of 2xx. Answers that refuse the event (400, 413,
+/// 415, 422) show that the endpoint works. Failures on this side do not count at all.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,30 +59,30 @@ pub struct InvalidBreaker {
 }
 
 impl BreakerPolicy {
-    /// It opens after so many failures in a row, at least one.
+    /// After how many failures in a row the breaker opens, at least one.
     #[must_use]
     pub fn failures_in_a_row(mut self, failures: u32) -> Self {
         self.in_a_row = failures;
         self
     }
 
-    /// It opens when this share of the attempts in `window` failed, if these are at least `attempts`. The share is
-    /// above 0 and at most 1, the window at least a second.
+    /// The breaker also opens if there were at least `attempts` in `window` and this share of them failed. The share is above
+    /// 0 and at most 1. The window is at least a second.
     #[must_use]
     pub fn failure_rate(mut self, share: f64, attempts: u32, window: Duration) -> Self {
         (self.rate, self.attempts, self.window) = (share, attempts, window);
         self
     }
 
-    /// How long it stays open the first time, at least a second, and at most when it has opened again and again.
+    /// How long the breaker stays open the first time, at least a second, and the longest after it has opened repeatedly.
     #[must_use]
     pub fn open_for(mut self, first: Duration, longest: Duration) -> Self {
         (self.first, self.longest) = (first, longest);
         self
     }
 
-    /// How much longer it may stay open, as a share of the time, 0 to 1; 0.2 unless said. So what failed together does
-    /// not come back together.
+    /// Up to which share of its time the breaker stays open longer, at random: 0 to 1, 0.2 unless set. So endpoints that
+    /// failed together do not come back together.
     #[must_use]
     pub fn jitter(mut self, share: f64) -> Self {
         self.jitter = share;
@@ -122,8 +122,8 @@ impl BreakerPolicy {
         }
     }
 
-    /// How long a breaker stays open that has opened `trips` times before without closing. `draw` in 0..=1 is the
-    /// random draw that jitter uses: upward only, as the time is a promise to the endpoint.
+    /// How long a breaker stays open if it has opened `trips` times before without closing. `draw` in 0..=1 is the random draw
+    /// for the jitter, which only makes the time longer, because the time is a promise to the endpoint.
     pub(crate) fn open_time(&self, trips: u32, draw: f64) -> Duration {
         let doubled = self.first.saturating_mul(2u32.saturating_pow(trips));
         longer(doubled.min(self.longest), self.jitter, draw)
@@ -136,16 +136,16 @@ pub(crate) fn longer(time: Duration, share: f64, draw: f64) -> Duration {
     Duration::try_from_secs_f64(time.as_secs_f64() * factor).unwrap_or(time)
 }
 
-/// What an outcome says of its endpoint, if anything.
+/// What an outcome says about its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Says {
-    /// It took what was sent.
+    /// The endpoint accepted the event.
     Took,
-    /// It works, and does not want what was sent: the next payload may be another matter.
+    /// The endpoint works but refuses this event. It may accept the next one.
     Refused,
-    /// It does not work, or does not answer.
+    /// The endpoint does not work, or does not answer.
     Failed,
-    /// Nothing: the failure is ours.
+    /// Nothing, because the failure is ours.
     Nothing,
 }
 
@@ -160,20 +160,20 @@ impl Says {
     }
 }
 
-/// Into how many parts the window is divided: it moves by one of them at a time.
+/// Into how many parts the window is divided. It moves by one part at a time.
 const PARTS: usize = 6;
 
-/// What a process has seen of an endpoint lately.
+/// What a process has lately seen of an endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {
     /// Failures since the last sign of life.
     in_a_row: u32,
-    /// Attempts since the last that was taken.
+    /// Attempts since the last one that was accepted.
     untaken: u32,
-    /// What was seen in each part of the window, the part of now being at `part % PARTS`.
+    /// What was seen in each part of the window. The current part is at `part % PARTS`.
     window: [Seen; PARTS],
     part: i64,
-    /// What began before is known already: the breaker has opened since.
+    /// Attempts that began before this time do not count again, because the breaker has opened since.
     since: Timestamp,
 }
 
@@ -186,11 +186,11 @@ struct Seen {
 /// What an attempt adds to the evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
-    /// It is enough for the breaker to open, and from now on not used any more.
+    /// Whether it is enough to open the breaker. If so, this evidence is not used again.
     pub(crate) is_enough: bool,
-    /// How many failed since the last sign of life.
+    /// How many attempts failed since the last sign of life.
     pub(crate) in_a_row: u32,
-    /// How many since the last that was taken.
+    /// How many attempts there were since the last one that was accepted.
     pub(crate) untaken: u32,
 }
 
@@ -229,12 +229,12 @@ impl Evidence {
         findings
     }
 
-    /// The breaker opened: what is under way does not open it again.
+    /// Notes that the breaker opened, so that attempts under way do not open it again.
     pub(crate) fn begin_anew(&mut self, now: Timestamp) {
         (self.in_a_row, self.window, self.since) = (0, Default::default(), now);
     }
 
-    /// Counts an attempt in the window, and answers whether too many of it failed.
+    /// Counts an attempt in the window, and returns whether too many failed.
     fn count(&mut self, policy: &BreakerPolicy, failed: bool, now: Timestamp) -> bool {
         let length = i64::try_from(policy.window.as_micros() / PARTS as u128).unwrap_or(i64::MAX);
         let part = now.as_micros() / length.max(1);

@@ -19,23 +19,23 @@ use crate::transport::TransportErrorKind;
 pub struct Delivery {
     /// Its id.
     pub id: Uuid,
-    /// What is delivered.
+    /// The event that is delivered.
     pub event_id: Uuid,
-    /// Where to.
+    /// The endpoint that gets it.
     pub endpoint_id: Uuid,
-    /// 0 for the delivery made by the event itself, then counted up by replays.
+    /// 0 for the delivery that the event itself made. Each replay counts up by one.
     pub replay_no: u32,
-    /// Whose it is.
+    /// The tenant that it belongs to.
     pub tenant: Tenant,
     /// The event's type.
     pub event_type: EventType,
-    /// Where it stands.
+    /// Its state.
     pub status: DeliveryStatus,
     /// Attempts made so far.
     pub attempts: u32,
     /// When the next attempt is due; `None` once it has ended.
     pub next_retry_at: Option<Timestamp>,
-    /// What the last attempt failed with.
+    /// How the last attempt failed.
     pub last_error: Option<Failure>,
     /// Why it ended without success.
     pub end_reason: Option<EndReason>,
@@ -45,14 +45,14 @@ pub struct Delivery {
     pub updated_at: Timestamp,
 }
 
-/// Whose fault a delivery's last failure is. Dead letters of the system are the host's to look into, and all the
-/// others their owners'.
+/// Whose fault a delivery's last failure is. The host should look into dead letters of the system, and owners of endpoints into
+/// all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCause {
-    /// The endpoint's, or of what lies between.
+    /// The endpoint's fault, or that of the network between.
     Endpoint,
-    /// Ours: a defect, or what is stored cannot be read.
+    /// Our fault: a defect, or stored data that cannot be read.
     System,
 }
 
@@ -68,8 +68,8 @@ impl FailureCause {
 }
 
 impl Delivery {
-    /// Whose fault its last failure is, if there was one: of its last attempt, or of its end. Backends say the same
-    /// in SQL.
+    /// Whose fault its last failure is, if there was one: that of its last attempt, or of its end. Backends compute the same in
+    /// SQL.
     #[must_use]
     pub fn cause(&self) -> Option<FailureCause> {
         let has_failed = matches!(
@@ -90,20 +90,20 @@ impl Delivery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStatus {
-    /// Waits for its first or next attempt.
+    /// It waits for its first or next attempt.
     Pending,
     /// A worker owns it.
     InProgress,
     /// The endpoint answered 2xx. Final.
     Succeeded,
-    /// Given up: the dead letter queue. Final; a replay makes a new delivery.
+    /// It was given up, and is a dead letter. Final; a replay makes a new delivery.
     Failed,
-    /// Ended by a person, a filter, or the end of its endpoint. Final.
+    /// A person or a filter ended it, or its endpoint was deleted. Final.
     Cancelled,
 }
 
 impl DeliveryStatus {
-    /// All of them, in the order of a delivery's life.
+    /// All states, in the order of a delivery's life.
     pub const ALL: [Self; 5] = [
         Self::Pending,
         Self::InProgress,
@@ -112,7 +112,7 @@ impl DeliveryStatus {
         Self::Cancelled,
     ];
 
-    /// Whether a delivery may go from this state to `next`. These are all the transitions there are.
+    /// Whether a delivery may go from this state to `next`. There are no other transitions.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
         use DeliveryStatus::{Cancelled, Failed, InProgress, Pending, Succeeded};
@@ -171,9 +171,9 @@ impl FromStr for DeliveryStatus {
 pub enum EndReason {
     /// Every attempt of the schedule failed.
     Exhausted,
-    /// The endpoint answered with a status that no retry can mend.
+    /// The endpoint answered with a status after which no retry can succeed.
     Permanent,
-    /// It waited longer than the dispatcher's `max_age`, and not for an endpoint that was paused or disabled.
+    /// It waited longer than the dispatcher's `max_age` for an enabled endpoint. A change of the endpoint restarts that time.
     Expired,
     /// The endpoint's payload filter does not match the event.
     Filtered,
@@ -181,7 +181,7 @@ pub enum EndReason {
     Requested,
     /// Its endpoint was deleted.
     EndpointDeleted,
-    /// What is stored of it, its event or its endpoint cannot be read back.
+    /// Its row, or that of its event or endpoint, cannot be read back.
     Corrupt,
 }
 
@@ -211,7 +211,7 @@ impl EndReason {
     }
 }
 
-/// A stored word is none of those that exist: a newer version wrote it, or it is damaged.
+/// A stored word is unknown: a newer version wrote it, or it is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a known {1}")]
 pub struct UnknownWord(String, &'static str);
@@ -233,25 +233,25 @@ impl FromStr for EndReason {
     }
 }
 
-/// One HTTP try of a delivery. Append-only.
+/// One HTTP request for a delivery. Attempts are only ever appended.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     /// When it began, by the clock of the process that made it.
     pub started_at: Timestamp,
-    /// From the start to the last byte, or to the failure.
+    /// The time from the start to the last byte, or to the failure.
     pub duration: Duration,
-    /// From the start to the response's head, where the transport can tell.
+    /// The time from the start to the response's head, if the transport can tell.
     pub first_byte: Option<Duration>,
-    /// The headers that were sent, but for the values of secret ones.
+    /// The headers that were sent, without the values of secret ones.
     pub request_headers: HeaderLog,
-    /// What it produced.
+    /// The response, or the failure.
     pub outcome: Outcome,
 }
 
-/// What an attempt produced.
+/// The result of an attempt.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// A complete response.
+    /// There was a complete response.
     Response {
         /// Its status code.
         status: u16,
@@ -262,12 +262,12 @@ pub enum Outcome {
         /// Whether the headers or the body were longer.
         truncated: bool,
     },
-    /// No complete response.
+    /// There was no complete response.
     Failed(TransportErrorKind),
 }
 
 impl Outcome {
-    /// What is wrong with it; `None` for a 2xx response.
+    /// How the attempt failed; `None` for a 2xx response.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         match self {
@@ -319,17 +319,18 @@ impl OutcomeClass {
     }
 }
 
-/// What an attempt failed with: shown as `http_503` or `timeout`.
+/// How an attempt failed. It is shown as `http_503` or `timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// A response outside 2xx.
+    /// There was a response outside 2xx.
     Status(u16),
     /// No complete response.
     Transport(TransportErrorKind),
 }
 
 impl Failure {
-    /// Whether it says nothing of the endpoint: then it does not count as one of the schedule's attempts.
+    /// Whether the failure is our fault and says nothing about the endpoint. Then the attempt does not count against the
+    /// schedule.
     #[must_use]
     pub fn is_ours(self) -> bool {
         self == Self::Transport(TransportErrorKind::Internal)

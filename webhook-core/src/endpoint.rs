@@ -1,4 +1,4 @@
-//! Endpoints: where a tenant's events go, and how.
+//! Endpoints: where a tenant's events go, and with which settings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,29 +20,31 @@ use crate::url::EndpointUrl;
 /// A tenant's URL with its secrets, event filter, limits and state.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// Its id, which is also its lane's.
+    /// Its id, which is also the id of its lane.
     pub id: Uuid,
-    /// Whose it is.
+    /// The tenant that it belongs to.
     pub tenant: Tenant,
     /// Where its deliveries go.
     pub url: EndpointUrl,
-    /// What it receives, and how.
+    /// What it receives, and with which limits.
     pub settings: EndpointSettings,
-    /// The secrets that sign, the newest first.
+    /// The secrets that sign its requests, the newest first.
     pub secrets: Vec<EndpointSecret>,
-    /// Whether deliveries go out.
+    /// Whether its deliveries go out.
     pub state: EndpointState,
     /// Why it is not enabled.
     pub state_reason: Option<StateReason>,
-    /// Counts its changes, so that two writers cannot overwrite each other unseen.
+    /// Counts the changes, so that two writers cannot overwrite each other unnoticed.
     pub version: i64,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it last changed. Its deliveries grow old from then on.
+    /// When it last changed. The age of its deliveries counts from this time, if they were due before.
     pub updated_at: Timestamp,
 }
 
-/// What an endpoint receives, and how. [`Default`] is every event, at the dispatcher's defaults.
+/// What an endpoint receives, and with which limits. [`Default`] is every event, with the dispatcher's defaults.
+///
+/// When an endpoint is created or changed, the times in its settings are rounded to whole milliseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EndpointSettings {
     /// For people; at most 1,024 characters.
@@ -51,11 +53,11 @@ pub struct EndpointSettings {
     pub event_types: Vec<EventPattern>,
     /// Conditions on the payload.
     pub filter: Option<PayloadFilter>,
-    /// Headers beside ours.
+    /// Headers that its requests carry beside ours.
     pub headers: CustomHeaders,
-    /// At most so many attempts in a time.
+    /// The most attempts in a period of time.
     pub rate_limit: Option<RateLimit>,
-    /// At most so many attempts at once over all processes, 1..=1,000; the dispatcher's default if `None`.
+    /// The most attempts at once over all processes, 1..=1,000; the dispatcher's default if `None`.
     pub max_in_flight: Option<u32>,
     /// One attempt at a time, in the order of acceptance. A failed event is retried before those that follow it. So an
     /// event that waits, for its retry or for its [`deliver_at`](crate::NewEvent::deliver_at), holds up all that follow.
@@ -66,12 +68,12 @@ pub struct EndpointSettings {
     pub retry_schedule: Option<Vec<Duration>>,
 }
 
-/// At most `limit` attempts every `per`. A burst of a tenth of `limit`, at least one, is let through.
+/// At most `limit` attempts every `per`. A tenth of `limit`, at least one, may go out as a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Attempts, 1..=1,000,000.
+    /// The number of attempts, 1..=1,000,000.
     pub limit: u32,
-    /// In this time, 1 s..=1 day.
+    /// The period, 1 s..=1 day.
     pub per: Duration,
 }
 
@@ -88,12 +90,12 @@ pub struct EndpointSecret {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndpointState {
-    /// They do.
+    /// Its deliveries go out.
     #[default]
     Enabled,
-    /// They wait for as long as it takes, and new ones gather.
+    /// Its deliveries wait, however long it takes, and new events still make new deliveries.
     Paused,
-    /// They wait for as long as it takes, and no new ones are made.
+    /// Its deliveries wait, however long it takes, and new events make no deliveries.
     Disabled,
 }
 
@@ -138,9 +140,9 @@ impl FromStr for EndpointState {
 pub enum StateReason {
     /// A person or the host asked for it.
     Requested,
-    /// It answered 410.
+    /// The endpoint answered 410.
     Gone,
-    /// Nothing but failures came from it for too long.
+    /// All attempts at the endpoint failed for too long.
     Failing,
 }
 
@@ -167,15 +169,15 @@ impl FromStr for StateReason {
     }
 }
 
-/// How the queue schedules one endpoint's jobs. Travels with every job, so that a queue that was erased
-/// learns it anew.
+/// How the queue schedules one endpoint's jobs. Every job carries these limits, so that a queue that was erased learns them
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneLimits {
-    /// At most so many jobs leased at once, over all processes; [`u32::MAX`] where the endpoint sets no cap.
+    /// The most jobs leased at once, over all processes; [`u32::MAX`] if the endpoint sets no cap.
     pub max_in_flight: u32,
-    /// At most so many jobs claimed in a time, over all processes.
+    /// The most jobs claimed in a period of time, over all processes.
     pub rate: Option<RateLimit>,
-    /// Strictly in the order of [`Job::sequence`](crate::Job::sequence), one at a time.
+    /// Whether jobs are claimed strictly in the order of [`Job::sequence`](crate::Job::sequence), one at a time.
     pub ordered: bool,
 }
 
@@ -202,19 +204,19 @@ impl Endpoint {
         types.is_empty() || types.iter().any(|pattern| pattern.matches(event_type))
     }
 
-    /// Whether the payload filter lets an event with this [payload](crate::Event::payload) through. Of several endpoints
-    /// ask all with one: it is read once.
+    /// Whether the payload filter lets an event with this [payload](crate::Event::payload) through. Use one `Payload` for all
+    /// endpoints that you ask, because it parses the body only once.
     #[must_use]
     pub fn lets_through(&self, payload: &Payload<'_>) -> bool {
         self.filter_miss(payload).is_none()
     }
 
-    /// What of the payload filter does not hold for an event with this payload.
+    /// The condition of the payload filter that does not hold for an event with this payload, if there is one.
     pub(crate) fn filter_miss(&self, payload: &Payload<'_>) -> Option<FilterMiss> {
         self.settings.filter.as_ref()?.miss(payload)
     }
 
-    /// The current secret: the one to show its owner, once.
+    /// The current secret. Show it to the endpoint's owner once.
     #[must_use]
     pub fn secret(&self) -> Option<&Secret> {
         self.secrets.first().map(|secret| &secret.secret)
@@ -267,22 +269,28 @@ impl NewEndpoint {
     /// An endpoint that receives every event of the `default` tenant.
     #[must_use]
     pub fn new(url: EndpointUrl) -> Self {
+        Self::with_settings(url, EndpointSettings::default())
+    }
+
+    /// An endpoint of the `default` tenant with these settings. The methods below change single ones of them.
+    #[must_use]
+    pub fn with_settings(url: EndpointUrl, settings: EndpointSettings) -> Self {
         Self {
             tenant: Tenant::default(),
             url,
-            settings: EndpointSettings::default(),
+            settings,
             secret: None,
         }
     }
 
-    /// Whose it is.
+    /// The tenant that it belongs to; `default` unless set.
     #[must_use]
     pub fn tenant(mut self, tenant: Tenant) -> Self {
         self.tenant = tenant;
         self
     }
 
-    /// The event types it receives; all unless said.
+    /// The event types it receives; all unless set.
     #[must_use]
     pub fn event_types(mut self, patterns: impl Into<Vec<EventPattern>>) -> Self {
         self.settings.event_types = patterns.into();
@@ -303,7 +311,7 @@ impl NewEndpoint {
         self
     }
 
-    /// At most so many attempts in a time.
+    /// The most attempts in a period of time.
     #[must_use]
     pub fn rate_limit(mut self, rate: RateLimit) -> Self {
         self.settings.rate_limit = Some(rate);
@@ -315,6 +323,35 @@ impl NewEndpoint {
     #[must_use]
     pub fn ordered(mut self) -> Self {
         self.settings.ordered = true;
+        self
+    }
+
+    /// The most attempts at once over all processes, 1..=1,000.
+    #[must_use]
+    pub fn max_in_flight(mut self, attempts: u32) -> Self {
+        self.settings.max_in_flight = Some(attempts);
+        self
+    }
+
+    /// The total deadline of an attempt, 1 s..=60 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = Some(timeout);
+        self
+    }
+
+    /// The delays between attempts, at most 20 of up to 7 days each. Without a delay there is one attempt.
+    #[must_use]
+    pub fn retry_schedule(mut self, delays: impl Into<Vec<Duration>>) -> Self {
+        self.settings.retry_schedule = Some(delays.into());
+        self
+    }
+
+    /// The host's own headers, instead of those that were set before. [`bearer`](Self::bearer) and [`basic`](Self::basic)
+    /// add to them.
+    #[must_use]
+    pub fn headers(mut self, headers: CustomHeaders) -> Self {
+        self.settings.headers = headers;
         self
     }
 
@@ -336,14 +373,7 @@ impl NewEndpoint {
         Ok(self)
     }
 
-    /// All settings at once; replaces what was set before.
-    #[must_use]
-    pub fn settings(mut self, settings: EndpointSettings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    /// The secret it signs with, for receivers that have one already; a new one is made unless said.
+    /// The secret that signs its requests, for receivers that have one already. Without it, a new secret is made.
     #[must_use]
     pub fn secret(mut self, secret: Secret) -> Self {
         self.secret = Some(secret);
@@ -351,7 +381,7 @@ impl NewEndpoint {
     }
 }
 
-/// Why settings are refused.
+/// Why a setting is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} must be {expected}")]
 pub struct InvalidSetting {
@@ -364,7 +394,7 @@ impl InvalidSetting {
         Self { field, expected }
     }
 
-    /// The setting, by its name in the API.
+    /// The setting, by its name in the HTTP API, or the builder's method.
     #[must_use]
     pub fn field(&self) -> &'static str {
         self.field
@@ -372,6 +402,24 @@ impl InvalidSetting {
 }
 
 impl EndpointSettings {
+    /// These settings as they are stored, if they are within the bounds that each field documents.
+    pub(crate) fn checked(self) -> Result<Self, InvalidSetting> {
+        self.validate()?;
+        Ok(self.rounded())
+    }
+
+    /// With all times in whole milliseconds, as backends store them: otherwise an endpoint would be shown with other
+    /// settings once it is read back.
+    pub(crate) fn rounded(mut self) -> Self {
+        self.timeout = self.timeout.map(to_millis);
+        let delays = self.retry_schedule.iter_mut().flatten();
+        delays.for_each(|delay| *delay = to_millis(*delay));
+        if let Some(rate) = &mut self.rate_limit {
+            rate.per = to_millis(rate.per);
+        }
+        self
+    }
+
     /// Checks the bounds that each field documents.
     ///
     /// # Errors
@@ -426,9 +474,36 @@ impl EndpointSettings {
     }
 }
 
+/// The nearest whole number of milliseconds.
+fn to_millis(time: Duration) -> Duration {
+    let half = Duration::from_micros(500);
+    let millis = time.saturating_add(half).as_millis();
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_rounded_to_milliseconds() {
+        let micros = Duration::from_micros;
+        let settings = EndpointSettings {
+            timeout: Some(micros(1_000_500)),
+            retry_schedule: Some(vec![micros(499), micros(1_000), micros(7_500)]),
+            rate_limit: Some(RateLimit {
+                limit: 1,
+                per: micros(1_499_499),
+            }),
+            ..Default::default()
+        };
+        let rounded = settings.rounded();
+        assert_eq!(rounded.timeout, Some(micros(1_001_000)));
+        let delays = vec![micros(0), micros(1_000), micros(8_000)];
+        assert_eq!(rounded.retry_schedule, Some(delays));
+        assert_eq!(rounded.rate_limit.unwrap().per, micros(1_499_000));
+        assert_eq!(rounded.clone().rounded(), rounded);
+    }
 
     #[test]
     fn settings_out_of_bounds_name_their_field() {

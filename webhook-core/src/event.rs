@@ -296,7 +296,7 @@ pub struct Event {
     pub deliver_at: Option<Timestamp>,
     /// The key that makes repeated calls one event.
     pub idempotency: Option<Idempotency>,
-    /// The trace of whoever enqueued it.
+    /// The trace in which it was enqueued.
     pub traceparent: Option<TraceParent>,
 }
 

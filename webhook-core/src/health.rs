@@ -1,7 +1,7 @@
-//! How endpoints do: whether their breaker is open, and since when nothing but failures has come from them.
+//! The health of endpoints: whether their breaker is open, and since when all their attempts fail.
 //!
-//! Only of endpoints in trouble something is stored. What an attempt changes of it is decided here, without I/O or
-//! clock; a store applies it as [`HealthRow::apply`] says, in the transaction that records the attempt.
+//! Stores keep a row only for endpoints that fail. This file decides, without I/O or clock, how an attempt changes the row. A
+//! store applies the change with [`HealthRow::apply`], in the transaction that records the attempt.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::breaker::{BreakerPolicy, Findings, Says};
 use crate::endpoint::StateReason;
 use crate::time::Timestamp;
 
-/// How an endpoint does. [`Default`] is well, which is all that is known of most.
+/// The health of an endpoint. [`Default`] means that it does well, as most endpoints do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Since when nothing but failures has come from it, or nearly: a few of them go before.
+    /// Since when all attempts at it fail. The first few failures may be older.
     pub failing_since: Option<Timestamp>,
-    /// When its host was told that it would be disabled.
+    /// When the host was told that the endpoint will be disabled.
     pub notified_at: Option<Timestamp>,
     /// Its circuit breaker.
     pub breaker: BreakerState,
@@ -23,55 +23,55 @@ pub struct Health {
 /// Whether an endpoint is left alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BreakerState {
-    /// It is not.
+    /// It is not: attempts go out.
     #[default]
     Closed,
-    /// It is, for a time.
+    /// It is left alone for a time.
     Open(Trip),
-    /// It was, and gets one attempt at a time, to see.
+    /// It was left alone, and now gets one attempt at a time as a probe.
     HalfOpen(Trip),
 }
 
 /// A breaker that has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trip {
-    /// How often it has opened without having closed in between.
+    /// How often it has opened without closing in between.
     pub trips: u32,
-    /// When it first did.
+    /// When it first opened.
     pub opened_at: Timestamp,
-    /// Until when it is open.
+    /// Until when it stays open.
     pub until: Timestamp,
 }
 
-/// What an attempt changes of its endpoint's health.
+/// How an attempt changes its endpoint's health.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HealthChange {
-    /// Whether it fails: a time of nothing but failures begins, unless it has begun, or ends.
+    /// Whether the endpoint fails. `true` begins a time of failures, unless one has begun; `false` ends it.
     pub is_failing: Option<bool>,
-    /// What becomes of the breaker.
+    /// How the breaker changes.
     pub breaker: Option<BreakerChange>,
-    /// The host is told that the endpoint will be disabled, unless it was told.
+    /// Whether the host is told that the endpoint will be disabled, unless it was told before.
     pub is_notice: bool,
 }
 
-/// What becomes of a breaker. Nothing, if it has opened or closed since the attempt was loaded.
+/// How a breaker changes. If it has opened or closed since the attempt was loaded, it does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerChange {
     /// It opens, and the endpoint's lane is held, then probed.
     Opens {
-        /// How often it had opened before, as the attempt was loaded.
+        /// How often it had opened when the attempt was loaded.
         trips: u32,
-        /// For how long.
+        /// How long it stays open.
         by: Duration,
     },
     /// It closes, and the endpoint's lane is free.
     Closes {
-        /// How often it had opened, as the attempt was loaded.
+        /// How often it had opened when the attempt was loaded.
         trips: u32,
     },
 }
 
-/// What is stored of an endpoint in trouble: nothing of the others.
+/// The row that a store keeps for a failing endpoint.
 ///
 /// ```
 /// use std::time::Duration;
@@ -94,39 +94,39 @@ pub struct HealthRow {
     pub trip: Option<Trip>,
 }
 
-/// What applying a change did.
+/// The result of applying a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// Whether all of it was done. Otherwise somebody else was faster.
+    /// Whether all of the change was applied. If not, somebody else was faster.
     pub is_done: bool,
-    /// What becomes of the endpoint's lane.
+    /// What happens to the endpoint's lane.
     pub lane: Option<LaneChange>,
 }
 
-/// What becomes of a lane with its endpoint's breaker.
+/// What happens to a lane when its endpoint's breaker changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneChange {
-    /// It is held for so long, and then probed.
+    /// It is held for this time, and then probed.
     Hold(Duration),
     /// It is released.
     Release,
 }
 
 impl HealthRow {
-    /// Whether nothing of it needs to be kept.
+    /// Whether the row need not be kept.
     #[must_use]
     pub fn is_well(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether its endpoint may be disabled for this: for its failures only as long as it fails, and not after it has
-    /// recovered.
+    /// Whether the endpoint may be disabled for this reason. It may be disabled for its failures only while it fails, and not
+    /// after it has recovered.
     #[must_use]
     pub fn lets_disable(&self, reason: StateReason) -> bool {
         reason != StateReason::Failing || self.failing_since.is_some()
     }
 
-    /// What it says at `now`.
+    /// The health that the row stands for at `now`.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Health {
         Health {
@@ -140,7 +140,7 @@ impl HealthRow {
         }
     }
 
-    /// Does what a change says, as far as it still fits.
+    /// Applies the parts of a change that still fit.
     pub fn apply(&mut self, change: &HealthChange, now: Timestamp) -> Applied {
         let lane = change.breaker.and_then(|it| self.change_breaker(it, now));
         match change.is_failing {
@@ -180,12 +180,12 @@ impl HealthRow {
     }
 }
 
-/// What decides on an endpoint's health.
+/// The settings that decide on an endpoint's health.
 #[derive(Clone, Debug)]
 pub(crate) struct HealthPolicy {
-    /// `None` never opens.
+    /// With `None`, breakers never open.
     pub(crate) breaker: Option<BreakerPolicy>,
-    /// After how long of nothing but failures an endpoint is disabled; `None` for never.
+    /// After how long of nothing but failures an endpoint is disabled. With `None`, it never is.
     pub(crate) disable_after: Option<Duration>,
 }
 
@@ -198,7 +198,7 @@ impl Default for HealthPolicy {
     }
 }
 
-/// What follows from an attempt for its endpoint.
+/// What follows from an attempt for the endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Consequence {
     pub(crate) change: Option<HealthChange>,
@@ -209,18 +209,18 @@ pub(crate) struct Consequence {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Finding {
     pub(crate) says: Says,
-    /// What the process has seen with it.
+    /// What the process has seen of the endpoint, with this attempt.
     pub(crate) findings: Findings,
-    /// The attempts of the same delivery before.
+    /// How many attempts of the same delivery there were before.
     pub(crate) attempts: u32,
 }
 
-/// After how many attempts that were not taken something is stored. Most failures are the only one, and cost nothing.
+/// After how many refused attempts something is stored. Most failures stay the only one, and so cost nothing.
 const WORTH_STORING: u32 = 3;
 
 impl HealthPolicy {
-    /// What follows for an endpoint that was found so when the attempt was loaded. `draw` in 0..=1 is the random draw
-    /// that jitter uses.
+    /// What follows for an endpoint that had this health when the attempt was loaded. `draw` in 0..=1 is the random draw for
+    /// the jitter.
     pub(crate) fn consequence(
         &self,
         found: &Health,
@@ -280,8 +280,8 @@ impl HealthPolicy {
         }
     }
 
-    /// Whether the host is told, and whether the endpoint is disabled, now that it has failed once more. It is told
-    /// first, and has half of the time left then.
+    /// Whether the host is told, and whether the endpoint is disabled, after one more failure. The host is told first, and then
+    /// has half of the time left.
     fn end_of_patience(&self, found: &Health, now: Timestamp) -> (bool, Option<StateReason>) {
         let (Some(patience), Some(since)) = (self.disable_after, found.failing_since) else {
             return (false, None);

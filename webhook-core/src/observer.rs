@@ -8,10 +8,10 @@ use crate::time::Timestamp;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Hears of what the engine of this process has recorded: at most once, after the commit, and only in the
-/// process that did it.
+/// Is called with what the engine of this process has recorded: at most once, after the commit, and only in the process that
+/// recorded it.
 ///
-/// It is called from the engine's own loop: it must return quickly and not block. A panic is caught and logged.
+/// The engine calls it from its own loop, so it must return quickly and not block. A panic is caught and logged.
 pub trait Observer: Send + Sync {
     /// Called once for each notice.
     fn notice(&self, notice: &Notice<'_>);
@@ -27,19 +27,19 @@ impl<F: Fn(&Notice<'_>) + Send + Sync> Observer for F {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Notice<'a> {
-    /// The endpoint has it.
+    /// The endpoint accepted the delivery.
     Delivered(Report<'a>),
-    /// An attempt failed, and another will follow.
+    /// An attempt failed, and another one will follow.
     AttemptFailed(Report<'a>),
     /// The delivery was given up.
     DeadLettered(Report<'a>),
-    /// The delivery ended without a verdict on the endpoint: its filter did not match.
+    /// The delivery ended because the endpoint's filter did not match. This says nothing about the endpoint.
     Cancelled(Report<'a>),
-    /// The endpoint fails, and is left alone for a time.
+    /// The endpoint fails, and its breaker opened: it is left alone for a time.
     BreakerOpened {
         /// Which one.
         endpoint: &'a Endpoint,
-        /// How often it has opened without having closed in between.
+        /// How often the breaker has opened without closing in between.
         trips: u32,
         /// For how long.
         by: Duration,
@@ -49,7 +49,7 @@ pub enum Notice<'a> {
         /// Which one.
         endpoint: &'a Endpoint,
     },
-    /// Nothing but failures has come from the endpoint for half of the time after which it will be disabled.
+    /// All attempts at the endpoint failed for half of the time after which it will be disabled.
     EndpointFailing {
         /// Which one.
         endpoint: &'a Endpoint,
@@ -71,13 +71,13 @@ pub enum Notice<'a> {
 pub struct Report<'a> {
     /// The delivery.
     pub delivery_id: Uuid,
-    /// What was delivered.
+    /// The event.
     pub event: &'a Event,
-    /// Where to.
+    /// The endpoint.
     pub endpoint: &'a Endpoint,
-    /// The number of the attempt that this is about, the first being 1; 0 if there was none.
+    /// The number of the attempt, from 1; 0 if there was none.
     pub attempt: u32,
-    /// What the attempt produced; `None` if there was none.
+    /// The result of the attempt; `None` if there was none.
     pub outcome: Option<&'a Outcome>,
     /// What the delivery became.
     pub next: Next,

@@ -38,10 +38,10 @@ pub(crate) fn check(text: &[u8]) -> Result<(), InvalidPayload> {
     Ok(())
 }
 
-/// A body as payload filters read it: no more of it than their paths lead to, and that once, however many filters ask.
+/// A body as payload filters read it. It parses only the fields that the filters' paths name, and each of them once, however
+/// many filters ask.
 ///
-/// So a filter sees what it asks for whatever stands beside that, be it nested too deeply for a parser, or a number
-/// beyond all floats.
+/// So a filter can read its fields even if other fields are nested too deeply for a parser, or hold a number beyond all floats.
 #[derive(Debug)]
 pub struct Payload<'a> {
     body: &'a [u8],

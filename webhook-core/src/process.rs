@@ -1,4 +1,4 @@
-//! Processes that deliver, as they say of themselves that they are alive.
+//! Processes that deliver, and report that they are alive.
 
 use std::time::Duration;
 
@@ -6,28 +6,28 @@ use uuid::Uuid;
 
 use crate::time::Timestamp;
 
-/// A process that delivers, as it last said of itself.
+/// A process that delivers, as it last reported itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// A new one for each start.
+    /// Its id, which is new for each start.
     pub id: Uuid,
-    /// What the host [calls it](crate::Builder::role).
+    /// The name that the host [gave it](crate::Builder::role).
     pub role: String,
     /// The library's version.
     pub version: String,
     /// When it began to deliver.
     pub started_at: Timestamp,
-    /// When it last said so, by the store's clock.
+    /// When it last reported itself, by the store's clock.
     pub seen_at: Timestamp,
-    /// Attempts that were under way then.
+    /// How many attempts were under way at that time.
     pub in_flight: u32,
-    /// How many there can be.
+    /// The most attempts that it makes at once.
     pub slots: u32,
 }
 
 impl Process {
-    /// How often a process says that it is alive.
+    /// How often a process reports itself.
     pub const BEAT: Duration = Duration::from_secs(30);
-    /// How long it is believed: whoever has not been seen for so long is gone.
+    /// After how long without a report a process counts as gone.
     pub const ALIVE: Duration = Duration::from_secs(100);
 }

@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 pub struct Replay {
     /// Its id.
     pub id: Uuid,
-    /// Whose it is; `None` if it goes over all tenants.
+    /// The tenant that it belongs to; `None` if it goes over all tenants.
     pub tenant: Option<Tenant>,
     /// What is sent again.
     pub selection: ReplaySelection,
@@ -31,22 +31,22 @@ pub struct Replay {
     pub pace: u32,
     /// How many deliveries it was to make when it was started.
     pub total: u64,
-    /// Whether all of them were counted: a count that takes too long is broken off.
+    /// Whether all of them were counted. A count that takes too long is stopped.
     pub total_is_exact: bool,
     /// How many it has made.
     pub done: u64,
-    /// How many it has passed over: sent again by somebody else, unreadable, or without an endpoint.
+    /// How many rows it has passed over: somebody else sent them again, they cannot be read, or their endpoint is gone.
     pub skipped: u64,
-    /// Who started it, as the host calls them.
+    /// The name of who started it.
     pub created_by: Option<String>,
-    /// When it was started. What is made later is not in the selection.
+    /// When it was started. Deliveries and events that are made later are not in the selection.
     pub created_at: Timestamp,
-    /// When it last got on.
+    /// When it last made progress.
     pub updated_at: Timestamp,
 }
 
 impl Replay {
-    /// How fast it goes unless said: 500 deliveries a second.
+    /// Its pace unless set: 500 deliveries a second.
     pub const PACE: u32 = 500;
 
     /// The tenants whose deliveries it may touch.
@@ -55,7 +55,7 @@ impl Replay {
         self.tenant.clone().map_or(Scope::All, Scope::Tenant)
     }
 
-    /// How long it rests after a step that made so many deliveries.
+    /// How long it rests after a step that made this many deliveries.
     #[must_use]
     pub fn rest(&self, made: usize) -> Duration {
         let made = u32::try_from(made).unwrap_or(u32::MAX);
@@ -67,11 +67,11 @@ impl Replay {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ReplaySelection {
-    /// The deliveries that have ended and match. One that was replayed since is passed over, whatever became of
-    /// that.
+    /// The deliveries that have ended and match. A delivery that was replayed since is passed over, whatever the result of that
+    /// replay.
     Deliveries(DeliveryFilter),
-    /// What an endpoint was to get: the last delivery of each event, if it has ended, and the events that it
-    /// accepts and has no delivery of, because it was disabled or not there.
+    /// The events that an endpoint should have got. These are the events whose last delivery to it has ended, and those that it
+    /// accepts but has no delivery of, because it was disabled or did not exist.
     Endpoint(EndpointReplay),
 }
 
@@ -80,18 +80,17 @@ pub enum ReplaySelection {
 pub struct EndpointReplay {
     /// The endpoint.
     pub endpoint_id: Uuid,
-    /// Accepted at this time or later.
+    /// Events accepted at this time or later.
     pub since: Timestamp,
     /// Accepted before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// Only where the last delivery ended so. Then events without a delivery are left out.
+    /// Only events whose last delivery ended in this state. Events without a delivery are then left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<DeliveryStatus>,
 }
 
-/// How far an event's id may be ahead of the time at which it was accepted: a clock that is set back does not
-/// set back the ids.
+/// How far an event's id may be ahead of the time at which the event was accepted. If a clock is set back, the ids are not.
 const IDS_AHEAD: Duration = Duration::from_secs(60);
 
 impl EndpointReplay {
@@ -108,8 +107,8 @@ impl EndpointReplay {
         first_id(end + IDS_AHEAD + Duration::from_millis(1))
     }
 
-    /// What to do with an event, given the endpoint and the state of the last delivery of it. `at` is when the
-    /// replay was started. `None` if it is not selected, as test events never are.
+    /// What to do with an event, given the endpoint and the state of the event's last delivery to it. `at` is when the replay was
+    /// started. `None` if the event is not selected; test events never are.
     #[must_use]
     pub fn judge(
         &self,
@@ -138,18 +137,18 @@ impl EndpointReplay {
     }
 }
 
-/// What a bulk replay does with what it comes by.
+/// What a bulk replay does with a row that it looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplayVerdict {
-    /// It makes a delivery.
+    /// It makes a new delivery.
     Make,
-    /// It passes it over, and counts it.
+    /// It passes the row over, and counts it as passed over.
     Skip,
 }
 
 impl ReplaySelection {
-    /// Whether an ended delivery is selected by a replay that was started at `at`: it was there then. What the replay
-    /// itself makes never is, and no delivery of a test event.
+    /// Whether a replay that was started at `at` selects an ended delivery. It does if the delivery existed at that time. It
+    /// never selects the deliveries that it makes itself, nor deliveries of test events.
     #[must_use]
     pub fn selects(&self, delivery: &Delivery, at: Timestamp) -> bool {
         let was_there = delivery.created_at < at
@@ -163,7 +162,7 @@ impl ReplaySelection {
         }
     }
 
-    /// Checks that it can be replayed, and is not everything by mistake.
+    /// Checks that this can be replayed, and does not select everything by mistake.
     ///
     /// # Errors
     /// The setting that is out of bounds.
@@ -194,11 +193,11 @@ impl ReplaySelection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayState {
-    /// It makes deliveries, or will.
+    /// It makes deliveries, or will make them.
     Running,
     /// It has gone through its selection. Final.
     Completed,
-    /// A person ended it, or the end of its endpoint. What it has made stays. Final.
+    /// A person ended it, or its endpoint was deleted. The deliveries that it has made stay. Final.
     Cancelled,
 }
 
@@ -238,9 +237,9 @@ impl FromStr for ReplayState {
 pub struct ReplayScan {
     /// The deliveries that it would make.
     pub wanted: u64,
-    /// Those that it would pass over.
+    /// The rows that it would pass over.
     pub skipped: u64,
-    /// After which id it goes on; `None` at the end.
+    /// The id after which the replay goes on; `None` at the end.
     pub next: Option<Uuid>,
 }
 
@@ -249,7 +248,7 @@ pub struct ReplayScan {
 pub struct ReplayStep {
     /// The replay whose step it was, as it is now; `None` if none was due.
     pub replay: Option<Replay>,
-    /// What was made.
+    /// The jobs of the deliveries that were made.
     pub jobs: Vec<Job>,
     /// How long until the next step of a running replay is due; `None` if none runs.
     pub next_in: Option<Duration>,
@@ -282,7 +281,7 @@ impl NewReplay {
         }
     }
 
-    /// The most deliveries that it makes in a second: what is new goes out beside them. 1 to 1,000,000.
+    /// The most deliveries that it makes in a second, 1 to 1,000,000. New events go out beside them.
     #[must_use]
     pub fn pace(mut self, per_second: u32) -> Self {
         self.pace = per_second;
@@ -296,7 +295,7 @@ impl NewReplay {
         self
     }
 
-    /// Checks what can be said of it without a store, as whoever starts it does.
+    /// Checks what can be checked without a store. To start a replay checks the same.
     ///
     /// # Errors
     /// The first setting that is out of bounds.

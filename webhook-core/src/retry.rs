@@ -1,9 +1,10 @@
-//! What follows an attempt: pure decisions, without I/O or clock.
+//! Decides what follows an attempt. Pure: without I/O or clock.
 
 use std::time::Duration;
 
 use crate::breaker::longer;
 use crate::delivery::{EndReason, Failure, Outcome};
+use crate::endpoint::InvalidSetting;
 use crate::header_log::HeaderLog;
 use crate::time::Timestamp;
 use crate::transport::TransportErrorKind;
@@ -32,35 +33,48 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The delay before each attempt after the first; empty means one try.
+    /// The delay before each attempt after the first, each at most 365 days. If it is empty, there is one attempt.
     #[must_use]
     pub fn schedule(mut self, delays: impl Into<Vec<Duration>>) -> Self {
         self.schedule = delays.into();
         self
     }
 
-    /// How far a delay is spread, as a share of it: 0.2 is ±20 %. Clamped to 0..=1.
+    /// By which share of its length a delay varies at random, 0 to 1: 0.2 is ±20 %.
     #[must_use]
     pub fn jitter(mut self, share: f64) -> Self {
-        self.jitter = if share.is_finite() {
-            share.clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
+        self.jitter = share;
         self
     }
 
-    /// The statuses after which nothing is tried again.
+    /// The statuses after which a delivery is not tried again.
     #[must_use]
     pub fn permanent(mut self, statuses: impl Into<Vec<u16>>) -> Self {
         self.permanent = statuses.into();
         self
     }
 
-    /// The delays in force.
+    /// The delays before each attempt after the first.
     #[must_use]
     pub fn delays(&self) -> &[Duration] {
         &self.schedule
+    }
+
+    /// Checks the bounds that each setting documents.
+    ///
+    /// # Errors
+    /// The first setting that is out of bounds.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        if !(0.0..=1.0).contains(&self.jitter) {
+            return Err(InvalidSetting::new("jitter", "a share, 0 to 1"));
+        }
+        if self.schedule.iter().any(|delay| *delay > LONGEST_DELAY) {
+            return Err(InvalidSetting::new(
+                "schedule",
+                "delays of at most 365 days",
+            ));
+        }
+        Ok(())
     }
 
     fn is_permanent(&self, outcome: &Outcome) -> bool {
@@ -71,32 +85,33 @@ impl RetryPolicy {
 /// What a delivery becomes after an attempt, or instead of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The endpoint has it.
+    /// The endpoint has accepted it.
     Succeeded,
-    /// `pending` again, due after this time.
+    /// It is `pending` again, and due after this time.
     RetryAfter(Duration),
-    /// Given up: a dead letter.
+    /// It is given up, and becomes a dead letter.
     Failed(EndReason),
-    /// Ended without a verdict on the endpoint.
+    /// It ends, and this says nothing about the endpoint.
     Cancelled(EndReason),
 }
 
 /// All that follows from one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Decision {
     /// What the delivery becomes.
     pub next: Next,
-    /// How long the endpoint asked to be left alone (`Retry-After`), and a little longer by chance: nothing of its lane
-    /// goes out before.
+    /// How long nothing of the endpoint's lane goes out, because the endpoint asked for that (`Retry-After`). A random part is
+    /// added.
     pub hold_lane: Option<Duration>,
-    /// The endpoint says that it is overloaded or gone slow: timeout, 429, 502, 503, 504.
+    /// Whether the endpoint is overloaded or slow: timeout, 429, 502, 503, 504.
     pub slow_lane: bool,
-    /// The endpoint says that it is gone for good: 410.
+    /// Whether the endpoint says that it is gone for good: 410.
     pub disable_endpoint: bool,
 }
 
 impl Decision {
-    /// The same for a test: it is not tried again, and does nothing to the endpoint.
+    /// The decision for a test event: it is not tried again, and does not change the endpoint.
     #[must_use]
     pub(crate) fn of_test(self) -> Self {
         Self {
@@ -115,16 +130,19 @@ impl Decision {
 const RETRY_AFTER: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3_600);
 
-/// The delay after the first failure that is ours; each is twice as long as the one before, up to the longest.
+/// The longest delay of a schedule.
+const LONGEST_DELAY: Duration = Duration::from_secs(365 * 86_400);
+
+/// The delay after the first failure that is our fault. Each further delay is twice as long, up to the longest.
 const FIRST_OWN_DELAY: Duration = Duration::from_secs(5);
 const LONGEST_OWN_DELAY: Duration = Duration::from_secs(15 * 60);
 
-/// Decides what follows `outcome`, the result of attempt number `attempts` (the first is 1). Of those before,
-/// `excused` failed [through us](Failure::is_ours): they do not count against the schedule, nor does this one if it
-/// did. Only the dispatcher's `max_age` ends such tries.
+/// Decides what follows `outcome`, the result of attempt number `attempts` (the first is 1). `excused` of the attempts before
+/// it failed [through our fault](Failure::is_ours). Such attempts do not count against the schedule; only the dispatcher's
+/// `max_age` ends them.
 ///
-/// `delays` is the endpoint's own schedule, if it has one. `now` is when the response came; it serves a
-/// `Retry-After` that is a date. `spread` in −1..=1 is the random draw that jitter uses.
+/// `delays` is the endpoint's own schedule, if it has one. `now` is when the response came, for a `Retry-After` that is a
+/// date. `spread` in −1..=1 is the random draw for the jitter.
 #[must_use]
 pub fn decide(
     outcome: &Outcome,
@@ -194,9 +212,9 @@ fn is_slow(outcome: &Outcome) -> bool {
     )
 }
 
-/// The time an unsuccessful response asks for, clamped to 1 s..=24 h
-/// ([RFC 9110, 10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)); `None` if it does not, or
-/// says it in no valid form.
+/// The time for which an unsuccessful response asks, clamped to 1 s..=24 h
+/// ([RFC 9110, 10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)); `None` if it asks for none, or not in a valid
+/// form.
 fn retry_after(outcome: &Outcome, now: Timestamp) -> Option<Duration> {
     match outcome {
         Outcome::Response {

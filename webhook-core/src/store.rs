@@ -292,8 +292,17 @@ impl DeliveryFilter {
     }
 }
 
-/// Which events a list shows: those for which every field that is set holds.
+/// Which events a list shows: those for which every field that is set holds. [`Default`] is all.
+///
+/// ```
+/// use webhook_core::{EventFilter, EventType, Timestamp};
+///
+/// let day = Timestamp::from_seconds(1_700_000_000);
+/// let filter = EventFilter::default().event_type(EventType::new("order.paid")?).since(day);
+/// # Ok::<(), webhook_core::InvalidEvent>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EventFilter {
     /// Events of this type.
     pub event_type: Option<EventType>,
@@ -303,6 +312,36 @@ pub struct EventFilter {
     pub until: Option<Timestamp>,
     /// Events whose body contains this text.
     pub text: Option<String>,
+}
+
+impl EventFilter {
+    /// Only events of this type.
+    #[must_use]
+    pub fn event_type(mut self, event_type: impl Into<Option<EventType>>) -> Self {
+        self.event_type = event_type.into();
+        self
+    }
+
+    /// Only events accepted at this time or later.
+    #[must_use]
+    pub fn since(mut self, time: impl Into<Option<Timestamp>>) -> Self {
+        self.since = time.into();
+        self
+    }
+
+    /// Only events accepted before this time.
+    #[must_use]
+    pub fn until(mut self, time: impl Into<Option<Timestamp>>) -> Self {
+        self.until = time.into();
+        self
+    }
+
+    /// Only events whose body contains this text.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<Option<String>>) -> Self {
+        self.text = text.into();
+        self
+    }
 }
 
 /// What a [`Store::rekey`] did.

@@ -1,11 +1,10 @@
-//! [`TraceParent`]: by what a delivery belongs to the trace of whoever enqueued its event; [`Propagation`]: by what the
-//! engine's spans do.
+//! [`TraceParent`] ties a delivery to the trace in which its event was enqueued. [`Propagation`] ties the engine's spans to it.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The place of a request in a distributed trace, as the header `traceparent` of
-/// [W3C Trace Context](https://www.w3.org/TR/trace-context/) tells it, version `00`.
+/// The place of a request in a distributed trace, as in the header `traceparent` of
+/// [W3C Trace Context](https://www.w3.org/TR/trace-context/), version `00`.
 ///
 /// ```
 /// use webhook_core::TraceParent;
@@ -75,25 +74,24 @@ impl TraceParent {
 /// Ties the engine's spans to the traces of a host's tracer; [`Builder::propagation`](crate::Builder::propagation)
 /// attaches it.
 ///
-/// The engine begins [`tracing`](https://docs.rs/tracing) spans and knows no tracer. This tells the host's one in which
-/// trace a span begins, and asks it where the span then stands. With it an event is stored with the place of its
-/// `webhook.enqueue` span, each attempt is a child of that, and its receiver is told the place of the attempt. Without
-/// it an event's [`traceparent`](crate::NewEvent::traceparent) is passed on as it is.
+/// The engine begins [`tracing`](https://docs.rs/tracing) spans and knows no tracer. A `Propagation` tells the host's tracer in
+/// which trace a span begins, and asks it for the span's place. With it, an event is stored with the place of its
+/// `webhook.enqueue` span, each attempt is a child of that span, and the receiver gets the place of the attempt. Without it, an
+/// event's [`traceparent`](crate::NewEvent::traceparent) is passed on unchanged.
 ///
-/// With `tracing-opentelemetry` both methods are about the current context of `opentelemetry`; `docs/tracing.md` shows
-/// them.
+/// With `tracing-opentelemetry`, both methods use the current context of `opentelemetry`; `docs/tracing.md` shows them.
 ///
-/// It is called once or twice for each event and attempt: it must not block.
+/// The engine calls it once or twice for each event and attempt, so it must not block.
 pub trait Propagation: Send + Sync {
-    /// Calls `begin` once, before it returns: the span that begins there is a child of `parent`, whatever span it is
-    /// called in.
+    /// Calls `begin` once, before it returns. The span that begins there must be a child of `parent`, whatever the current span
+    /// is.
     fn begin_in(&self, parent: TraceParent, begin: &mut dyn FnMut());
 
-    /// Where the span that this is called in stands in its trace; `None` if the tracer does not know of it.
+    /// The place of the current span in its trace; `None` if the tracer does not know the span.
     fn current(&self) -> Option<TraceParent>;
 }
 
-/// Versions to come begin as version `00` does, and may go on after it: what is known of them is read.
+/// Later versions begin like version `00`, and may have more text after it. Only the known part is read.
 impl FromStr for TraceParent {
     type Err = InvalidTraceParent;
 

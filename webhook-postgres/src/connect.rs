@@ -83,14 +83,14 @@ impl Default for PgStoreBuilder {
 }
 
 impl PgStoreBuilder {
-    /// The schema that everything lives in; `webhook` unless said.
+    /// The schema for all tables; `webhook` unless set.
     #[must_use]
     pub fn schema(mut self, name: impl Into<String>) -> Self {
         self.schema = name.into();
         self
     }
 
-    /// The most connections of the store's own pool; 10 unless said.
+    /// The most connections of the store's own pool; 10 unless set.
     #[must_use]
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections.max(1);
@@ -103,19 +103,19 @@ impl PgStoreBuilder {
         self
     }
 
-    /// Does not migrate: for roles that may not change tables. [`migrations`](Self::migrations) is what to run.
+    /// Does not migrate, for roles that may not change tables. Run [`migrations`](Self::migrations) then.
     #[must_use]
     pub fn without_migrations(mut self) -> Self {
         self.migrate = false;
         self
     }
 
-    /// The migrations as SQL, in order, for those who run them with tools of their own: each makes the next
-    /// version of the schema, the first version 1, and notes that it did. Run each in one transaction.
+    /// The migrations as SQL, in order, if you run them with a tool of your own. Each one makes the next version of the schema,
+    /// beginning with version 1, and records that. Run each in one transaction.
     ///
-    /// One that makes an index of a table that is in use says `CREATE INDEX IF NOT EXISTS`. On a schema with many
-    /// deliveries run that statement first, alone, as `CREATE INDEX CONCURRENTLY IF NOT EXISTS`: inside of the migration it
-    /// keeps all from writing for as long as it takes.
+    /// If a migration makes an index of a table that is in use, it says `CREATE INDEX IF NOT EXISTS`. On a schema with many
+    /// deliveries, first run that statement alone, as `CREATE INDEX CONCURRENTLY IF NOT EXISTS`. Inside the migration it would
+    /// keep everybody from writing for as long as it takes.
     ///
     /// # Errors
     /// When the schema's name is not allowed.
@@ -126,10 +126,10 @@ impl PgStoreBuilder {
         Ok(migrate::scripts(&self.schema))
     }
 
-    /// Another URL for LISTEN: a pooler in transaction mode does not pass notifications on, so name the
-    /// server itself. Without it, events of other processes are found within a second.
+    /// Listens at another URL. A pooler in transaction mode does not pass notifications on, so give the URL of the server
+    /// itself. Without notifications, events of other processes are found within a second.
     ///
-    /// Warns when what is sent to another machine is not encrypted.
+    /// Logs a warning if the connection to another machine is not encrypted.
     ///
     /// # Errors
     /// When it is not a Postgres URL.
@@ -140,16 +140,16 @@ impl PgStoreBuilder {
         Ok(self)
     }
 
-    /// Does not listen, which saves a connection: events of other processes are found within a second.
+    /// Does not listen, which saves a connection. Events of other processes are then found within a second.
     #[must_use]
     pub fn without_listening(mut self) -> Self {
         self.listen = Listen::Nowhere;
         self
     }
 
-    /// Seals the endpoints' signing secrets, secret headers and URL queries with these keys, which every process on
-    /// this schema needs. Without, the tables hold them as they are, and opening warns of it. What was stored before
-    /// there were keys stays readable; [`Dispatcher::rekey`](webhook_core::Dispatcher::rekey) seals it.
+    /// Seals the endpoints' signing secrets, secret headers and URL queries with these keys. Every process on this schema needs
+    /// them. Without keys, the tables hold these secrets as plain text, and the store logs a warning when it opens. Secrets that
+    /// were stored before there were keys stay readable; [`Dispatcher::rekey`](webhook_core::Dispatcher::rekey) seals them.
     ///
     /// ```no_run
     /// # async fn host() -> Result<(), Box<dyn std::error::Error>> {
@@ -167,17 +167,17 @@ impl PgStoreBuilder {
         self
     }
 
-    /// Stores the endpoints' secrets as they are, on purpose: nothing warns of it.
+    /// Stores the endpoints' secrets as plain text on purpose, without a warning.
     #[must_use]
     pub fn plaintext(mut self) -> Self {
         self.encryption = Encryption::plaintext();
         self
     }
 
-    /// Opens the store with a pool of its own. Its server ends what takes longer than 25 seconds, unless the URL
-    /// sets a `statement_timeout`.
+    /// Opens the store with a pool of its own. The server ends statements that take longer than 25 seconds, unless the URL sets a
+    /// `statement_timeout`.
     ///
-    /// Warns when what is sent to another machine is not encrypted.
+    /// Logs a warning if the connection to another machine is not encrypted.
     ///
     /// # Errors
     /// When the server does not answer, or the schema does not fit.
@@ -208,8 +208,8 @@ impl PgStoreBuilder {
         self.open(pool).await
     }
 
-    /// Opens the store on a pool of the host. The engine needs a few connections at any time. What it gives up
-    /// after 30 seconds, the server goes on with, unless the pool sets a `statement_timeout`.
+    /// Opens the store on a pool of the host. The engine needs a few connections at any time. It gives a statement up after 30
+    /// seconds, but the server goes on with it, unless the pool sets a `statement_timeout`.
     ///
     /// # Errors
     /// When the server does not answer, or the schema does not fit.

@@ -206,7 +206,7 @@ impl Shared {
         Ok(rekeyed)
     }
 
-    /// Answers whether the row was still the one that was read.
+    /// Returns whether the row was still the one that was read.
     async fn replace_secrets(&self, row: EndpointRow) -> sqlx::Result<bool> {
         let query = self.sql.rekey.query().bind(row.id).bind(row.version);
         let query = query.bind(row.url).bind(row.secrets);

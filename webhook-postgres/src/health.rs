@@ -17,7 +17,7 @@ use crate::queue::only;
 use crate::store::Shared;
 
 impl Shared {
-    /// Does what written records say of their endpoints, in order, and stores the events that tell of it. Answers whether
+    /// Does what written records say of their endpoints, in order, and stores the events that tell of it. Returns whether
     /// there were events.
     pub(crate) async fn change_health(
         &self,
@@ -150,7 +150,7 @@ impl Shared {
         query.execute(tx).await.map(drop)
     }
 
-    /// Also answers the time. An endpoint that is gone has no row.
+    /// Also returns the time. An endpoint that is gone has no row.
     async fn lock_health(
         &self,
         tx: &mut PgConnection,
@@ -231,7 +231,7 @@ struct States {
 }
 
 impl States {
-    /// Answers whether it was not disabled before, nor has recovered.
+    /// Returns whether it was not disabled before, nor has recovered.
     fn disable(&mut self, endpoint: Uuid, reason: StateReason, health: Option<&HealthRow>) -> bool {
         let health = health.copied().unwrap_or_default();
         let is_disabled = health.lets_disable(reason) && self.enabled.remove(&endpoint);

@@ -402,7 +402,7 @@ impl Round {
         cursors.map(|(name, lane)| (name.clone(), *lane)).unzip()
     }
 
-    /// Moves on to the next part; answers whether this was the last.
+    /// Moves on to the next part; returns whether this was the last.
     fn go_on(&mut self, row: &PgRow) -> sqlx::Result<bool> {
         let tenant: Option<String> = row.try_get("tenant_cursor")?;
         let tenants: Option<Vec<String>> = row.try_get("cursor_tenants")?;
@@ -592,7 +592,7 @@ mod tests {
         assert!(blocked.is_left(&before));
         assert!(blocked.is_left(&options(&[(full, 0)])));
         assert!(!blocked.is_left(&options(&[(full, 1), (other, 0)])));
-        // Of which nothing is said there is room for one.
+        // A lane that is not in `rooms` has room for one job.
         assert!(!blocked.is_left(&options(&[(other, 0)])));
     }
 

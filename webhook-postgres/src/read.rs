@@ -315,8 +315,8 @@ mod tests {
         let store = store.connect(&url).await.expect("it opens");
         let at = |second: i64| Timestamp::from_seconds(1_700_000_000 + second);
         let endpoint = endpoint_for("t", EndpointSettings::default());
-        let inserted = store.insert_endpoint(&endpoint).await;
-        inserted.expect("an endpoint");
+        let inserted = store.insert_endpoint(&endpoint, usize::MAX).await;
+        assert!(inserted.expect("an endpoint"));
         for second in 1..=EVENTS {
             let kind = if second == 1 { "rare" } else { "usual" };
             let body = format!("{{\"kind\": \"{kind}\"}}");
@@ -352,14 +352,8 @@ mod tests {
                 event_type: rare.clone(),
                 ..DeliveryFilter::default()
             };
-            let by_type = EventFilter {
-                event_type: rare,
-                ..EventFilter::default()
-            };
-            let by_text = EventFilter {
-                text: Some("rare".to_owned()),
-                ..EventFilter::default()
-            };
+            let by_type = EventFilter::default().event_type(rare);
+            let by_text = EventFilter::default().text("rare".to_owned());
             // Of 20 rows 6 at a time: the fourth look finds the last one.
             let (all, reach, expected) = (&Scope::All, &[2, 6], vec![0, 0, 0, 1]);
             let found = sizes(async |page| {

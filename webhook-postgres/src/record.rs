@@ -16,7 +16,7 @@ use crate::column::{At, at, micros};
 use crate::store::Shared;
 
 impl Shared {
-    /// Also answers whether events were stored that tell of endpoints.
+    /// Also returns whether events were stored that tell of endpoints.
     pub(crate) async fn record(
         &self,
         given: &[Record],

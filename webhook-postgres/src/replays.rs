@@ -191,7 +191,7 @@ impl Shared {
         })
     }
 
-    /// Makes what was found. Answers how the replay stands then, and the jobs.
+    /// Makes what was found. Returns how the replay stands then, and the jobs.
     pub(crate) async fn make(
         &self,
         replay: Uuid,

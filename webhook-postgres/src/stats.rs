@@ -77,7 +77,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Merges some rows. Answers whether there were any.
+    /// Merges some rows. Returns whether there were any.
     async fn merge_stats(
         &self,
         connection: &mut PgConnection,

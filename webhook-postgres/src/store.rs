@@ -51,8 +51,7 @@ const LOOKS_PART: u32 = 3;
 const MAX_ENDPOINTS: usize = 10_000;
 
 impl PgStore {
-    /// Opens the store at `url`, with its tables in the schema `webhook`, which it makes or brings up to
-    /// date.
+    /// Opens the store at `url`, with its tables in the schema `webhook`. Creates or migrates the schema.
     ///
     /// # Errors
     /// When the server does not answer, or the schema does not fit.
@@ -60,14 +59,14 @@ impl PgStore {
         Self::builder().connect(url).await
     }
 
-    /// Other settings.
+    /// A builder, for other settings.
     #[must_use]
     pub fn builder() -> PgStoreBuilder {
         PgStoreBuilder::default()
     }
 
-    /// The pool that the store uses: for the host's own statements and transactions, if it has none. Where
-    /// [`connect`](Self::connect) made it, `SET LOCAL statement_timeout` for those that take longer than 25 seconds.
+    /// The pool that the store uses. A host without a pool of its own may use it for its statements and transactions. If
+    /// [`connect`](Self::connect) made it, set `SET LOCAL statement_timeout` for those that take longer than 25 seconds.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.0.pool

@@ -1,5 +1,6 @@
 //! Configures and connects a queue.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,16 @@ pub struct RedisQueueBuilder {
     timeouts: Timeouts,
 }
 
+/// Does not show the URL, which may hold a password.
+impl fmt::Debug for RedisQueueBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisQueueBuilder")
+            .field("prefix", &self.prefix)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
+    }
+}
+
 impl RedisQueueBuilder {
     pub(crate) fn new(url: &str) -> Self {
         Self {
@@ -38,18 +49,18 @@ impl RedisQueueBuilder {
         }
     }
 
-    /// What the names of all keys begin with, and that of the channel: `webhook` unless set. Engines with stores of
-    /// their own need prefixes of their own; processes that share a store must share it too.
+    /// The beginning of the names of all keys, and of the channel: `webhook` unless set. Processes that share a store must use
+    /// the same prefix. Engines with other stores need other prefixes.
     pub fn key_prefix(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.prefix);
         self
     }
 
-    /// In how many parts the lanes are kept, each in one slot of a cluster: 1..=1,024, 1 unless set, 16 in a cluster.
+    /// The number of shards, 1..=1,024, each in one slot of a cluster. Unless set, it is 1, or 16 in a cluster.
     ///
-    /// More of them use more of a cluster's nodes. Claims go round the tenants within each shard, and give each shard
-    /// that has something the same share, so fairness among tenants is coarser with more shards. All processes must
-    /// agree; with another number the queue begins empty, and the store fills it.
+    /// With more shards, more nodes of a cluster are used. Claims go round the tenants within each shard, and give each shard
+    /// that has something to claim the same share. So with more shards, fairness among tenants is coarser. All processes must
+    /// use the same number. With a new number the queue begins empty, and the store fills it.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
@@ -68,13 +79,13 @@ impl RedisQueueBuilder {
         self
     }
 
-    /// How often an idle process asks Redis although nothing was announced: 30 s unless set; one shard at a time.
+    /// How often an idle process asks Redis although nothing was announced, one shard at a time: 30 s unless set.
     pub fn idle_poll(mut self, every: Duration) -> Self {
         self.idle_poll = every;
         self
     }
 
-    /// Connects. Returns once connected, or after the connect timeout; connecting then goes on in the background.
+    /// Connects. Returns once it is connected, or after the connect timeout. It then goes on to connect in the background.
     ///
     /// # Errors
     /// When the settings cannot work, whatever the server does.
@@ -111,5 +122,20 @@ impl RedisQueueBuilder {
             return Err(rejected(InvalidConfig("a timeout is longer than nothing")));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::RedisQueue;
+
+    #[test]
+    fn debug_shows_no_password() {
+        let builder = RedisQueue::builder("redis://app:s3cret@localhost:6379").key_prefix("shop");
+        let shown = format!("{builder:?}");
+        assert!(
+            shown.contains("shop") && !shown.contains("s3cret"),
+            "{shown}"
+        );
     }
 }

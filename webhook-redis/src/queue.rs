@@ -71,8 +71,8 @@ impl RedisQueue {
     /// Connects with the defaults of [`RedisQueue::builder`].
     ///
     /// # Errors
-    /// When `url` is not one of a Redis. One that is away is not an error: connecting goes on in the background,
-    /// and until then the methods fail as unavailable.
+    /// When `url` is not the URL of a Redis server. It is no error if the server is away: the queue goes on to connect in the
+    /// background, and until then its methods fail as unavailable.
     pub async fn connect(url: &str) -> Result<Self> {
         Self::builder(url).connect().await
     }

@@ -314,7 +314,7 @@ impl Known {
         self.failures += 1;
     }
 
-    /// Answers whether the shard is to be asked sooner than it was.
+    /// Returns whether the shard is to be asked sooner than it was.
     fn learn(&mut self, now: Timestamp, next_due: Option<Timestamp>) -> bool {
         self.version += 1;
         let Some(next_due) = next_due else {

@@ -82,16 +82,16 @@ impl Default for SqliteStoreBuilder {
 }
 
 impl SqliteStoreBuilder {
-    /// What the names of the tables begin with; `webhook_` unless said. Two stores in one file need two.
+    /// The beginning of the names of the tables; `webhook_` unless set. Two stores in one file need different ones.
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Seals the endpoints' signing secrets, secret headers and URL queries with these keys. Without, the file holds
-    /// them as they are, and opening warns of it. What was stored before there were keys stays readable;
-    /// [`Dispatcher::rekey`](webhook_core::Dispatcher::rekey) seals it.
+    /// Seals the endpoints' signing secrets, secret headers and URL queries with these keys. Without keys, the file holds these
+    /// secrets as plain text, and the store logs a warning when it opens. Secrets that were stored before there were keys stay
+    /// readable; [`Dispatcher::rekey`](webhook_core::Dispatcher::rekey) seals them.
     ///
     /// ```
     /// # async fn host() -> Result<(), Box<dyn std::error::Error>> {
@@ -109,14 +109,14 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Stores the endpoints' secrets as they are, on purpose: nothing warns of it.
+    /// Stores the endpoints' secrets as plain text on purpose, without a warning.
     #[must_use]
     pub fn plaintext(mut self) -> Self {
         self.encryption = Encryption::plaintext();
         self
     }
 
-    /// Opens a file of the store's own, and creates it if it is not there.
+    /// Opens a file of the store's own. Creates it if it does not exist.
     ///
     /// # Errors
     /// When the file cannot be opened or migrated.
@@ -165,8 +165,8 @@ impl SqliteStoreBuilder {
     /// # }
     /// ```
     ///
-    /// How durable it is, the pool's connections say: use WAL, `synchronous=FULL` and a busy timeout. What a
-    /// connection lacks of these is logged as a warning, and stays as the host wants it.
+    /// The settings of the pool's connections decide how durable the store is: use WAL, `synchronous=FULL` and a busy timeout. If
+    /// a connection lacks one of these, the store logs a warning and leaves the setting as it is.
     ///
     /// ```
     /// # async fn host() -> Result<(), sqlx::Error> {

@@ -406,7 +406,8 @@ mod tests {
     async fn fill(store: &SqliteStore) {
         let at = |second: i64| Timestamp::from_seconds(1_700_000_000 + second);
         let endpoint = endpoint_for("t", EndpointSettings::default());
-        store.insert_endpoint(&endpoint).await.unwrap();
+        let inserted = store.insert_endpoint(&endpoint, usize::MAX).await;
+        assert!(inserted.unwrap());
         for second in 1..=20 {
             let kind = if second == 1 { "rare" } else { "usual" };
             let event = event_for("t", kind, &format!("\"{kind}\""), at(second));
@@ -443,10 +444,7 @@ mod tests {
                 event_type: Some(event_type.parse().unwrap()),
                 ..DeliveryFilter::default()
             };
-            let by_text = EventFilter {
-                text: Some("rare".to_owned()),
-                ..EventFilter::default()
-            };
+            let by_text = EventFilter::default().text("rare".to_owned());
             // Of 20 rows 6 at a time: the fourth look finds the last one.
             let (all, reach) = (&Scope::All, &[2, 6]);
             let rare = of_type("rare");
@@ -480,10 +478,8 @@ mod tests {
             let mut connection = options.connect().await.unwrap();
             let sql = Sql::new("webhook_").events_listed;
             let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.as_str()));
-            let filter = EventFilter {
-                since: Some(Timestamp::from_seconds(1_700_000_000)),
-                ..EventFilter::default()
-            };
+            let since = Timestamp::from_seconds(1_700_000_000);
+            let filter = EventFilter::default().since(since);
             let mut select = selected_events(&explain.into_sql_str(), &Scope::All, &filter);
             select.0.push(" ORDER BY id DESC");
             let plan = select.0.build().fetch_one(&mut connection).await.unwrap();

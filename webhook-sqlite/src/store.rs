@@ -26,12 +26,11 @@ use crate::queue::OwnQueue;
 
 /// A store in one SQLite file, whose deliveries are its queue.
 ///
-/// Clones are the same store. Open a file once in a process: another store on it works, and learns of new
-/// jobs only by asking.
+/// Clones are the same store. Open a file once in a process: a second store on the same file works, but finds new jobs only by
+/// polling.
 ///
-/// A host's transaction that [`enqueue_in`](webhook_core::Dispatcher::enqueue_in) joins should begin with
-/// `BEGIN IMMEDIATE`: one that reads first may be refused when it comes to write. An event that is refused
-/// leaves the transaction as it was.
+/// If [`enqueue_in`](webhook_core::Dispatcher::enqueue_in) joins a host's transaction, begin that with `BEGIN IMMEDIATE`. A
+/// transaction that reads first may be refused when it writes. If an event is refused, the transaction stays as it was.
 #[derive(Clone)]
 pub struct SqliteStore(pub(crate) Arc<Shared>);
 
@@ -87,16 +86,15 @@ impl SqliteStore {
         }))
     }
 
-    /// Closes the file: waits for the calls that are under way, moves what the log holds into the file, and
-    /// closes the connections. Unless another process has it open, the file is then alone and complete, to be
-    /// copied, moved or deleted.
+    /// Closes the file: waits for the calls under way, moves the log's content into the file, and closes the connections. Unless
+    /// another process has the file open, it is then complete, and you may copy, move or delete it.
     ///
-    /// End [`Dispatcher::run`](webhook_core::Dispatcher::run) before. Later calls, also of clones, fail as
-    /// unavailable. Closing twice is no error. In a host's own database
-    /// ([`open_in`](SqliteStoreBuilder::open_in)) this does nothing: that pool is the host's to close.
+    /// End [`Dispatcher::run`](webhook_core::Dispatcher::run) before. Later calls, also of clones, fail as unavailable. You may
+    /// close a store twice. In a host's own database ([`open_in`](SqliteStoreBuilder::open_in)) this does nothing, because the
+    /// host closes its own pool.
     ///
-    /// A store that is only dropped loses nothing either: what was accepted is in the file or in the log beside
-    /// it, where whoever opens the file next finds it.
+    /// If you only drop a store, nothing is lost either: accepted events are in the file or in the log beside it, and the next
+    /// process that opens the file finds them there.
     ///
     /// ```
     /// # async fn host(store: webhook_sqlite::SqliteStore) -> Result<(), Box<dyn std::error::Error>> {
@@ -112,12 +110,11 @@ impl SqliteStore {
         self.0.database.close().await.map_err(failed("close"))
     }
 
-    /// Deletes the events that were accepted before `older_than`, with their deliveries and attempts, unless
-    /// one of the deliveries is unfinished or ended later, and the bulk replays that ended before. Returns how many
-    /// events it deleted.
+    /// Deletes events that were accepted before `older_than`, with their deliveries and attempts, and bulk replays that ended
+    /// before it. It keeps an event if one of its deliveries is unfinished or ended later. Returns how many events it deleted.
     ///
-    /// The engine does this by itself, with its retention. It works in batches, between which others can write. The
-    /// file does not shrink; what is freed is used again.
+    /// The engine does this by itself, with its retention. It works in batches, and others can write between them. The file does
+    /// not shrink, but SQLite uses the freed space again.
     ///
     /// # Errors
     /// When the backend fails. What was deleted before stays deleted.

@@ -80,12 +80,9 @@ fn filter(asked: &Asked, now: Timestamp) -> Result<EventFilter, ApiError> {
         let start = *since.get_or_insert(end - WINDOW);
         crate::routes::events::check_search(text, Some(start), end)?;
     }
-    Ok(EventFilter {
-        event_type: given("event_type").map(EventType::new).transpose()?,
-        since,
-        until,
-        text,
-    })
+    let event_type = given("event_type").map(EventType::new).transpose()?;
+    let filter = EventFilter::default().event_type(event_type);
+    Ok(filter.since(since).until(until).text(text))
 }
 
 #[derive(Template)]

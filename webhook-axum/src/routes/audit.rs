@@ -35,13 +35,12 @@ async fn list(caller: Caller, Query(query): Query<ListAudit>) -> Result<List<Aud
 /// The entries that the query asks for, as far as the caller may see them.
 pub(crate) async fn find(caller: Caller, query: ListAudit) -> Result<Page<AuditEntry>, ApiError> {
     let caller = caller.narrowed(query.tenant)?;
-    let filter = AuditFilter {
-        actor: query.actor,
-        action: query.action.map(|GivenAction(action)| action),
-        target: query.target,
-        since: query.since,
-        until: query.until,
-    };
+    let filter = AuditFilter::default()
+        .actor(query.actor)
+        .action(query.action.map(|GivenAction(action)| action))
+        .target(query.target)
+        .since(query.since)
+        .until(query.until);
     let page = page_request(query.limit, query.cursor);
     Ok(caller.audit().list(&filter, page).await?)
 }

@@ -300,9 +300,7 @@ impl EndpointRequest {
         if has_hidden_query(&url) {
             return Err(nothing_hidden());
         }
-        let mut new = NewEndpoint::new(url)
-            .tenant(caller.tenant(self.tenant)?)
-            .settings(settings);
+        let mut new = NewEndpoint::with_settings(url, settings).tenant(caller.tenant(self.tenant)?);
         if let Some(GivenSecret(secret)) = self.secret {
             new = new.secret(secret);
         }

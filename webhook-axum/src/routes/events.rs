@@ -380,12 +380,11 @@ impl ListEvents {
         if let Some(text) = &self.q {
             check_search(text, self.since, self.until.unwrap_or(now))?;
         }
-        let filter = EventFilter {
-            event_type: self.event_type,
-            since: self.since,
-            until: self.until,
-            text: self.q,
-        };
+        let filter = EventFilter::default()
+            .event_type(self.event_type)
+            .since(self.since)
+            .until(self.until)
+            .text(self.q);
         Ok((self.tenant, filter))
     }
 }

@@ -53,6 +53,20 @@ async fn what_was_asked_for_is_answered_and_shown() {
 }
 
 #[tokio::test]
+async fn times_are_answered_as_they_are_stored() {
+    let app = App::open();
+    let url = "https://hooks.example.com/in";
+    let asked = json!({"url": url, "timeout_seconds": 1.0005, "retry_schedule": [0.0004, 2]});
+    let created = app.post("/endpoints", asked).await.expect(201);
+    let path = format!("/endpoints/{}", created["id"].as_str().unwrap());
+    let shown = app.get(&path).await.expect(200);
+    for answer in [created, shown] {
+        assert_eq!(answer["timeout_seconds"], json!(1.001));
+        assert_eq!(answer["retry_schedule"], json!([0, 2]));
+    }
+}
+
+#[tokio::test]
 async fn a_bare_endpoint_has_the_defaults() {
     let app = App::open();
     let id = app.endpoint(json!({"description": null})).await;

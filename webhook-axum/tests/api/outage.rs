@@ -438,10 +438,9 @@ struct Away;
 #[async_trait]
 impl Authorizer for Away {
     async fn authorize(&self, _: &http::request::Parts) -> Result<Identity, AuthRejection> {
-        Err(AuthRejection::Unavailable(Error::new(
-            ErrorKind::Unavailable,
-            "authorize",
-        )))
+        Err(AuthRejection::Unavailable(
+            "the sessions do not answer".into(),
+        ))
     }
 }
 

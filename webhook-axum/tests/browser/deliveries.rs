@@ -1,6 +1,6 @@
 //! Deliveries and events: found, read try by try, replayed and cancelled.
 
-use webhook_core::{CustomHeaders, DeliveryStatus, EndpointSettings, EndpointState};
+use webhook_core::{CustomHeaders, DeliveryStatus, EndpointState};
 
 use crate::app::App;
 use crate::page::browse;
@@ -46,10 +46,7 @@ async fn a_delivery_shows_each_attempt_and_is_replayed() {
     let endpoint = app
         .endpoint_with("/in", |new| {
             let headers = CustomHeaders::new([("x-shop", "seven")], []).unwrap();
-            new.settings(EndpointSettings {
-                headers,
-                ..EndpointSettings::default()
-            })
+            new.headers(headers)
         })
         .await;
     app.receiver.answers("/in", 400, "{\"why\":\"closed\"}");

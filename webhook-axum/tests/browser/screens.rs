@@ -2,8 +2,8 @@
 
 use webhook_axum::Auth;
 use webhook_core::{
-    CustomHeaders, DeliveryFilter, DeliveryStatus, EndpointSettings, NewCatalogueEntry,
-    NewEndpoint, NewEvent, NewReplay, ReplaySelection,
+    CustomHeaders, DeliveryFilter, DeliveryStatus, NewCatalogueEntry, NewEndpoint, NewEvent,
+    NewReplay, ReplaySelection,
 };
 
 use crate::app::{Answer, App};
@@ -50,11 +50,9 @@ impl Screens {
         };
         app.receiver.answers_with(url.path(), answer);
         let headers = CustomHeaders::new([("x-lane", &*words.header)], []).unwrap();
-        let new = NewEndpoint::new(url.as_str().parse().unwrap()).settings(EndpointSettings {
-            description: words.text.clone(),
-            headers,
-            ..EndpointSettings::default()
-        });
+        let new = NewEndpoint::new(url.as_str().parse().unwrap())
+            .description(&words.text)
+            .headers(headers);
         let endpoint = app.dispatcher.endpoints().create(new).await.unwrap();
         let data = serde_json::json!({"text": words.text, words.text.clone(): 1});
         let event = NewEvent::json("order.paid", &data).unwrap();

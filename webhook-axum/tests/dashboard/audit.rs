@@ -136,10 +136,7 @@ async fn every_form_that_changes_something_is_written_down_with_the_name_of_who_
         .await;
     desk.submit_to(endpoint, "delete").await;
 
-    let by_support = AuditFilter {
-        actor: Some("support".to_owned()),
-        ..AuditFilter::default()
-    };
+    let by_support = AuditFilter::default().actor("support".to_owned());
     let all = PageRequest {
         before: None,
         limit: 50,

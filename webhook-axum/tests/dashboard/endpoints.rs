@@ -119,7 +119,7 @@ fn peculiar() -> (NewEndpoint, &'static str) {
     let fields = "url=https%3A%2F%2Fexample.com%2Fin%3F***&description=+two%0D%0Alines+&event_types=order.*&filter=\
         &headers=x-a%3A+1&secret_headers=x-key%3A+***&rate_limit=3&rate_seconds=1.5&timeout_seconds=7\
         &retry_schedule=none";
-    (NewEndpoint::new(url).settings(settings), fields)
+    (NewEndpoint::with_settings(url, settings), fields)
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::endpoint::Endpoint;
 use crate::tenant::{Page, PageRequest, Scope, Tenant};
 
 /// A dispatcher's audit log. From [`Dispatcher::audit`](super::Dispatcher::audit).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Audit<'a> {
     engine: &'a Engine,
     scope: Scope,
@@ -42,8 +42,8 @@ impl<'a> Audit<'a> {
     }
 }
 
-/// Who acts, as far as it is known: without a name nothing is written.
-#[derive(Clone, Default)]
+/// The name of who acts, if it is known. Without a name nothing is written.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Actor(Option<Arc<str>>);
 
 impl Actor {
@@ -86,7 +86,7 @@ impl Deed {
 }
 
 impl Engine {
-    /// Writes down what was done, after it was: nobody is told that it failed because of that.
+    /// Writes an entry about an action after it was done. If this fails, the action does not fail for it.
     pub(super) async fn write_down(&self, actor: &Actor, deed: Deed) {
         let Some(actor) = &actor.0 else { return };
         let entry = AuditEntry {
@@ -110,7 +110,7 @@ impl Engine {
     }
 }
 
-/// What of an endpoint is different, without the values.
+/// The fields of an endpoint that differ, without their values.
 pub(super) fn changes(before: &Endpoint, after: &Endpoint) -> String {
     let (old, new) = (&before.settings, &after.settings);
     let state = format!("state: {}", after.state);

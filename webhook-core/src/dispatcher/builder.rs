@@ -1,5 +1,6 @@
 //! [`Builder`]: how a host configures and builds a [`Dispatcher`].
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -83,6 +84,7 @@ impl Config {
     /// Refuses what no engine could work with, and what contradicts itself.
     fn validate(&self) -> Result<(), BuildError> {
         self.validate_bounds()?;
+        self.retry.validate()?;
         if self.retention < self.max_age.saturating_add(Self::RETENTION_MARGIN) {
             return Err(BuildError::Retention);
         }
@@ -197,6 +199,16 @@ pub enum BuildError {
     /// The HTTP client could not be made.
     #[error("the HTTP transport cannot be made")]
     Transport(#[source] crate::error::BoxError),
+}
+
+/// By hand: the seams need not be `Debug`.
+impl<S> fmt::Debug for Builder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("policy", &self.policy)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<S: Store + 'static> Builder<S> {
@@ -526,7 +538,7 @@ mod tests {
                 _ => None,
             }
         };
-        let cases: [(Set, &str); 11] = [
+        let cases: [(Set, &str); 15] = [
             (|it| it.max_in_flight(0), "max_in_flight"),
             (|it| it.max_in_flight(usize::MAX), "max_in_flight"),
             (
@@ -545,6 +557,22 @@ mod tests {
             ),
             (|it| it.lease_margin(Duration::MAX), "lease_margin"),
             (|it| it.max_payload(0), "max_payload"),
+            (
+                |it| it.retry_policy(RetryPolicy::default().jitter(1.1)),
+                "jitter",
+            ),
+            (
+                |it| it.retry_policy(RetryPolicy::default().jitter(-0.1)),
+                "jitter",
+            ),
+            (
+                |it| it.retry_policy(RetryPolicy::default().jitter(f64::NAN)),
+                "jitter",
+            ),
+            (
+                |it| it.retry_policy(RetryPolicy::default().schedule([Duration::MAX])),
+                "schedule",
+            ),
             (|it| it.max_age(Duration::ZERO), "max_age"),
             (
                 |it| it.idempotency_window(Duration::ZERO),

@@ -9,9 +9,9 @@ use crate::tenant::{Page, PageRequest};
 
 type Result<T> = std::result::Result<T, ManageError>;
 
-/// A dispatcher's catalogue of event types. It is the host's, and the same for all tenants. From
+/// A dispatcher's catalogue of event types. It belongs to the host, and is the same for all tenants. From
 /// [`Dispatcher::event_types`](super::Dispatcher::event_types).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct EventTypes<'a> {
     engine: &'a Engine,
     actor: Actor,
@@ -25,23 +25,22 @@ impl<'a> EventTypes<'a> {
         }
     }
 
-    /// Writes what is done to the [audit log](super::Dispatcher::audit), as done by who is called so.
+    /// Writes to the [audit log](super::Dispatcher::audit) what is done through this handle, as done by `name`.
     #[must_use]
     pub fn by(mut self, name: &str) -> Self {
         self.actor = Actor::named(name);
         self
     }
 
-    /// Puts an event type into the catalogue, or something else in the place of what is there of its name; answers
-    /// the entry as it is then.
+    /// Puts an event type into the catalogue, or replaces the entry of the same name. Returns the entry as stored.
     ///
-    /// If it has a schema, events of this type are accepted only if their data fits, in this process at once and in
-    /// others within a second: else [`enqueue`](super::Dispatcher::enqueue) fails with
-    /// [`InvalidEvent::Schema`](crate::InvalidEvent::Schema). All processes that enqueue need the feature `schemas`
-    /// for that; `webhook.enqueue()` in SQL refuses types that have a schema. What was accepted before stays so.
+    /// If the entry has a schema, events of this type are accepted only if their data fits it. Otherwise
+    /// [`enqueue`](super::Dispatcher::enqueue) fails with [`InvalidEvent::Schema`](crate::InvalidEvent::Schema). This holds in
+    /// this process at once, and in others within a second. All processes that enqueue need the feature `schemas` for it.
+    /// `webhook.enqueue()` in SQL refuses types that have a schema. Events that were accepted before stay accepted.
     ///
-    /// A schema is code of the host's: one that branches into itself several times at one place
-    /// (`{"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}`) can take time that doubles with each level of the data.
+    /// Treat a schema as code of the host. If a schema refers to itself several times at one place
+    /// (`{"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}`), the time to check data may double with each level of the data.
     ///
     /// # Errors
     /// When the entry is not allowed, or the store fails.
@@ -69,7 +68,7 @@ impl<'a> EventTypes<'a> {
         entry.ok_or(ManageError::NotFound("event type"))
     }
 
-    /// Event types, those that were added last first.
+    /// Event types, newest first.
     ///
     /// # Errors
     /// When the store fails.

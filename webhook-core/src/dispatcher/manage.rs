@@ -1,4 +1,4 @@
-//! Endpoints, events and deliveries, for people and the HTTP API.
+//! The handles by which hosts, and the HTTP API, read and change endpoints, events and deliveries.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub enum ManageError {
     /// The thing's state does not allow it.
     #[error("{0}")]
     Conflict(&'static str),
-    /// Too much of this is under way in this process: it passes.
+    /// Too many requests of this kind are under way in this process. Try again later.
     #[error("{0}")]
     Overloaded(&'static str),
     /// The store failed.
@@ -65,7 +65,7 @@ pub enum ManageError {
 type Result<T> = std::result::Result<T, ManageError>;
 
 /// A dispatcher's endpoints. From [`Dispatcher::endpoints`](super::Dispatcher::endpoints).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Endpoints<'a> {
     pub(super) engine: &'a Engine,
     scope: Scope,
@@ -88,7 +88,7 @@ impl<'a> Endpoints<'a> {
         self
     }
 
-    /// Writes what is done to the [audit log](super::Dispatcher::audit), as done by who is called so.
+    /// Writes to the [audit log](super::Dispatcher::audit) what is done through this handle, as done by `name`.
     #[must_use]
     pub fn by(mut self, name: &str) -> Self {
         self.actor = Actor::named(name);
@@ -101,7 +101,7 @@ impl<'a> Endpoints<'a> {
     /// When a setting is out of bounds, the URL is forbidden, its tenant is outside the scope or has as many as it
     /// [may have](crate::Builder::max_endpoints_per_tenant), or the store fails.
     pub async fn create(&self, new: NewEndpoint) -> Result<Endpoint> {
-        new.settings.validate()?;
+        let settings = new.settings.checked()?;
         self.engine.policy.check_url(&new.url)?;
         if !self.scope.contains(&new.tenant) {
             return Err(ManageError::NotFound("tenant"));
@@ -114,7 +114,7 @@ impl<'a> Endpoints<'a> {
             id: self.engine.new_id(),
             tenant: new.tenant,
             url: new.url,
-            settings: new.settings,
+            settings,
             secrets: vec![EndpointSecret {
                 secret,
                 expires_at: None,
@@ -151,7 +151,7 @@ impl<'a> Endpoints<'a> {
         Ok(self.engine.store.endpoints(&self.scope, page).await?)
     }
 
-    /// How these endpoints do, as far as they are in the scope. Those that do well are not in the answer.
+    /// The health of those of these endpoints that are in the scope. Endpoints that do well are not in the answer.
     ///
     /// # Errors
     /// When the store fails.
@@ -171,11 +171,11 @@ impl<'a> Endpoints<'a> {
         backlog.ok_or(ManageError::NotFound("endpoint"))
     }
 
-    /// Changes an endpoint's URL, settings or state as `change` says, and answers how it is then. `change`
-    /// may run more than once, if others change the endpoint at the same time.
+    /// Changes an endpoint's URL, settings or state as `change` says, and returns the changed endpoint. `change` runs again if
+    /// somebody else changes the endpoint at the same time.
     ///
-    /// One that is enabled, or gets another URL, [begins anew](EndpointChange::recover). Where nothing is different,
-    /// nothing is stored, nor written to the audit log.
+    /// An endpoint that becomes enabled, or gets another URL, [begins anew](EndpointChange::recover). If `change` leaves
+    /// everything as it is, nothing is stored, and nothing is written to the audit log.
     ///
     /// # Errors
     /// When there is none in the scope, the result is not allowed, or the store fails.
@@ -200,7 +200,8 @@ impl<'a> Endpoints<'a> {
             }
             let is_moved = wanted.url != endpoint.url;
             recovers = wanted.recover || (state_changed && is_enabled) || is_moved;
-            let is_same = !state_changed && !is_moved && wanted.settings == endpoint.settings;
+            let is_set = wanted.settings.clone().rounded() == endpoint.settings;
+            let is_same = !state_changed && !is_moved && is_set;
             (endpoint.url, endpoint.settings, endpoint.state) =
                 (wanted.url, wanted.settings, wanted.state);
             match (recovers, is_same) {
@@ -224,25 +225,55 @@ impl<'a> Endpoints<'a> {
         Ok(endpoint)
     }
 
-    /// Makes a new secret. The old ones go on signing beside it until `overlap` has passed.
+    /// Makes a new secret, of the same [scheme](Secret::scheme) as the current one. The old secrets go on signing beside
+    /// it until `overlap` has passed.
     ///
     /// # Errors
-    /// When there is none in the scope, or the store fails.
+    /// When there is no such endpoint in the scope, or the store fails.
     pub async fn rotate_secret(&self, id: Uuid, overlap: Duration) -> Result<Endpoint> {
-        let secret = self.engine.with_rng(Secret::generate);
+        self.rotate(id, overlap, |current| {
+            self.engine.with_rng(|rng| match current {
+                Some(current) => current.generate_alike(rng),
+                None => Secret::generate(rng),
+            })
+        })
+        .await
+    }
+
+    /// As [`rotate_secret`](Self::rotate_secret), but to this secret, of whatever scheme: for receivers that have one
+    /// already, and to change the scheme.
+    ///
+    /// # Errors
+    /// When there is no such endpoint in the scope, or the store fails.
+    pub async fn rotate_secret_to(
+        &self,
+        id: Uuid,
+        secret: Secret,
+        overlap: Duration,
+    ) -> Result<Endpoint> {
+        self.rotate(id, overlap, |_| secret.clone()).await
+    }
+
+    async fn rotate(
+        &self,
+        id: Uuid,
+        overlap: Duration,
+        make: impl Fn(Option<&Secret>) -> Secret + Send + Sync,
+    ) -> Result<Endpoint> {
         let now = self.engine.clock.now();
         let rotated = self.try_update(id, |endpoint| {
             let end = now + overlap;
-            endpoint
-                .secrets
-                .retain(|old| old.expires_at.is_none_or(|expires| now < expires));
+            let secret = make(endpoint.secret());
+            endpoint.secrets.retain(|old| {
+                old.secret != secret && old.expires_at.is_none_or(|expires| now < expires)
+            });
             for old in &mut endpoint.secrets {
                 old.expires_at = Some(old.expires_at.map_or(end, |expires| expires.min(end)));
             }
             endpoint.secrets.insert(
                 0,
                 EndpointSecret {
-                    secret: secret.clone(),
+                    secret,
                     expires_at: None,
                 },
             );
@@ -281,7 +312,7 @@ impl<'a> Endpoints<'a> {
         self.engine.write_down(&self.actor, deed).await;
     }
 
-    /// Whose an endpoint is, for the audit log: not at all if that is not kept, or the endpoint cannot be read.
+    /// The tenant of an endpoint, for the audit log; `None` if nothing is written to it, or the endpoint cannot be read.
     async fn tenant_of(&self, id: Uuid) -> Option<Tenant> {
         match &self.scope {
             Scope::Tenant(own) => Some(own.clone()),
@@ -290,10 +321,10 @@ impl<'a> Endpoints<'a> {
         }
     }
 
-    /// Answers how the endpoint was and how it is: with another version, unless it is left as it was.
+    /// Returns the endpoint before and after the change. If it was left as it was, both have the same version.
     ///
-    /// Where `change` lets it begin anew, that comes first: one that was enabled and still had its failures against it
-    /// would be disabled by the next.
+    /// If the endpoint begins anew, its failures are forgotten before it is stored. Otherwise the next failure could disable
+    /// an endpoint that has just been enabled.
     async fn try_update(
         &self,
         id: Uuid,
@@ -304,9 +335,9 @@ impl<'a> Endpoints<'a> {
             let mut endpoint = before.clone();
             let step = change(&mut endpoint);
             if step == Step::Leave {
-                return Ok((before, endpoint));
+                return Ok((before.clone(), before));
             }
-            endpoint.settings.validate()?;
+            endpoint.settings = endpoint.settings.checked()?;
             if endpoint.url != before.url {
                 self.engine.policy.check_url(&endpoint.url)?;
             }
@@ -325,8 +356,8 @@ impl<'a> Endpoints<'a> {
         ))
     }
 
-    /// Lets the queue know whether the endpoint takes anything. The hold is short and the worker renews it,
-    /// so that one that is lost or comes late does no lasting harm.
+    /// Tells the queue whether the endpoint takes deliveries. The hold is short and the worker renews it, so that a hold
+    /// that is lost or comes late does no lasting harm.
     async fn steer_lane(&self, endpoint: &Endpoint) {
         let queue = &self.engine.queue;
         let steered = if endpoint.state == EndpointState::Enabled {
@@ -360,7 +391,7 @@ enum Step {
 /// The most secrets that sign for an endpoint at once.
 const MAX_SECRETS: usize = 5;
 
-/// What may be changed of an endpoint.
+/// The parts of an endpoint that may be changed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EndpointChange {
@@ -370,13 +401,13 @@ pub struct EndpointChange {
     pub settings: crate::endpoint::EndpointSettings,
     /// Whether deliveries go out.
     pub state: EndpointState,
-    /// Whether it begins anew, whatever came from it: its failures are forgotten, and its breaker closes. So it does
-    /// whenever it is enabled.
+    /// Whether the endpoint begins anew: its failures are forgotten, and its breaker closes. This also happens whenever the
+    /// endpoint becomes enabled.
     pub recover: bool,
 }
 
 /// A dispatcher's events. From [`Dispatcher::events`](super::Dispatcher::events).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Events<'a> {
     pub(super) engine: &'a Engine,
     scope: Scope,
@@ -399,7 +430,7 @@ impl<'a> Events<'a> {
         self
     }
 
-    /// Writes what is done to the [audit log](super::Dispatcher::audit), as done by who is called so.
+    /// Writes to the [audit log](super::Dispatcher::audit) what is done through this handle, as done by `name`.
     #[must_use]
     pub fn by(mut self, name: &str) -> Self {
         self.actor = Actor::named(name);
@@ -418,8 +449,9 @@ impl<'a> Events<'a> {
             .ok_or(ManageError::NotFound("event"))
     }
 
-    /// Events, newest first, without their bodies, which are many bytes that few lists show: [`get`](Self::get) has
-    /// them.
+    /// Events, newest first, without their bodies, which may be large and which few lists show. Their [`Event::body`] is
+    /// empty, so that [`Event::data`] and [`Event::payload`] have nothing to read. [`get`](Self::get) returns an event with
+    /// its body.
     ///
     /// # Errors
     /// When the store fails.
@@ -427,8 +459,8 @@ impl<'a> Events<'a> {
         Ok(self.engine.store.events(&self.scope, filter, page).await?)
     }
 
-    /// Delivers an event again, to the endpoints that match now; answers the new deliveries' ids. An
-    /// endpoint with a live delivery of it is left out.
+    /// Delivers an event again, to the endpoints that match now, and returns the ids of the new deliveries. Endpoints that
+    /// have a live delivery of the event are left out.
     ///
     /// # Errors
     /// When there is none in the scope, it is a test, or the store fails.
@@ -453,7 +485,7 @@ impl<'a> Events<'a> {
         }
     }
 
-    /// Whose an event is, for the audit log.
+    /// The tenant of an event, for the audit log.
     async fn tenant_of(&self, id: Uuid) -> Option<Tenant> {
         match &self.scope {
             Scope::Tenant(own) => Some(own.clone()),
@@ -464,7 +496,7 @@ impl<'a> Events<'a> {
 }
 
 /// A dispatcher's deliveries. From [`Dispatcher::deliveries`](super::Dispatcher::deliveries).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Deliveries<'a> {
     engine: &'a Engine,
     scope: Scope,
@@ -487,7 +519,7 @@ impl<'a> Deliveries<'a> {
         self
     }
 
-    /// Writes what is done to the [audit log](super::Dispatcher::audit), as done by who is called so.
+    /// Writes to the [audit log](super::Dispatcher::audit) what is done through this handle, as done by `name`.
     #[must_use]
     pub fn by(mut self, name: &str) -> Self {
         self.actor = Actor::named(name);
@@ -509,9 +541,14 @@ impl<'a> Deliveries<'a> {
     /// A delivery's attempts, oldest first.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When there is no such delivery in the scope, or the store fails.
     pub async fn attempts(&self, id: Uuid) -> Result<Vec<Attempt>> {
-        Ok(self.engine.store.attempts(&self.scope, id).await?)
+        let attempts = self.engine.store.attempts(&self.scope, id).await?;
+        if attempts.is_empty() {
+            // Either the delivery has had none yet, or there is no such delivery.
+            self.get(id).await?;
+        }
+        Ok(attempts)
     }
 
     /// Deliveries, newest first.
@@ -526,7 +563,7 @@ impl<'a> Deliveries<'a> {
             .await?)
     }
 
-    /// Delivers again what has ended; answers the new delivery's id.
+    /// Makes a new delivery from one that has ended, and returns the id of the new one.
     ///
     /// # Errors
     /// When there is none in the scope, it is still live, its endpoint is gone, or the store fails.
@@ -573,7 +610,7 @@ impl<'a> Deliveries<'a> {
         }
     }
 
-    /// Whose a delivery is, for the audit log.
+    /// The tenant of a delivery, for the audit log.
     async fn tenant_of(&self, id: Uuid) -> Option<Tenant> {
         match &self.scope {
             Scope::Tenant(own) => Some(own.clone()),

@@ -187,6 +187,15 @@ impl<S: ?Sized> std::fmt::Debug for Dispatcher<S> {
     }
 }
 
+/// For the handles that borrow it.
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Dispatcher {
     /// Begins to build a dispatcher around `store`.
     ///

@@ -28,8 +28,8 @@ use crate::time::Timestamp;
 /// The pause after the first try while the store is away; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How much longer than their leases outcomes are kept: the store's clock may say that these have not ended,
-/// and if they have, the fence decides.
+/// How much longer than their leases outcomes are kept. By the store's clock the leases may not have ended; if they have, the
+/// fence decides.
 const BEYOND_LEASE: Duration = Duration::from_secs(5);
 
 impl Engine {
@@ -78,7 +78,7 @@ impl Engine {
             }
         }
         if self.has_index && steering.has_events {
-            // Whoever looks for what is new finds their deliveries.
+            // The sweeper, which looks for new deliveries, finds theirs.
             self.sweeper.look_again();
         }
         join(self.steer_lanes(steering), self.settle(settled)).await;
@@ -88,8 +88,8 @@ impl Engine {
         given_up
     }
 
-    /// Writes a batch; `None` is what could not be written and is left to its lease. If the batch itself is at
-    /// fault, its records go one by one.
+    /// Writes a batch. `None` stands for an outcome that could not be written; its lease then ends. If the batch itself is at
+    /// fault, writes its records one by one.
     async fn write(
         &self,
         records: &mut [Record],
@@ -113,7 +113,7 @@ impl Engine {
         Ok(recorded)
     }
 
-    /// Writes one outcome, or as much of it as the store does not refuse: `record` is then that.
+    /// Writes one outcome, or as much of it as the store accepts. `record` is then what was written.
     async fn write_alone(
         &self,
         record: &mut Record,
@@ -143,8 +143,8 @@ impl Engine {
         None
     }
 
-    /// While the store is away it tries again, as long as the outcomes may be of use: nothing else can be done,
-    /// and the slots stay taken meanwhile.
+    /// While the store is away, tries again as long as the outcomes may be of use. Nothing else can be done meanwhile, and the
+    /// slots stay occupied.
     async fn write_once_possible(
         &self,
         records: &[Record],
@@ -163,14 +163,14 @@ impl Engine {
                 return Err(error);
             }
             tracing::warn!(%error, outcomes = records.len(), "outcomes wait for the store");
-            // Not all processes at the same time.
+            // A random pause, so that not all processes try at the same time.
             let jittered = pause.mul_f64(0.75 + 0.25 * self.spread());
             self.clock.sleep(jittered.min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Each lane once and all together: nothing else is recorded meanwhile.
+    /// Tells the queue of each lane once, and of all lanes at the same time, because nothing else is recorded meanwhile.
     async fn steer_lanes(&self, steering: Steering) {
         let Steering {
             mut holds,
@@ -206,7 +206,7 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends claims. Those that an index queue has not heard of are pushed, unless they have ended.
+    /// Ends claims. If an index queue does not know a job yet, the job is pushed, unless its delivery has ended.
     pub(super) async fn settle(&self, settled: Vec<(Claim, Settle)>) {
         self.release_rows(&settled).await;
         let mut leases = Vec::with_capacity(settled.len());
@@ -220,7 +220,7 @@ impl Engine {
                 }
             }
         }
-        // Not beside: after a shutdown nobody would.
+        // In this task: after a shutdown there would be no other.
         if !jobs.is_empty() {
             self.push_now(&jobs).await;
         }
@@ -293,18 +293,18 @@ impl Engine {
     }
 }
 
-/// What follows for lanes from what was recorded.
+/// What the recorded outcomes mean for lanes.
 #[derive(Default)]
 struct Steering {
     holds: Vec<(Uuid, Hold)>,
     released: Vec<Uuid>,
-    /// Whether events were stored that tell of it.
+    /// Whether events were stored that tell about endpoints.
     has_events: bool,
 }
 
 impl Steering {
-    /// The store has held and released its own lanes with the record; only that an endpoint takes nothing more is news
-    /// to both. One that was not disabled, because it has recovered or was before, keeps its lane.
+    /// The store has held and released its own lanes with the record. But neither queue knows yet that an endpoint was
+    /// disabled. If it was not disabled, because it has recovered or was disabled before, its lane stays as it is.
     fn add(&mut self, record: &Record, is_first: bool, has_index: bool) {
         let lane = record.lease.lane;
         if record.disable.is_some() && is_first {
@@ -325,7 +325,7 @@ impl Steering {
     }
 }
 
-/// What a record says of its endpoint.
+/// What a record says about its endpoint.
 fn notices_of_endpoint<'a>(record: &Record, work: &'a Work) -> [Option<Notice<'a>>; 3] {
     let endpoint = &*work.endpoint;
     let HealthChange {
@@ -347,8 +347,8 @@ fn notices_of_endpoint<'a>(record: &Record, work: &'a Work) -> [Option<Notice<'a
     [breaker, failing, disabled]
 }
 
-/// What is fenced off was cancelled, or written by a call whose answer was lost, unless it is another's by
-/// now: an index queue has to look again, and not only when the lease ends.
+/// If a record was fenced, the delivery was cancelled, or an earlier call wrote the record and its answer was lost, or another
+/// process owns the delivery. So an index queue must look again, before the lease ends.
 fn settle_for(next: Next, recorded: Recorded) -> Settle {
     match (recorded, next) {
         (Recorded::Fenced, _) => Settle::After(Duration::ZERO),

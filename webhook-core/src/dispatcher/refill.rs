@@ -20,7 +20,7 @@ use crate::queue::{Job, QueuePart};
 use crate::store::Fill;
 use crate::time::Timestamp;
 
-/// How many pages a tick pushes at most: 20,000 deliveries a second.
+/// The most pages that a tick pushes: 20,000 deliveries a second.
 const PAGES: usize = 20;
 /// How long another process may make no progress before this one goes on in its place.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,22 +28,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What the sweeper knows of the queue's parts.
 #[derive(Default)]
 pub(super) struct Refills {
-    /// What the store had of each part that was not known to be filled.
+    /// The store's entry of each part that was not known to be filled.
     seen: HashMap<String, Seen>,
     pass: Option<Pass>,
 }
 
 struct Seen {
     fill: Fill,
-    /// Since when it is of this version.
+    /// Since when the entry has this version.
     since: Timestamp,
 }
 
-/// One way through the store, for all parts that had lost something when it began. Those that do so meanwhile wait
-/// for the next: a part that comes and goes does not put off the others.
+/// One pass through the store, for all parts that had lost something when it began. Parts that lose something meanwhile wait for
+/// the next pass. So a part that comes and goes does not delay the others.
 struct Pass {
     up_to: Option<Uuid>,
-    /// What the store has of them, by their places.
+    /// The store's entries of these parts, by their places.
     parts: BTreeMap<usize, Fill>,
     pushed: usize,
     is_at_end: bool,
@@ -63,8 +63,8 @@ impl Refills {
             .collect()
     }
 
-    /// What to write to fill the parts that have lost something, by their places. Leaves out those that somebody else
-    /// is at.
+    /// The entries to write to begin filling the parts that have lost something, by their places. Leaves out parts that
+    /// another process fills.
     fn next_fills(
         &mut self,
         parts: &[QueuePart],
@@ -93,7 +93,7 @@ impl Refills {
         next
     }
 
-    /// What takes over a fill that makes no progress. Remembers it otherwise.
+    /// The entry that takes over a fill without progress. If there is progress, remembers it.
     fn successor(&mut self, fill: Fill, now: Timestamp) -> Option<Fill> {
         let seen = self.seen.get(&fill.part);
         let seen = seen.filter(|seen| seen.fill.version == fill.version);
@@ -125,7 +125,7 @@ impl Refills {
         });
     }
 
-    /// Leaves out of the pass what is of another generation by now, or away.
+    /// Leaves out of the pass the parts that have another generation by now, or are away.
     fn drop_changed(&mut self, parts: &[QueuePart]) {
         let is_as_before = |place: usize, fill: &Fill| {
             let part = parts.get(place);
@@ -166,7 +166,7 @@ impl Refills {
         self.give_up(failed);
     }
 
-    /// What to write about the pass.
+    /// The entries to write about the pass.
     fn progress(&self) -> Vec<Fill> {
         let parts = self.pass.iter().flat_map(|pass| {
             let progress = |fill: &Fill| Fill {
@@ -180,7 +180,7 @@ impl Refills {
         parts.collect()
     }
 
-    /// Takes in what was written. What was not is somebody else's now.
+    /// Notes which entries were written. Parts whose entry was not are filled by another process now.
     fn has_written(&mut self, progress: Vec<Fill>, stored: &[String], now: Timestamp) {
         let Some(mut pass) = self.pass.take() else {
             return;
@@ -206,7 +206,7 @@ impl Refills {
 }
 
 impl Engine {
-    /// Fills, for a tick, what the queue has lost. Answers whether there is more to do, and nobody else who does it.
+    /// Fills, for one tick, what the queue has lost. Returns whether there is more to do that no other process does.
     pub(super) async fn refill(&self) -> Result<bool> {
         let parts = self.queue.parts().await?;
         self.refills().drop_changed(&parts);
@@ -245,8 +245,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Pushes the next page of the pass to its parts; answers whether there are more. A part that fails is left out:
-    /// it does not keep the others waiting.
+    /// Pushes the next page of the pass to its parts, and returns whether there are more pages. Leaves out a part that fails,
+    /// so that the others need not wait.
     async fn refill_page(&self) -> Result<bool> {
         let Some((up_to, places)) = self.refills().pass.as_ref().and_then(|pass| {
             let places: Vec<_> = pass.parts.keys().copied().collect();

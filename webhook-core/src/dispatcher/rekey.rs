@@ -12,7 +12,7 @@ const ROUNDS: usize = 8;
 
 impl<S: Store + ?Sized> Dispatcher<S> {
     /// Seals the secrets of all endpoints anew that are not under the store's current key: after a key was changed,
-    /// or when there are keys for the first time. Answers how many were; then an older key may go, if nothing is
+    /// or when there are keys for the first time. Returns how many were; then an older key may go, if nothing is
     /// left [`changed`](Rekeyed::changed) or [`unopened`](Rekeyed::unopened).
     ///
     /// May run while everything else does, and be repeated after an error: it goes on with what is left.

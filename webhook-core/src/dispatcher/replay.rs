@@ -14,14 +14,14 @@ use crate::replay::{NewReplay, Replay, ReplaySelection, ReplayState, ReplayStep}
 use crate::store::Changed;
 use crate::tenant::{Page, PageRequest, Scope};
 
-/// How many rows a step looks at: what a cancellation may come too late for, and what a store locks at a time.
+/// How many rows a step looks at. A store locks as many at a time, and a cancellation may come too late for as many.
 const STEP: usize = 250;
-/// How often a process asks whether another one has started a replay, or has died over one.
+/// How often a process asks whether another one has started a replay, or has died in the middle of one.
 const IDLE_POLL: Duration = Duration::from_secs(5);
-/// How long it waits after the store failed, and at least for what is due by another clock.
+/// How long it waits after the store failed, and the least time that it waits for a step that is due by another clock.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-/// The most rows that are looked at to count a selection, and how many at a time.
+/// How many rows a count of a selection looks at, at most, and how many at a time.
 const MAX_COUNTED: usize = 100_000;
 const COUNT_PAGE: usize = 2_000;
 
@@ -29,14 +29,14 @@ const COUNT_PAGE: usize = 2_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplayCount {
-    /// So many, or more if it is not exact.
+    /// The number of deliveries; there may be more if it is not exact.
     pub deliveries: u64,
-    /// Whether all of the selection was looked at: counting ends after 100,000 rows.
+    /// Whether the whole selection was looked at. Counting stops after 100,000 rows.
     pub is_exact: bool,
 }
 
 /// A dispatcher's bulk replays. From [`Dispatcher::replays`](super::Dispatcher::replays).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Replays<'a> {
     engine: &'a Engine,
     scope: Scope,
@@ -61,15 +61,15 @@ impl<'a> Replays<'a> {
         self
     }
 
-    /// Writes what is done to the [audit log](super::Dispatcher::audit), as done by who is called so.
+    /// Writes to the [audit log](super::Dispatcher::audit) what is done through this handle, as done by `name`.
     #[must_use]
     pub fn by(mut self, name: &str) -> Self {
         self.actor = Actor::named(name);
         self
     }
 
-    /// Starts to send a selection again, of what is in the scope, and answers at once. It goes on while any process
-    /// [runs](super::Dispatcher::run), at its pace, until it is through or cancelled.
+    /// Starts to send a selection again, as far as it is in the scope, and returns at once. The replay goes on at its pace while
+    /// any process [runs](super::Dispatcher::run), until it has gone through the selection or is cancelled.
     ///
     /// # Errors
     /// When the selection is not allowed, its endpoint is not in the scope, or the store fails.
@@ -134,7 +134,7 @@ impl<'a> Replays<'a> {
         Ok(self.engine.store.replays(&self.scope, page).await?)
     }
 
-    /// Ends a running replay. What it has made is delivered nevertheless.
+    /// Ends a running replay. The deliveries that it has made still go out.
     ///
     /// # Errors
     /// When there is none in the scope, it has ended, or the store fails.
@@ -156,7 +156,7 @@ impl<'a> Replays<'a> {
         }
     }
 
-    /// Whose deliveries a selection may touch: an endpoint's are its tenant's.
+    /// The tenants whose deliveries a selection may touch. For an endpoint, this is its tenant.
     async fn scope_of(&self, selection: &ReplaySelection) -> Managed<Scope> {
         let ReplaySelection::Endpoint(replay) = selection else {
             return Ok(self.scope.clone());

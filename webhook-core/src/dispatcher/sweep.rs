@@ -21,18 +21,18 @@ use crate::time::Timestamp;
 
 /// How often the sweeper looks.
 pub(super) const TICK: Duration = Duration::from_secs(1);
-/// How often while the last page was empty, and there is nothing to fill.
+/// How often it looks while the last page was empty and there is nothing to fill.
 const IDLE_TICK: Duration = Duration::from_secs(2);
-/// How many live deliveries a tick looks at. With `TICK` and `REST`, this bounds how long a forgotten job stays so.
+/// How many live deliveries a tick looks at. With `TICK` and `REST`, this bounds how long a job stays forgotten.
 pub(super) const PAGE: usize = 1_000;
-/// How long the audit rests between rounds. Meanwhile it looks at what is new.
+/// How long the audit rests between rounds. Meanwhile it looks at new deliveries only.
 const REST: Duration = Duration::from_secs(30);
-/// How long a delivery is due that should have been claimed by now.
+/// After how long a due delivery counts as overdue: it should have been claimed by then.
 const OVERDUE: Duration = Duration::from_secs(10);
-/// How often the sweeper looks for such, and how many it then pushes: more of them are a backlog.
+/// How often the sweeper looks for overdue deliveries, and how many it pushes then. If there are more, they are a backlog.
 const OVERDUE_TICK: Duration = Duration::from_secs(5);
 const OVERDUE_PAGE: usize = 500;
-/// How old a delivery is that is not new any more: others' clocks differ, and transactions take time.
+/// Until which age a delivery counts as new. The clocks of processes differ, and transactions take time.
 const NEW: Duration = Duration::from_secs(10);
 /// How long the sweeper looks for the commit of an `enqueue_in`; a later one is found by the rolling audit.
 const EXPECT_FOR: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ const EXPECT_TICK: Duration = Duration::from_millis(20);
 pub(super) struct Sweeper {
     state: Mutex<Sweep>,
     pub(super) refills: Mutex<Refills>,
-    /// Wakes it when there is something to expect.
+    /// Wakes the sweeper when there is something to expect.
     expects: Notify,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Sweeper {
 struct Sweep {
     /// Deliveries of transactions that may commit, and until when they are looked for.
     expected: Vec<(Uuid, Timestamp)>,
-    /// Where the rolling audit stands, unless it is at an end.
+    /// Where the rolling audit stands; `None` at the end of a round.
     after: Option<Uuid>,
     /// Whether it looks at all live deliveries, or only at new ones.
     in_round: bool,
@@ -72,7 +72,7 @@ struct Sweep {
 }
 
 impl Sweeper {
-    /// Lets the audit rest no longer: the queue does not know something.
+    /// Ends the audit's rest, because the queue lacks something.
     pub(super) fn look_again(&self) {
         self.state().next_round = None;
     }
@@ -83,7 +83,7 @@ impl Sweeper {
 }
 
 impl Sweep {
-    /// Where the audit's next page begins. New ones, however many, do not put off a round.
+    /// Where the audit's next page begins. New deliveries do not delay a round, however many they are.
     fn next_page(&mut self, now: Timestamp) -> Option<Uuid> {
         let is_due = is_due(self.next_round, REST, now);
         if self.after.is_some() && (self.in_round || !is_due) {
@@ -108,8 +108,8 @@ impl Sweep {
         }
     }
 
-    /// The longest that a job stays forgotten which a part of the queue does not know to have lost. A round that
-    /// takes longer than the last counts as it is.
+    /// The longest time that a job stays forgotten if a part of the queue lost it unnoticed. If the present round already
+    /// takes longer than the last one, its time counts.
     fn bound(&self, now: Timestamp) -> Option<Duration> {
         let under_way = self
             .round_began
@@ -122,7 +122,7 @@ impl Sweep {
         if self.is_idle { IDLE_TICK } else { TICK }
     }
 
-    /// Whether it is time to look for overdue ones.
+    /// Whether it is time to look for overdue deliveries.
     fn looks_for_overdue(&mut self, now: Timestamp) -> bool {
         let is_time = is_due(self.next_overdue, OVERDUE_TICK, now);
         if is_time {
@@ -132,15 +132,15 @@ impl Sweep {
     }
 }
 
-/// Whether it is time for what rests for `pause`. What is further away than that was set by a clock that has gone
-/// back since.
+/// Whether it is time for something that rests for `pause`. If its time is further away than `pause`, the clock has gone back
+/// since it was set.
 fn is_due(at: Option<Timestamp>, pause: Duration, now: Timestamp) -> bool {
     at.is_none_or(|at| at <= now || at > now + pause)
 }
 
 impl Engine {
-    /// Looks out for deliveries that will exist once a host's transaction commits: the worker does, or beside
-    /// an index queue the sweeper, which then pushes them.
+    /// Expects deliveries that will exist once a host's transaction commits. The worker looks for them. Beside an index queue
+    /// the sweeper does, and pushes them.
     pub(super) fn expect(&self, jobs: &[Job]) {
         if !self.has_index {
             self.nudge.notify_one();
@@ -149,7 +149,7 @@ impl Engine {
         let now = self.clock.now();
         let mut state = self.sweeper.state();
         if state.expected.len() >= MAX_EXPECTED {
-            // Nobody sweeps in this process, or the store is away: the audit will find them.
+            // This process does not sweep, or the store is away: the audit will find them.
             state.expected.retain(|(_, until)| now < *until);
             state.expected.truncate(MAX_EXPECTED / 2);
         }
@@ -173,7 +173,7 @@ impl Engine {
         }
     }
 
-    /// Pushes what is expected soon after its commit, until cancelled.
+    /// Pushes expected deliveries soon after their commit, until cancelled.
     async fn look_for_expected(&self) {
         loop {
             while self.sweeper.state().expected.is_empty() {
@@ -191,9 +191,9 @@ impl Engine {
         self.sweeper.state().bound(self.clock.now())
     }
 
-    /// One tick: fills what the queue knows to have lost, pushes what is expected and has committed, what is overdue,
-    /// and the next page of live deliveries, or of new ones while the audit rests. After a failure it does not rest.
-    /// Answers whether there is more to fill.
+    /// One tick. It fills parts of the queue that are known to have lost everything. Then it pushes expected deliveries that
+    /// have committed, overdue ones, and the next page of live deliveries, or of new ones while the audit rests. After a
+    /// failure the audit does not rest. Returns whether there is more to fill.
     pub(super) async fn sweep(&self) -> Result<bool> {
         let swept = self.try_to_sweep().await;
         if swept.is_err() {
@@ -210,7 +210,7 @@ impl Engine {
         expected.and(overdue).map(|()| is_refilling)
     }
 
-    /// Pushes what should have been claimed: if the queue has forgotten it, it is late already.
+    /// Pushes overdue deliveries. If the queue has forgotten them, they are late already.
     async fn push_overdue(&self) -> Result<()> {
         let now = self.clock.now();
         if !self.sweeper.state().looks_for_overdue(now) {
@@ -244,8 +244,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Pushes one page. Goes on to the next one even if the push failed: a part of the queue that is away does not
-    /// keep from the rest what it forgot.
+    /// Pushes one page, and goes on to the next one even if the push failed. So if one part of the queue is away, the other
+    /// parts still get what they forgot.
     async fn audit(&self) -> Result<()> {
         let after = self.sweeper.state().next_page(self.clock.now());
         let page = self.store.unqueued(after, PAGE).await?;

@@ -10,16 +10,16 @@ use crate::erasure::ErasureStep;
 use crate::error::Result;
 use crate::tenant::{Scope, Tenant};
 
-/// How many events, and ended deliveries, a step looks at: what it locks at a time.
+/// How many events, and how many ended deliveries, a step looks at and locks.
 const STEP: usize = 200;
 /// How often a process asks whether another one was asked to erase a tenant.
 const IDLE_POLL: Duration = Duration::from_secs(60);
-/// How long it waits after the store failed, and at least for what is due by another clock.
+/// How long it waits after the store failed, and the least time that it waits for a step that is due by another clock.
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// A dispatcher's tenants. From [`Dispatcher::tenants`](super::Dispatcher::tenants).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Tenants<'a> {
     engine: &'a Engine,
     scope: Scope,
@@ -42,19 +42,21 @@ impl<'a> Tenants<'a> {
         self
     }
 
-    /// Writes what is done to the [audit log](super::Dispatcher::audit), as done by who is called so.
+    /// Writes to the [audit log](super::Dispatcher::audit) what is done through this handle, as done by `name`.
     #[must_use]
     pub fn by(mut self, name: &str) -> Self {
         self.actor = Actor::named(name);
         self
     }
 
-    /// Erases a tenant, of which nothing need be there. When this returns, its endpoints and bulk replays are gone, and
-    /// no attempt begins any more; one that is under way may still reach its endpoint. Events, deliveries, attempts,
-    /// idempotency keys and statistics follow page by page while any process [runs](super::Dispatcher::run), through
-    /// the death of any, and three minutes later once more what was under way at first. The audit log stays.
+    /// Erases a tenant, which need not exist. When this returns, its endpoints and bulk replays are gone, and no attempt begins
+    /// any more. An attempt that is under way may still reach its endpoint.
     ///
-    /// What is enqueued for the tenant, or created, after this has returned is a new tenant's of the same name, and
+    /// Events, deliveries, attempts, idempotency keys and statistics follow page by page, while any process
+    /// [runs](super::Dispatcher::run), even if one dies. Three minutes later, what attempts under way have left is erased as
+    /// well. The audit log stays.
+    ///
+    /// Whatever is enqueued or created for the tenant after this has returned belongs to a new tenant of the same name, and
     /// stays.
     ///
     /// # Errors

@@ -18,29 +18,29 @@ use crate::health::BreakerState;
 use crate::id::as_test;
 use crate::tenant::Scope;
 
-/// The type of a test event that names none.
+/// The type of a test event, unless one is given.
 const EVENT_TYPE: &str = "webhook.test";
-/// The data of a test event that has none.
+/// The data of a test event, unless some is given.
 const DATA: &str = r#"{"test":true}"#;
-/// How much longer than an attempt may take its outcome is waited for.
+/// How long the outcome is awaited beyond the time that an attempt may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many tests of a process may wait for their outcomes at once.
 const MOST: usize = 32;
-/// The pause before the outcome is looked for again; each is twice as long as the one before, up to the longest.
+/// The first pause before the outcome is looked for again. Each further pause is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// What an endpoint is tested with. [`Default`] is an event of the type `webhook.test` with the data `{"test":true}`.
+/// The event with which an endpoint is tested. [`Default`] has the type `webhook.test` and the data `{"test":true}`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct TestEvent {
-    /// Its type, whether the endpoint wants that or not.
+    /// Its type, whether the endpoint wants this type or not.
     pub event_type: Option<EventType>,
-    /// Its data, as JSON text; unless given, what the catalogue has as the example of the type.
+    /// Its data, as JSON text. Without it, the catalogue's example for the type is sent.
     pub data: Option<Bytes>,
 }
 
-/// What came of a test.
+/// The result of a test.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Tested {
@@ -48,21 +48,21 @@ pub struct Tested {
     pub event_id: Uuid,
     /// Its delivery.
     pub delivery_id: Uuid,
-    /// The delivery, once it has ended; `None` if it had not in time. It is tried all the same, once.
+    /// The delivery, if it has ended in time; `None` if not. Even then it is tried, once.
     pub ended: Option<Delivery>,
     /// The attempt that was made.
     pub attempt: Option<Attempt>,
 }
 
 impl Endpoints<'_> {
-    /// Sends an event to one endpoint, to see what it answers. Waits for that for as long as an attempt may take, and
-    /// five seconds; some process must [`run`](super::Dispatcher::run).
+    /// Sends an event to one endpoint, to see what it answers. Waits for the answer for the time that an attempt may take, and
+    /// five seconds more. Some process must [`run`](super::Dispatcher::run).
     ///
-    /// It is an event and a delivery as any, and goes out as any: signed, guarded, in its lane's turn. But it goes to
-    /// this endpoint only, whatever that wants, and is tried once; nothing that comes back holds or disables the
-    /// endpoint, no statistics count it, and no bulk replay selects it. See [`Event::is_test`].
+    /// The event and its delivery go out like others: signed, guarded, and when it is the lane's turn. But the event goes only to
+    /// this endpoint, whatever event types that wants, and is tried once. Its outcome does not hold or disable the endpoint, no
+    /// statistics count it, and no bulk replay selects it. See [`Event::is_test`].
     ///
-    /// A process waits for one test of an endpoint at a time, and for 32 in all.
+    /// In a process, there may be one test of an endpoint at a time, and 32 in all.
     ///
     /// # Errors
     /// When there is no such endpoint in the scope, it is paused or disabled, its circuit breaker is open, another test of
@@ -100,7 +100,7 @@ impl Endpoints<'_> {
         Ok(engine.await_end(tested, patience).await)
     }
 
-    /// Whether an attempt would have to wait for the breaker, longer than anybody waits for its outcome.
+    /// Whether the breaker is open, so that an attempt would wait longer than the caller does.
     async fn is_left_alone(&self, id: Uuid) -> Result<bool, ManageError> {
         let health = self.health(&[id]).await?;
         let breaker = health.get(&id).map(|it| it.breaker);
@@ -108,7 +108,7 @@ impl Endpoints<'_> {
     }
 }
 
-/// The endpoints of whose tests this process awaits the outcome.
+/// The endpoints whose tests are under way in this process.
 #[derive(Default)]
 pub(super) struct Tests(Mutex<HashSet<Uuid>>);
 
@@ -176,7 +176,7 @@ impl Engine {
         }))
     }
 
-    /// Looks now and then whether a test has ended. A store that fails meanwhile has not said so yet.
+    /// Looks from time to time whether a test has ended. If the store fails, looks again later.
     async fn await_end(&self, mut tested: Tested, patience: Duration) -> Tested {
         let deadline = self.clock.now() + patience;
         let mut pause = FIRST_PAUSE;

@@ -17,24 +17,24 @@ use crate::header_log::HeaderLog;
 use crate::retry::Next;
 use crate::store::{Record, Recorded};
 
-/// How often a delivery cannot be read until it is given up.
+/// After how many failed reads a delivery is given up.
 const MAX_UNREADABLE: u32 = 3;
-/// How many deliveries of each kind are known. Of more, the others are forgotten.
+/// How many deliveries of each kind are remembered. When there is one more, all others are forgotten.
 const MAX_KNOWN: usize = 10_000;
 
 /// The troubled deliveries that this process knows.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     known: Mutex<Known>,
-    /// So that those without trouble, nearly all, do not pay for a lock.
+    /// Nearly all deliveries have no trouble, and need no lock thanks to this.
     is_any: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// What they are to become without another request.
+    /// What these deliveries become without another request.
     unrecorded: HashMap<Uuid, Next>,
-    /// How often they could not be read.
+    /// How often these deliveries could not be read.
     unreadable: HashMap<Uuid, u32>,
 }
 
@@ -44,12 +44,12 @@ impl Trouble {
         insert(&mut self.change().unrecorded, delivery, next);
     }
 
-    /// What a delivery is to become instead of being sent again.
+    /// What a delivery becomes instead of being sent again, if it is one of these.
     pub(super) fn instead_of_attempt(&self, delivery: Uuid) -> Option<Next> {
         self.known()?.unrecorded.get(&delivery).copied()
     }
 
-    /// Counts that a delivery cannot be read, if it is to blame itself. Answers whether that is often enough.
+    /// Counts that a delivery cannot be read, if that is its own fault. Returns whether it is time to give it up.
     pub(super) fn unreadable(&self, delivery: Uuid, error: &Error) -> bool {
         if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Rejected) {
             return false;
@@ -60,7 +60,7 @@ impl Trouble {
         times >= MAX_UNREADABLE
     }
 
-    /// These can be read.
+    /// Forgets these deliveries, because they can be read.
     pub(super) fn readable(&self, deliveries: impl IntoIterator<Item = Uuid>) {
         if let Some(mut known) = self.known() {
             for delivery in deliveries {
@@ -69,7 +69,7 @@ impl Trouble {
         }
     }
 
-    /// What is recorded is no trouble any more.
+    /// Forgets these deliveries, because their outcome is recorded.
     pub(super) fn recorded(&self, records: &[Record], recorded: &[Option<Recorded>]) {
         if let Some(mut known) = self.known() {
             for (record, _) in records
@@ -101,8 +101,8 @@ fn insert<T>(known: &mut HashMap<Uuid, T>, delivery: Uuid, value: T) {
     known.insert(delivery, value);
 }
 
-/// Less of a record that was refused, for whatever may be at fault in it: without what came over the wire, then
-/// without its attempt and what follows for the lane. `None` if nothing is left to leave out.
+/// A smaller form of a record that the store refused, because any part may be at fault: first without the answer's headers and
+/// body, then without the attempt and what follows for the lane. `None` if nothing more can be left out.
 pub(super) fn reduced(record: &Record) -> Option<Record> {
     let attempt = record.attempt.as_deref();
     if let Some(bare) = attempt.and_then(without_details) {
@@ -112,7 +112,7 @@ pub(super) fn reduced(record: &Record) -> Option<Record> {
         });
     }
     let next = match record.next {
-        // An attempt that is not counted cannot be followed by another: there would be no last one.
+        // If an attempt is not counted, another one must not follow: there would be no last attempt.
         Next::RetryAfter(_) => Next::Failed(EndReason::Corrupt),
         next => next,
     };

@@ -21,11 +21,11 @@ const PAGE: usize = 200;
 const MOST_MISSING: usize = 50;
 
 impl Events<'_> {
-    /// Why an event went to each of its tenant's endpoints or not, and what its deliveries wait for. Of tenants with
-    /// more than 1,000 endpoints it tells of the newest 1,000.
+    /// For each endpoint of the event's tenant, why the event went there or not, and what its delivery waits for. If the tenant
+    /// has more than 1,000 endpoints, this is about the newest 1,000.
     ///
-    /// Where there is a delivery, that is what was decided. Where there is none, nothing was recorded, and the reason
-    /// is what the endpoint's settings say now: [`Judgement::basis`] tells which.
+    /// If there is a delivery, it shows what was decided. If there is none, nothing was recorded, and the reason follows from the
+    /// endpoint's present settings. [`Judgement::basis`] says which of the two it is.
     ///
     /// # Errors
     /// When there is no such event in the scope, or the store fails.
@@ -89,7 +89,7 @@ impl Engine {
         Ok((deliveries, false))
     }
 
-    /// Judges by a delivery whose endpoint no list has.
+    /// Judges by the delivery, if its endpoint is in no list.
     async fn unlisted(
         &self,
         scope: &Scope,

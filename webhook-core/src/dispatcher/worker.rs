@@ -31,14 +31,14 @@ use crate::time::{Now, Timestamp};
 const IDLE_POLL: Duration = Duration::from_secs(1);
 /// How long a worker waits after the backend failed.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
-/// How long a delivery is left alone that cannot be read, until it is looked at again.
+/// How long a delivery that cannot be read is left alone before the worker looks at it again.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(10);
-/// How long a worker waits for a job that is due by its own clock and not by the backend's.
+/// How long a worker waits if a job is due by its own clock but not by the backend's.
 const CLOCK_SKEW_PAUSE: Duration = Duration::from_millis(20);
-/// The re-polls after an `enqueue_in`, whose commit nobody tells of: 2, 4, … 128 ms.
+/// The polls after an `enqueue_in`, because nobody announces its commit: after 2, 4, … 128 ms.
 const NUDGE_POLLS: u32 = 7;
 
-/// How often a claim that found nothing is repeated for hung lanes whose turn it was not.
+/// How often a claim that found nothing is repeated, for hung lanes whose turn comes next.
 const HUNG_ROUNDS: u32 = 8;
 
 /// How much longer than the request timeout a shutdown waits for outcomes to be recorded.
@@ -56,7 +56,7 @@ pub struct Step {
     pub next_due: Option<Timestamp>,
 }
 
-/// What a claim brought, ready to be attempted.
+/// The deliveries that a claim took, ready to be attempted.
 struct Batch {
     claimed: usize,
     tasks: Vec<Task>,
@@ -112,7 +112,7 @@ impl Engine {
         }
     }
 
-    /// Starts what goes on beside the deliveries, until it is cancelled.
+    /// Starts the tasks that run beside the deliveries, until they are cancelled.
     fn go_on_beside(
         self: &Arc<Self>,
         until: &CancellationToken,
@@ -212,7 +212,7 @@ impl Engine {
         }
     }
 
-    /// Hands out what a claim brought. Each delivery takes its slot along.
+    /// Hands out the deliveries that a claim took. Each one keeps its slot.
     fn start(self: &Arc<Self>, pool: &Arc<Pool>, batch: Batch, mut slots: OwnedSemaphorePermit) {
         let has_ended = !batch.ended.is_empty();
         pool.finish(batch.ended.into_iter().map(|finished| (finished, None)));
@@ -233,16 +233,16 @@ impl Engine {
         });
     }
 
-    /// Attempts deliveries until the pool stops. There is a task of these for each slot: starting one for
-    /// each delivery would cost more than the rest of its way through here.
+    /// Attempts deliveries until the pool stops. Each slot has such a task. To start a task for each delivery would cost more
+    /// than everything else that this file does for it.
     async fn work(self: Arc<Self>, pool: Arc<Pool>) {
         while let Some(job) = pool.next_job().await {
             surviving(self.work_off(&pool, job)).await;
         }
     }
 
-    /// Attempts a delivery and sees to it that the outcome is recorded, then goes on with the next if that
-    /// left one over.
+    /// Attempts a delivery and records its outcome, or leaves it to the task that records. If that frees a slot and refills
+    /// it, goes on with the new delivery.
     async fn work_off(self: &Arc<Self>, pool: &Arc<Pool>, first: Job) {
         let mut next = Some(first);
         while let Some((task, slot)) = next {
@@ -254,11 +254,11 @@ impl Engine {
         }
     }
 
-    /// Records what has finished, batch after batch, unless another task is at it, which then does this
-    /// one's too. Slots that become free are refilled at once; the last delivery is the caller's next.
+    /// Records finished outcomes, batch after batch. If another task is recording, that task takes this outcome, too. Slots
+    /// that become free are refilled at once; the last delivery is the caller's next one.
     async fn record_finished(self: &Arc<Self>, pool: &Arc<Pool>) -> Option<Job> {
         let mut turn = Turn::take(self, pool)?;
-        // What is about to finish joins the batch: free when idle, and the batches grow with the load.
+        // Attempts that are about to finish join the batch. This costs nothing when idle, and makes batches grow with the load.
         tokio::task::yield_now().await;
         let mut own = None;
         while let Some((finished, slots)) = turn.next_batch() {
@@ -289,8 +289,8 @@ impl Engine {
         own
     }
 
-    /// How long an idle worker waits: until the next job is due, but not longer than a second, and only
-    /// for moments while a host's transaction may be about to commit.
+    /// How long an idle worker waits: until the next job is due, but at most a second. While a host's transaction may be about
+    /// to commit, it waits only milliseconds.
     fn idle_time(&self, next_due: Option<Timestamp>, quiet_polls: u32) -> Duration {
         let due_in = next_due.map_or(IDLE_POLL, |due| due.since(self.clock.now()));
         let nudged = if quiet_polls < NUDGE_POLLS {
@@ -298,7 +298,7 @@ impl Engine {
         } else {
             IDLE_POLL
         };
-        // Due by the backend's clock, and yet not claimed: the clocks differ, and asking at once won't help.
+        // The job is due by our clock but was not claimed: the clocks differ, and to ask again at once does not help.
         let shortest = if due_in.is_zero() {
             CLOCK_SKEW_PAUSE
         } else {
@@ -311,7 +311,7 @@ impl Engine {
         ClaimOptions::new(limit, self.config.lease(self.config.request_timeout))
     }
 
-    /// Claims as much as there are slots for, of each lane no more than there is room for.
+    /// Claims as many deliveries as there are slots, and of each lane no more than it has room for.
     async fn claim_for(&self, slots: &OwnedSemaphorePermit) -> Result<Batch> {
         let mut rounds = 1;
         loop {
@@ -398,7 +398,7 @@ impl Engine {
         Ok(batch)
     }
 
-    /// Tells an index queue of what others wait for in ordered lanes: it may not have heard of it, or forgotten it.
+    /// Pushes the heads of ordered lanes for which others wait to an index queue: it may not have got them, or forgotten them.
     async fn push_heads(&self, heads: &[Uuid], now: Now) {
         if heads.is_empty() {
             return;
@@ -412,8 +412,7 @@ impl Engine {
         }
     }
 
-    /// Loads what was claimed. If a row of it is at fault, one by one, so that it does not keep the others
-    /// from being delivered.
+    /// Loads the claimed deliveries. If a row is at fault, loads them one by one, so that the others are still delivered.
     async fn load(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
         let reason = match self.load_once(leases, now).await {
             Ok(loaded) => {
@@ -451,13 +450,13 @@ impl Engine {
         Ok(loaded)
     }
 
-    /// Asks once. A store that panics, over a row perhaps, has refused.
+    /// Loads once. A store that panics, perhaps over one row, has refused.
     async fn load_once(&self, leases: &[Lease], now: Now) -> Result<Vec<Loaded>> {
         let loaded = surviving(self.store.load(leases, now)).await;
         loaded.unwrap_or_else(|| Err(Error::new(ErrorKind::Internal, "load")))
     }
 
-    /// Ends what can never be attempted, as dead letters. An index queue finds that out when it looks again.
+    /// Ends deliveries that can never be attempted, as dead letters. An index queue finds out when it looks at them again.
     async fn give_up(&self, leases: &[Lease], now: Now) {
         if leases.is_empty() {
             return;
@@ -484,7 +483,7 @@ impl Engine {
         }
     }
 
-    /// Gives back what cannot be loaded now, so that it need not wait for its leases to end.
+    /// Gives back claims that cannot be loaded now, so that nobody must wait for their leases to end.
     async fn unclaim(&self, leases: &[Lease], by: Duration, hold_rows: bool) {
         let unused = leases
             .iter()
@@ -492,8 +491,7 @@ impl Engine {
         self.settle(unused.collect()).await;
     }
 
-    /// Lets the leases of endpoints with a longer deadline than ours last for it, and gives back
-    /// those for which that fails.
+    /// Extends the leases of endpoints that have a longer deadline than ours, and gives back those for which that fails.
     async fn extend_slow(&self, tasks: &mut Vec<Task>, now: Now) {
         let is_slow =
             |task: &Task| self.timeout_of(&task.work.endpoint) > self.config.request_timeout;
@@ -535,7 +533,7 @@ impl Engine {
     }
 }
 
-/// What a future makes, or `None` if it panics: a defect in a backend costs what it was at, and no more.
+/// The result of a future, or `None` if it panics. So a defect in a backend costs only the work that it was doing.
 pub(super) async fn surviving<T>(work: impl Future<Output = T>) -> Option<T> {
     let outcome = AssertUnwindSafe(work).catch_unwind().await;
     outcome
@@ -567,14 +565,14 @@ pub(super) struct Pool {
     in_flight: AtomicUsize,
     tasks: TaskTracker,
     stopping: AtomicBool,
-    /// Ends the wait for a store that is away, when nobody waits for its outcomes any more.
+    /// Ends the wait for a store that is away, once nobody waits for the outcomes any more.
     abandoned: CancellationToken,
     finished: Mutex<Done>,
 }
 
 #[derive(Default)]
 struct Done {
-    /// Each with the slot that it occupies until it is recorded.
+    /// Finished outcomes. Each occupies its slot until it is recorded.
     waiting: Vec<(Finished, Option<OwnedSemaphorePermit>)>,
     recording: bool,
 }
@@ -593,8 +591,8 @@ impl Pool {
         }
     }
 
-    /// Waits for a free slot, and takes half of those that are free: new deliveries begin at once in the others, while
-    /// a claim is under way.
+    /// Waits for a free slot, and takes half of those that are free. While a claim is under way, new deliveries may begin at
+    /// once in the other half.
     async fn some_free_slots(&self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(mut slot) = Arc::clone(&self.slots).acquire_owned().await {
@@ -625,7 +623,7 @@ impl Pool {
         self.finish(unused.chain(batch.ended).map(|finished| (finished, None)));
     }
 
-    /// What is not recorded, and what was handed out and not taken up, when the pool has stopped.
+    /// When the pool has stopped: the outcomes that are not recorded, and the deliveries that no task has begun.
     fn left_over(&self) -> Vec<Finished> {
         let waiting = std::mem::take(&mut self.done().waiting);
         let handed_out = self
@@ -676,7 +674,7 @@ impl Pool {
         self.slots.available_permits()
     }
 
-    /// So many slots, if they are free.
+    /// Takes this many slots, if they are free.
     pub(super) fn take_slots(&self, count: u32) -> Option<OwnedSemaphorePermit> {
         let slots = Arc::clone(&self.slots);
         slots
@@ -703,7 +701,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// Lets no task of a pool go on when the future that runs it is dropped.
+/// Stops all tasks of a pool when the future that runs it is dropped.
 struct StopOnDrop<'a>(&'a Pool);
 
 impl Drop for StopOnDrop<'_> {
@@ -713,8 +711,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// The turn to record: given back when nothing is left. If its task dies, what is left is recorded by one of
-/// its own.
+/// The turn to record. A task gives it back when nothing is left. If the task dies, a new task records the rest.
 struct Turn<'a> {
     engine: &'a Arc<Engine>,
     pool: &'a Arc<Pool>,
@@ -733,7 +730,7 @@ impl<'a> Turn<'a> {
         })
     }
 
-    /// What is recorded next, and the slots that it occupies; `None` gives the turn back.
+    /// The outcomes to record next, and the slots that they occupy; `None` gives the turn back.
     fn next_batch(&mut self) -> Option<(Vec<Finished>, Option<OwnedSemaphorePermit>)> {
         let mut done = self.pool.done();
         if done.waiting.is_empty() {

@@ -110,7 +110,7 @@ impl Lanes {
         None
     }
 
-    /// Adds a job that neither waits nor is leased yet. Answers whether it was not there.
+    /// Adds a job that neither waits nor is leased yet. Returns whether it was not there.
     fn enter(&mut self, job: &Job, now: Timestamp) -> bool {
         let lane = self.lanes.entry(job.lane).or_insert_with(Lane::new);
         lane.tenant = job.tenant.clone();
@@ -411,7 +411,7 @@ impl Lanes {
         }
     }
 
-    /// Answers how many leases had ended.
+    /// Returns how many leases had ended.
     fn take_back_expired(&mut self, now: Timestamp) -> usize {
         let mut count = 0;
         while let Some((_, delivery)) = self

@@ -379,7 +379,7 @@ impl State {
         }
     }
 
-    /// Answers whether all of the change was done, or none was asked for.
+    /// Returns whether all of the change was done, or none was asked for.
     fn change_health(&mut self, endpoint: Uuid, record: &Record, now: Timestamp) -> bool {
         let Some(change) = &record.health else {
             return true;
@@ -758,7 +758,7 @@ impl State {
         }
     }
 
-    /// Answers whether it was not disabled before, nor has recovered.
+    /// Returns whether it was not disabled before, nor has recovered.
     fn disable(&mut self, endpoint: Uuid, reason: StateReason, now: Timestamp) -> bool {
         let health = self.health.get(&endpoint).copied().unwrap_or_default();
         if !health.lets_disable(reason) {
@@ -776,7 +776,7 @@ impl State {
         true
     }
 
-    /// Drops the first events that go with a tenant, with all that there is of them. Answers how many they were.
+    /// Drops the first events that go with a tenant, with all that there is of them. Returns how many they were.
     pub(super) fn forget_events(&mut self, tenant: &Tenant, limit: usize) -> u64 {
         let events = self.events.iter();
         let events =
@@ -791,7 +791,7 @@ impl State {
         events.len() as u64
     }
 
-    /// Drops the idempotency keys that go with a tenant. Answers how many they were.
+    /// Drops the idempotency keys that go with a tenant. Returns how many they were.
     pub(super) fn forget_keys(&mut self, tenant: &Tenant, limit: usize) -> u64 {
         let keys = self.keys.iter();
         let keys =

@@ -29,7 +29,7 @@ use crate::store::{
 use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::time::{Now, Timestamp};
 
-/// Finished events that are kept unless said otherwise.
+/// Finished events that are kept unless set.
 const DEFAULT_HISTORY: usize = 10_000;
 
 /// A store in this process's memory: for tests, trials, and events that may die with the process.

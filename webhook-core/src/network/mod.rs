@@ -1,4 +1,4 @@
-//! What the engine may connect to, and the guard that keeps it to that.
+//! Which addresses the engine may connect to, and the guard that enforces this.
 
 mod blocklist;
 mod cidr;

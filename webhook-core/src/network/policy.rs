@@ -11,13 +11,12 @@ use crate::url::EndpointUrl;
 /// Which schemes, ports, names and addresses may be contacted.
 ///
 /// By default: `https` on port 443 or from 1024 up (without the ports of databases and the like),
-/// public names, and addresses of the public Internet. A URL is judged when an endpoint is registered
-/// *and* before each attempt, the addresses behind its name at each connection: names move.
+/// public names, and addresses of the public Internet. The engine checks a URL when an endpoint is registered *and* before
+/// each attempt. The transport checks the addresses behind the name at each connection, because they may change.
 ///
-/// - IPv4 addresses inside of IPv6 ones (`::ffff:0:0/96`, NAT64's `64:ff9b::/96`, and ISATAP's) are judged
-///   as the IPv4 address they lead to. A network whose NAT64 has a prefix of its own should
-///   [deny](NetworkPolicyBuilder::deny_networks) that.
-/// - What is [denied](NetworkPolicyBuilder::deny_networks) stays denied, whatever is allowed.
+/// - IPv4 addresses inside IPv6 ones (`::ffff:0:0/96`, NAT64's `64:ff9b::/96`, and ISATAP's) are checked as the IPv4 address
+///   to which they lead. If your network's NAT64 has a prefix of its own, [deny](NetworkPolicyBuilder::deny_networks) it.
+/// - Networks and names that are [denied](NetworkPolicyBuilder::deny_networks) stay denied, whatever is allowed.
 /// - Metadata services, link-local, multicast and reserved ranges cannot be allowed at all.
 ///
 /// ```
@@ -44,8 +43,8 @@ pub struct NetworkPolicy {
 
 /// Why the policy forbids a URL or an address.
 ///
-/// `Display` is for the operator: it names the address and its range. What a tenant may read is
-/// [`tenant_message`](Self::tenant_message), which tells nothing about the network behind a name.
+/// `Display` is for the operator: it names the address and its range. Show a tenant only
+/// [`tenant_message`](Self::tenant_message), which says nothing about the network behind a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Blocked {
@@ -89,7 +88,7 @@ impl NetworkPolicy {
         NetworkPolicyBuilder::default()
     }
 
-    /// Judges what can be judged without a look-up: scheme, port, and the name or literal address.
+    /// Checks what needs no look-up: scheme, port, and the name or literal address.
     ///
     /// # Errors
     /// The first rule that the URL breaks.
@@ -104,7 +103,7 @@ impl NetworkPolicy {
         self.check_port(url.port())
     }
 
-    /// Judges one address.
+    /// Checks one address.
     ///
     /// # Errors
     /// [`Blocked::Address`].
@@ -115,8 +114,8 @@ impl NetworkPolicy {
         }
     }
 
-    /// Judges all the addresses a name resolves to: one that is forbidden forbids the name, so that a
-    /// resolver cannot slip it in among others.
+    /// Checks all the addresses to which a name resolves. One forbidden address forbids the name, so that a resolver cannot
+    /// hide it among others.
     ///
     /// # Errors
     /// [`Blocked::Address`] for the first forbidden one.

@@ -1,4 +1,4 @@
-//! The key an endpoint's deliveries are signed with.
+//! [`Secret`]: the key that signs an endpoint's deliveries.
 
 use std::fmt;
 use std::hint::black_box;
@@ -25,10 +25,9 @@ const IMPORTED_LEN: std::ops::RangeInclusive<usize> = 24..=75;
 /// A key that signs: an HMAC-SHA256 secret (`whsec_…`) or, with the feature `ed25519`, an Ed25519
 /// key pair (`whsk_…`).
 ///
-/// Parsed once, with the key worked into the hash state, so that an attempt only hashes its own
-/// content; a clone shares all of it. The bytes are erased when the last clone is dropped. `Debug`
-/// shows only the scheme, and there is no `Display`: [`expose`](Self::expose) is the one way to the
-/// text. Comparison takes the same time wherever two secrets differ.
+/// It is parsed once and keeps the hash state after the key, so that an attempt hashes only its own content. Clones share this
+/// state. The bytes are erased when the last clone is dropped. `Debug` shows only the scheme, and there is no `Display`: only
+/// [`expose`](Self::expose) returns the text. Comparing two secrets takes the same time wherever they differ.
 ///
 /// ```
 /// use webhook_core::Secret;
@@ -95,6 +94,15 @@ impl Secret {
         Self::hmac(key.as_slice())
     }
 
+    /// A new secret that signs as this one does, of bytes of `rng`.
+    pub(crate) fn generate_alike<R: CryptoRng + ?Sized>(&self, rng: &mut R) -> Self {
+        match self.key() {
+            Key::Hmac(_) => Self::generate(rng),
+            #[cfg(feature = "ed25519")]
+            Key::Ed25519(_) => Self::generate_ed25519(rng),
+        }
+    }
+
     #[cfg(feature = "ed25519")]
     fn generate_ed25519<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
@@ -113,10 +121,10 @@ impl Secret {
         Ok(Self::hmac(key))
     }
 
-    /// Takes over a secret that another system made: as [`FromStr`], but up to 75 bytes long.
+    /// Reads a secret that another system made, as [`FromStr`] does, but up to 75 bytes long.
     ///
-    /// For migrations and for reading back what is stored. A new secret that a person types in goes
-    /// through [`FromStr`], which holds to the standard's 64.
+    /// Use it for migrations, and to read stored secrets back. Use [`FromStr`] for a new secret that a person types in: it
+    /// allows at most the standard's 64 bytes.
     ///
     /// # Errors
     /// When the text is not a key that can sign.
@@ -126,13 +134,13 @@ impl Secret {
 
     /// The secret in its text form: `whsec_…` or `whsk_…`, in canonical base64.
     ///
-    /// Show it once, when it is made; store it encrypted; never log it.
+    /// Show it once, when it is made. Store it encrypted. Never log it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0.text
     }
 
-    /// The `whpk_…` text a receiver verifies with; `None` for HMAC, whose secret is shared.
+    /// The `whpk_…` text with which a receiver verifies; `None` for HMAC, whose secret is shared.
     #[must_use]
     pub fn public_key(&self) -> Option<String> {
         match &self.0.key {
@@ -160,8 +168,8 @@ impl Secret {
     /// HMAC-SHA256 over the parts in sequence, for a [`Signer`](super::Signer) of another scheme;
     /// `None` if this is no HMAC secret.
     ///
-    /// The key is the decoded bytes. A scheme that keys with the text of its secret imports the
-    /// base64 of that text.
+    /// The key is the decoded bytes. For a scheme whose key is the text of the secret, [import](Self::import) the base64 of
+    /// that text.
     #[must_use]
     pub fn hmac_sha256(&self, parts: &[&[u8]]) -> Option<[u8; 32]> {
         match &self.0.key {

@@ -1,4 +1,4 @@
-//! The sender's side: the headers that prove where an attempt comes from.
+//! The sender's side: makes the headers that prove who sent an attempt.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,16 +10,16 @@ use super::secret::{Key, Secret};
 use crate::error::BoxError;
 use crate::time::Timestamp;
 
-/// Puts the headers on an attempt by which its receiver knows the sender.
+/// Adds headers to an attempt that prove to the receiver who sent it.
 ///
-/// The default is [`StandardWebhooks`]. A host whose receivers know another scheme brings its own.
+/// The default is [`StandardWebhooks`]. If your receivers use another scheme, implement this trait.
 ///
 /// The contract:
-/// - Only what is in the request decides the headers: no clock, no I/O, no state. The engine signs
-///   again for each attempt, with a new timestamp.
-/// - It may insert any header, and overwrites those that are there; the body is sent as it is.
-/// - All of `secrets` are live, the current one first: during a rotation the receiver may hold any.
-/// - No secret gets into an error.
+/// - The headers depend only on the request: a signer uses no clock, no I/O and no state. The engine signs each attempt anew,
+///   with a new timestamp.
+/// - A signer may insert any header, and overwrites headers that are there. The body is sent as it is.
+/// - All of `secrets` are live, the current one first. During a rotation, the receiver may hold any of them.
+/// - No error holds a secret.
 ///
 /// It runs for every attempt, so allocate little.
 ///

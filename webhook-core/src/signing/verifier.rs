@@ -1,4 +1,4 @@
-//! The receiver's side: whether a request is the sender's, whole and recent.
+//! The receiver's side: checks that a request is authentic, unchanged and recent.
 
 use std::time::Duration;
 
@@ -21,12 +21,11 @@ const MAX_SIGNATURES: usize = 16;
 /// Checks that a request was signed as [Standard Webhooks 1.0.0][spec] says, by the holder of a key,
 /// and recently.
 ///
-/// One of several signatures by one of several keys suffices: that is how secrets are rotated. All of
-/// a signature is compared, in constant time. No input makes it panic, and headers longer than any
-/// sender's are refused, not worked through.
+/// A request is accepted if one of its signatures fits one of the keys; this allows secrets to be rotated. Signatures are
+/// compared in constant time. No input makes the verifier panic. It refuses headers that are longer than any sender's.
 ///
-/// It does not remember: within the tolerance the same request verifies again. See
-/// [`Receiver`](crate::Receiver) for what does.
+/// It remembers nothing: within the tolerance the same request verifies again. [`Receiver`](crate::Receiver) refuses such
+/// repeats.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -67,26 +66,27 @@ pub struct VerifiedHeaders {
     pub timestamp: Timestamp,
 }
 
-/// The request is not to be trusted.
+/// Why a request is not to be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
     /// `webhook-id`, `webhook-timestamp` or `webhook-signature` is missing.
     #[error("a webhook header is missing")]
     MissingHeader,
-    /// One of the three is there more than once: which one counts would be a guess.
+    /// One of the three is there more than once, so that it is unknown which one counts.
     #[error("a webhook header is repeated")]
     RepeatedHeader,
-    /// `webhook-timestamp` is not a plain decimal number of seconds up to the year 9999.
+    /// `webhook-timestamp` is not a plain decimal number of seconds, or is later than
+    /// [`Timestamp::MAX`].
     #[error("the webhook's timestamp is not a number of seconds")]
     InvalidTimestamp,
-    /// Sent longer ago than the tolerance.
+    /// The request was sent longer ago than the tolerance.
     #[error("the webhook's timestamp is too old")]
     TooOld,
-    /// From further in the future than the tolerance.
+    /// The request's time is further in the future than the tolerance.
     #[error("the webhook's timestamp is too new")]
     TooNew,
-    /// More than 16 signatures, or more than 4096 bytes of them.
+    /// There are more than 16 signatures, or more than 4096 bytes of them.
     #[error("the webhook has too many signatures")]
     TooManySignatures,
     /// No signature fits a key.
@@ -116,7 +116,7 @@ impl VerifyError {
 }
 
 impl Verifier {
-    /// Accepts what the holder of `key` signed within the last, or next, 300 s.
+    /// A verifier that accepts requests that were signed with `key`, at most 300 s before or after now.
     #[must_use]
     pub fn new(key: impl Into<VerifyingKey>) -> Self {
         Self {
@@ -126,7 +126,7 @@ impl Verifier {
         }
     }
 
-    /// Accepts what was signed with `key` as well: the old or the new one during a rotation.
+    /// Also accepts requests that were signed with `key`: the old or the new one during a rotation.
     #[must_use]
     pub fn also(mut self, key: impl Into<VerifyingKey>) -> Self {
         self.keys.push(key.into());
@@ -140,7 +140,7 @@ impl Verifier {
         self
     }
 
-    /// Reads other header names, of senders that use the same scheme under their own.
+    /// Reads headers with other names, for senders that use the same scheme with names of their own.
     #[must_use]
     pub fn headers(mut self, headers: HeaderNames) -> Self {
         self.headers = headers;
@@ -162,8 +162,8 @@ impl Verifier {
         self.check_signature(&signed, body)
     }
 
-    /// Checks a request however old it is: for recorded requests, never for live ones, which anybody
-    /// who has seen one could send again.
+    /// Checks a request however old it is. Use it for recorded requests, never for live ones: anybody who has seen a live one
+    /// could send it again.
     ///
     /// # Errors
     /// When the request is not signed by a key of ours. The timestamp is still covered by the
@@ -177,8 +177,8 @@ impl Verifier {
         self.check_signature(&signed, body)
     }
 
-    /// The time for which a request must be remembered to recognise it when it is sent again: twice
-    /// the tolerance, since a timestamp is good for that long.
+    /// How long a receiver must remember a request to recognize it when it is sent again: twice the tolerance, because a
+    /// timestamp is accepted for that long.
     #[must_use]
     pub fn replay_window(&self) -> Duration {
         self.tolerance.saturating_mul(2)

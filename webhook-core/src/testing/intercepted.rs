@@ -1,5 +1,6 @@
 //! A store that a test can hold up, or let fail.
 
+use std::fmt;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,6 +24,15 @@ type Hook = dyn Fn(&'static str) -> Pin<Box<dyn Future<Output = Result<()>> + Se
 pub struct Intercepted<S> {
     store: S,
     hook: Arc<Hook>,
+}
+
+/// By hand: a hook has nothing to show.
+impl<S: fmt::Debug> fmt::Debug for Intercepted<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intercepted")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<S> Intercepted<S> {

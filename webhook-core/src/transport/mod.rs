@@ -1,4 +1,4 @@
-//! The seam between the engine and the network.
+//! [`Transport`]: the seam between the engine and the network.
 
 #[cfg(any(feature = "hyper", feature = "reqwest"))]
 pub(crate) mod http;
@@ -19,31 +19,31 @@ use crate::url::EndpointUrl;
 /// Sends one signed request and returns what came back.
 ///
 /// The contract:
-/// - Every response with a status line is `Ok`, whatever the status: the engine decides what it means.
-/// - The request goes out as it is: body and headers are signed. A transport may add headers; it must
-///   not follow redirects, retry, decompress, or take proxies from the environment.
-/// - [`RequestOptions`] in the request's extensions says where it goes, already parsed, how long it may
-///   take and how much of the response is kept. Where there are none, the URI says where, in absolute
-///   form, and the rest is the defaults.
-/// - Its timeout is one total deadline, from the first look-up to the last byte of the body. The engine
-///   aborts a transport that overstays it.
-/// - What it does not keep of the body is not read.
-/// - [`ResponseDetails`] in the response's extensions, for what is known beside the response.
-/// - Nothing reaches an address that the host's policy forbids: see [`NetworkPolicy`](crate::NetworkPolicy).
+/// - Every response with a status line is `Ok`, whatever the status. The engine decides what the status means.
+/// - The request goes out unchanged, because body and headers are signed. A transport may add headers. It must not follow
+///   redirects, retry, decompress, or take proxies from the environment.
+/// - [`RequestOptions`] in the request's extensions say where the request goes (as a parsed URL), how long it may take, and
+///   how much of the response is kept. Without them, the request's absolute URI says where it goes, and the other options
+///   have their defaults.
+/// - The timeout is one total deadline, from the first look-up to the last byte of the body. The engine aborts a transport
+///   that takes longer.
+/// - The transport does not read the part of the body that it does not keep.
+/// - It puts [`ResponseDetails`] into the response's extensions, with what it knows beside the response.
+/// - It connects to no address that the host's policy forbids: see [`NetworkPolicy`](crate::NetworkPolicy).
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Sends `request` and reads the response.
     ///
     /// # Errors
-    /// When no complete response arrived; the kind says at which stage it failed.
+    /// When no complete response arrived. The kind says at which stage the request failed.
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError>;
 }
 
-/// Where a request goes, and its limits; in the request's extensions.
+/// Where a request goes, and its limits. It is in the request's extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestOptions {
-    /// Where it goes. Says the same as the request's URI, and need not be parsed again.
+    /// Where the request goes: the same as the request's URI, but already parsed.
     pub url: EndpointUrl,
     /// The total deadline, body included. Default: 15 s.
     pub timeout: Duration,
@@ -77,20 +77,20 @@ impl RequestOptions {
     }
 }
 
-/// What is known of a response beside itself; in its extensions.
+/// What a transport knows beside the response itself. It is in the response's extensions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResponseDetails {
-    /// From the start to the response's head, where the transport can tell.
+    /// The time from the start to the response's head, if the transport can tell.
     pub first_byte: Option<Duration>,
-    /// What the look-up of the name took, if there was one: a connection that was open already needs none, nor does an
-    /// address. Part of [`first_byte`](Self::first_byte), as the next two are.
+    /// How long the look-up of the name took. `None` if there was none, because a connection was open or the URL has an
+    /// address. This time and the next two are parts of [`first_byte`](Self::first_byte).
     pub dns: Option<Duration>,
-    /// What it took to reach the peer, if a connection was made; through a proxy, the way through it too.
+    /// How long it took to connect to the peer, also through a proxy; `None` if no connection was made.
     pub connect: Option<Duration>,
-    /// What the TLS handshake with the endpoint took, if there was one.
+    /// How long the TLS handshake with the endpoint took; `None` if there was none.
     pub tls: Option<Duration>,
-    /// The body was longer than what is kept of it.
+    /// Whether the body was longer than the part that is kept.
     pub truncated: bool,
 }
 
@@ -102,28 +102,28 @@ impl ResponseDetails {
         self
     }
 
-    /// Sets what the look-up took.
+    /// Sets how long the look-up took.
     #[must_use]
     pub fn dns(mut self, time: Duration) -> Self {
         self.dns = Some(time);
         self
     }
 
-    /// Sets what it took to reach the peer.
+    /// Sets how long it took to connect to the peer.
     #[must_use]
     pub fn connect(mut self, time: Duration) -> Self {
         self.connect = Some(time);
         self
     }
 
-    /// Sets what the TLS handshake took.
+    /// Sets how long the TLS handshake took.
     #[must_use]
     pub fn tls(mut self, time: Duration) -> Self {
         self.tls = Some(time);
         self
     }
 
-    /// Says whether the body was longer than what is kept of it.
+    /// Says whether the body was longer than the part that is kept.
     #[must_use]
     pub fn truncated(mut self, truncated: bool) -> Self {
         self.truncated = truncated;
@@ -140,26 +140,26 @@ pub struct TransportError {
     source: Option<BoxError>,
 }
 
-/// At which stage a request failed. All are transient: the delivery is tried again.
+/// At which stage a request failed. Every kind is transient: the delivery is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TransportErrorKind {
-    /// The name could not be resolved. Transient.
+    /// The name could not be resolved.
     Dns,
     /// The URL or an address it resolves to is forbidden by the network policy.
     Blocked,
-    /// No connection could be made. Transient.
+    /// No connection could be made.
     Connect,
-    /// The TLS handshake failed or the certificate is not valid. Transient: certificates get renewed.
+    /// The TLS handshake failed or the certificate is not valid. A certificate may be renewed.
     Tls,
-    /// The deadline passed. Transient.
+    /// The deadline passed.
     Timeout,
-    /// The connection broke, or what came back is not HTTP. Transient.
+    /// The connection broke, or the answer is not HTTP.
     Protocol,
-    /// The response's body broke off or was malformed. Transient.
+    /// The response's body broke off or was malformed.
     Body,
-    /// A failure of ours, and not the endpoint's: of the signer, or a panic, for example. Transient, and uses up no
-    /// attempt of the schedule.
+    /// A failure of this side and not of the endpoint, for example of the signer, or a panic. It uses up no attempt of the
+    /// schedule.
     Internal,
 }
 
@@ -175,8 +175,8 @@ impl TransportErrorKind {
         Self::Internal,
     ];
 
-    /// The kind as a tenant may see it: nothing before an open connection is told apart, or an endpoint
-    /// would be a scanner of the networks around the engine.
+    /// The kind as a tenant may see it. All failures before an open connection have one word. Otherwise a tenant could scan
+    /// the networks around the engine with endpoints.
     #[must_use]
     pub fn as_tenant_str(self) -> &'static str {
         match self {
@@ -185,7 +185,7 @@ impl TransportErrorKind {
         }
     }
 
-    /// The kind as it stands in the attempt log, for operators: a `snake_case` word.
+    /// The kind as it is in the attempt log, for operators: a `snake_case` word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -70,11 +70,8 @@ async fn what_is_done_to_endpoints_is_written_down_without_values() {
 async fn a_change_that_changes_nothing_is_neither_stored_nor_written_down() {
     let world = World::new(ScriptedTransport::default());
     let endpoints = world.dispatcher.endpoints().by("ann");
-    let settings = EndpointSettings {
-        headers: CustomHeaders::new([("x-key", "7")], []).unwrap(),
-        ..EndpointSettings::default()
-    };
-    let new = new_endpoint().settings(settings);
+    let headers = CustomHeaders::new([("x-key", "7")], []).unwrap();
+    let new = new_endpoint().headers(headers);
     let made = endpoints.create(new).await.unwrap();
     world.clock.advance(Duration::from_secs(60));
     let same = |wanted: &mut EndpointChange| wanted.state = EndpointState::Enabled;

@@ -335,6 +335,32 @@ async fn a_batch_is_all_or_nothing_and_names_the_event_at_fault() {
 }
 
 #[tokio::test]
+async fn an_error_of_a_batch_names_the_event_and_leaves_the_reason_to_its_source() {
+    let world = World::new(ScriptedTransport::default());
+    let large = NewEvent::data("a", format!("\"{}\"", "x".repeat(256 * 1_024))).unwrap();
+    let refused = world.dispatcher.enqueue_batch(vec![event(), large]).await;
+    let error = refused.unwrap_err();
+    assert_eq!(error.to_string(), "event 1 was not accepted");
+    let source = std::error::Error::source(&error).unwrap();
+    assert!(source.to_string().starts_with("the body is "), "{source}");
+}
+
+#[test]
+fn what_passes_may_be_enqueued_again() {
+    let store = |kind| EnqueueError::Store(Error::new(kind, "insert_events"));
+    let event_id = uuid::Uuid::nil();
+    for (error, is_retryable) in [
+        (InvalidEvent::EventType.into(), false),
+        (EnqueueError::IdempotencyConflict { event_id }, false),
+        (EnqueueError::Overloaded, true),
+        (store(ErrorKind::Unavailable), true),
+        (store(ErrorKind::Rejected), false),
+    ] {
+        assert_eq!(error.is_retryable(), is_retryable, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_event_in_a_transaction_exists_with_its_commit() {
     let world = World::new(ScriptedTransport::default());
     world.endpoint(EndpointSettings::default()).await;

@@ -147,7 +147,7 @@ async fn an_endpoint_that_allows_itself_more_time_and_slots_hangs_as_the_others(
         ..EndpointSettings::default()
     };
     let url = "https://slow.example.com/in".parse().unwrap();
-    let new = NewEndpoint::new(url).settings(greedy);
+    let new = NewEndpoint::with_settings(url, greedy);
     dispatcher.endpoints().create(new).await.unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let worker = dispatcher.clone();

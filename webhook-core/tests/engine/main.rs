@@ -10,6 +10,7 @@ mod delivering;
 mod enqueueing;
 mod erasing;
 mod fairness;
+mod managing;
 mod repairing;
 mod replaying;
 mod running;
@@ -75,7 +76,8 @@ impl World {
 }
 
 async fn create_endpoint(dispatcher: &Dispatcher, settings: EndpointSettings) -> Endpoint {
-    let new = NewEndpoint::new("https://hooks.example.com/in".parse().unwrap()).settings(settings);
+    let url = "https://hooks.example.com/in".parse().unwrap();
+    let new = NewEndpoint::with_settings(url, settings);
     dispatcher.endpoints().create(new).await.unwrap()
 }
 

@@ -14,8 +14,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use webhook_core::testing::{ManualClock, ScriptedTransport, fast_forward};
 use webhook_core::{
-    Dispatcher, EndpointSettings, MemoryStore, NewEndpoint, NewEvent, Propagation, Tenant,
-    TraceParent, TransportErrorKind,
+    Dispatcher, MemoryStore, NewEndpoint, NewEvent, Propagation, Tenant, TraceParent,
+    TransportErrorKind,
 };
 
 use crate::{DAY, event};
@@ -153,7 +153,7 @@ impl Traced {
             .unwrap();
         let url = "https://hooks.example.com:8443/hush?token=hush";
         let url = url.parse().unwrap();
-        let endpoint = NewEndpoint::new(url).settings(EndpointSettings::default());
+        let endpoint = NewEndpoint::new(url);
         dispatcher.endpoints().create(endpoint).await.unwrap();
         Self {
             dispatcher,

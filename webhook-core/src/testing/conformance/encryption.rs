@@ -110,7 +110,7 @@ mod checks {
         inserted.expect("events are stored").jobs
     }
 
-    /// Claims everything, and answers the lanes that may be attempted and those that wait for a key. All goes back.
+    /// Claims everything, and returns the lanes that may be attempted and those that wait for a key. All goes back.
     async fn verdicts(store: &impl Store, seconds: u64) -> (Vec<Uuid>, Vec<Uuid>) {
         let queue = store.queue().expect("its deliveries are its queue");
         let options = ClaimOptions::new(100, LEASE);

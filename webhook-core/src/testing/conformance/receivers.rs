@@ -40,7 +40,7 @@ pub(super) fn read_request(stream: &mut TcpStream) {
     }
 }
 
-/// Sends `head`, and `again` for as long as somebody takes it. Answers how many bytes of that were taken.
+/// Sends `head`, and `again` for as long as somebody takes it. Returns how many bytes of that were taken.
 pub(super) fn pour(stream: &mut TcpStream, head: &str, again: &[u8]) -> usize {
     let (mut taken, mut alive) = (0, stream.write_all(head.as_bytes()).is_ok());
     while alive {

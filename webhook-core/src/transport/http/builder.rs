@@ -1,5 +1,6 @@
 //! The settings of a transport.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,16 @@ pub struct HttpTransportBuilder {
     pub(super) max_idle_per_host: usize,
     pub(super) root_certificates: Vec<u8>,
     pub(super) proxy: Option<ProxyUrl>,
+}
+
+/// By hand: a resolver need not be `Debug`.
+impl fmt::Debug for HttpTransportBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpTransportBuilder")
+            .field("policy", &self.policy)
+            .field("proxy", &self.proxy)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for HttpTransportBuilder {
@@ -86,9 +97,10 @@ impl HttpTransportBuilder {
         self
     }
 
-    /// Sends everything through this proxy: `https` in a tunnel (`CONNECT`), `http` as it is. Where the proxy is, the
-    /// policy has no say in. A target is looked up and judged as without one, before the proxy hears of it. But it is
-    /// the proxy that connects, and looks a name up once more: let it keep to the same rules. Default: none.
+    /// Sends everything through this proxy: `https` in a tunnel (`CONNECT`), `http` as plain requests. Default: none.
+    ///
+    /// The policy does not apply to the proxy's own address. It applies to targets: they are looked up and checked before the
+    /// proxy gets the request. But the proxy looks the name up once more, and it connects. So configure the same rules there.
     pub fn proxy(mut self, proxy: ProxyUrl) -> Self {
         self.proxy = Some(proxy);
         self
