@@ -364,14 +364,14 @@ async fn what_was_kept_expires_when_it_waits_too_long_after_that() {
 
 /// A clock of a process beside a store that has another.
 struct Askew {
-    here: ManualClock,
+    clock: ManualClock,
     store: ManualClock,
 }
 
 #[async_trait]
 impl Clock for Askew {
     fn now(&self) -> Timestamp {
-        self.here.now()
+        self.clock.now()
     }
 
     fn pinned(&self) -> Now {
@@ -379,7 +379,7 @@ impl Clock for Askew {
     }
 
     async fn sleep(&self, by: Duration) {
-        self.here.sleep(by).await;
+        self.clock.sleep(by).await;
     }
 }
 
@@ -394,7 +394,7 @@ async fn how_old_a_delivery_is_is_for_the_stores_clock_to_say() {
         world.enqueue().await;
         let start = world.clock.now();
         let clock = Askew {
-            here: ManualClock::new(start + here),
+            clock: ManualClock::new(start + here),
             store: ManualClock::new(start + store),
         };
         let askew = Dispatcher::builder(world.store.clone())
