@@ -19,6 +19,7 @@ macro_rules! __store_checks {
             same_key_of_another_tenant_is_another_event,
             same_key_within_one_insert_counts_once,
             key_stands_for_as_long_as_its_event_says,
+            what_a_live_delivery_needs_outlives_the_retention,
             conflict_can_abort_the_whole_insert,
             deliver_at_is_when_it_is_due,
             trace_comes_back_with_its_event,
@@ -434,6 +435,38 @@ mod checks {
             let late = event(id + 2, "3", window, window);
             assert_eq!(insert(&scene, &late, window).await, [Inserted::New]);
         }
+    }
+
+    pub(super) async fn what_a_live_delivery_needs_outlives_the_retention<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let day = |day: u64| at(day * 86_400);
+        let maintain = async |now| {
+            let kept = scene.store().maintain(seconds(30 * 86_400), now).await;
+            kept.expect("keeps house");
+        };
+        // So that a backend can make room for that day.
+        maintain(day(0)).await;
+        let job = scene.one_job().await;
+        let later = Next::RetryAfter(seconds(60 * 86_400));
+        scene.attempt(500, later, day(0)).await;
+        let event = scene.delivery(job.delivery).await.event_id;
+        let read = async || scene.store().event(&ALL, event).await.expect("reads");
+        let stored = read().await;
+        assert!(stored.is_some());
+        maintain(day(40)).await;
+        assert_eq!(scene.attempts(job.delivery).await.len(), 1);
+        assert_eq!(read().await, stored);
+
+        scene.attempt(200, Next::Succeeded, day(60)).await;
+        // It has ended only lately.
+        maintain(day(80)).await;
+        let ended = scene.delivery(job.delivery).await;
+        assert_eq!(
+            (ended.status, ended.attempts),
+            (DeliveryStatus::Succeeded, 2)
+        );
+        assert_eq!(scene.attempts(job.delivery).await.len(), 2);
+        assert_eq!(read().await, stored);
     }
 
     pub(super) async fn conflict_can_abort_the_whole_insert<H: Harness>(harness: H) {
