@@ -288,15 +288,18 @@ fn a_page_of_deliveries_costs_what_it_shows_however_old_it_is() {
         let pages = pages.replace("'webhook'", &format!("'{}'", schema.name));
         let stored: i64 = schema.value(&pages).await;
         let (then, no) = ("now() - interval '10 days'", "NULL");
-        for (before, event, since, until, event_at) in [
-            (no, no, no, no, no),
-            ("webhook.first_id(THEN)", no, no, no, no),
-            (no, no, no, "THEN", no),
-            (no, no, no, "THEN - interval '1 year'", no),
-            (no, "webhook.first_id(THEN)", no, no, "THEN"),
+        // A search that matches nothing looks back as far as it is told to.
+        let (rare, floor) = ("'rare'", "webhook.first_id(now() - interval '2 days')");
+        for (before, event, until, event_at, (event_type, floor)) in [
+            (no, no, no, no, (no, no)),
+            ("webhook.first_id(THEN)", no, no, no, (no, no)),
+            (no, no, "THEN", no, (no, no)),
+            (no, no, "THEN - interval '1 year'", no, (no, no)),
+            (no, "webhook.first_id(THEN)", no, "THEN", (no, no)),
+            (no, no, no, no, (rare, floor)),
         ] {
             let arguments = format!(
-                "NULL, {before}, 51, NULL, {event}, NULL, NULL, NULL, {since}, {until}, NULL, {event_at}"
+                "NULL, {before}, 51, NULL, {event}, {event_type}, NULL, NULL, NULL, {until}, NULL, {event_at}, {floor}"
             );
             let arguments = arguments.replace("THEN", then);
             let arguments = schema.sql(&arguments).0;

@@ -473,14 +473,19 @@ async fn a_tenant_is_not_told_how_long_it_took_not_to_connect() {
 
 #[tokio::test]
 async fn a_list_of_all_says_whose_each_delivery_is_and_a_page_its_id_to_copy() {
-    let world = World::new(&[200]).await;
+    let world = World::new(&[200, 200]).await;
     world.enqueue("a").await;
+    let acme = Tenant::new("acme").unwrap();
+    let new = NewEndpoint::new("https://example.com".parse().unwrap());
+    let new = new.tenant(acme.clone());
+    world.dispatcher.endpoints().create(new).await.unwrap();
+    let event = NewEvent::json("a", &1).unwrap().tenant(acme);
+    world.dispatcher.enqueue(event).await.unwrap();
     world.settle().await;
     let list = get(&world.app, "/dashboard/deliveries").await.text;
-    assert!(
-        list.contains("<span class=\"hint word\">default</span>"),
-        "{list}"
-    );
+    let whose = "<span class=\"hint word\">";
+    assert!(list.contains(&format!("{whose}acme</span>")), "{list}");
+    assert_eq!(list.matches(whose).count(), 1, "the other has no name");
     let id = world.newest().await.id;
     let page = get(&world.app, &format!("/dashboard/deliveries/{id}"))
         .await
