@@ -1,4 +1,4 @@
-//! The catalogue of event types: which there are, what they mean, and what their data looks like.
+//! The catalogue of event types: their names, what they mean, and the form of their data.
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! Headers as they are kept of an attempt: one small buffer, instead of a map that holds on to the
-//! connection's.
+//! The headers of an attempt as they are kept: in one small buffer, because a map would keep the connection's buffers alive.
 
 use std::fmt;
 

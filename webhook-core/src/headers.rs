@@ -1,4 +1,4 @@
-//! A host's own headers on an endpoint: checked once, so that sending never has to.
+//! A host's own headers on an endpoint. They are checked once, so that sending need not check them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,13 +7,13 @@ use zeroize::Zeroizing;
 
 /// Headers that an endpoint's requests carry beside ours.
 ///
-/// At most 32, 8 KiB in all. Values of secret headers are marked sensitive
-/// ([`HeaderValue::is_sensitive`]): `Debug` and the API do not show them. What would change who is
-/// addressed, how the message is framed, or our own headers is refused; `authorization` must be secret.
+/// There may be 32 headers with 8 KiB in all. Values of secret headers are marked sensitive ([`HeaderValue::is_sensitive`]):
+/// `Debug` and the API do not show them. Headers that would change the addressee, the framing of the message, or our own headers
+/// are refused. `authorization` must be secret.
 #[derive(Clone, Debug, Default)]
 pub struct CustomHeaders(HeaderMap);
 
-/// A secret header is another than a plain one of the same value, which a `HeaderValue` does not tell.
+/// A secret header differs from a plain one of the same value, but comparing `HeaderValue`s does not show that.
 impl PartialEq for CustomHeaders {
     fn eq(&self, other: &Self) -> bool {
         let is_in_other = |(name, value): (&HeaderName, &HeaderValue)| {
@@ -88,22 +88,22 @@ impl CustomHeaders {
         headers.checked()
     }
 
-    /// These, and the secret header `authorization: Bearer <token>` ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750)).
+    /// These headers and the secret header `authorization: Bearer <token>` ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750)).
     ///
     /// # Errors
-    /// When the token is empty or holds what no token can, spaces among it; when there is an `authorization` already,
-    /// or too many headers.
+    /// When the token is empty or has a character that no token can have, such as a space; when there is an `authorization`
+    /// already, or there are too many headers.
     pub fn bearer(self, token: &str) -> Result<Self, InvalidHeader> {
         let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         self.authorization("Bearer", token, fits)
     }
 
-    /// These, and the secret header `authorization: Basic …` of a user and a password, in UTF-8
+    /// These headers and the secret header `authorization: Basic …` of a user and a password, in UTF-8
     /// ([RFC 7617](https://www.rfc-editor.org/rfc/rfc7617)).
     ///
     /// # Errors
-    /// When the user's name holds a colon, or one of the two a control character; when there is an `authorization`
-    /// already, or too many headers.
+    /// When the user's name has a colon, or one of the two has a control character; when there is an `authorization` already, or
+    /// there are too many headers.
     pub fn basic(self, user: &str, password: &str) -> Result<Self, InvalidHeader> {
         let fits = !user.contains(':')
             && ![user, password]

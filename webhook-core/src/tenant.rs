@@ -1,4 +1,4 @@
-//! Whose event or endpoint it is.
+//! Tenants: to whom events and endpoints belong.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use std::sync::{Arc, LazyLock};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use uuid::Uuid;
 
-/// A customer of the host: the wall between one customer's events and endpoints and another's.
+/// A customer of the host. Nobody sees the events and endpoints of another tenant.
 ///
-/// 1 to 128 visible characters without white space, as the host names its customers. A host without
-/// customers leaves it at [`Tenant::default`], which is `default`. Cheap to clone.
+/// Its name is what the host calls the customer: 1 to 128 visible characters without white space. A host without customers uses
+/// [`Tenant::default`], which is `default`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tenant(Arc<str>);
 
@@ -33,7 +33,7 @@ impl Tenant {
         }
     }
 
-    /// The host's own tenant, unless it is [another](crate::Builder::system_tenant).
+    /// The tenant of the events that tell the host about endpoints, unless it [sets another](crate::Builder::system_tenant).
     pub(crate) fn system() -> Self {
         Self("system".into())
     }
@@ -85,19 +85,19 @@ impl<'de> Deserialize<'de> for Tenant {
     }
 }
 
-/// Whose rows a call may see or touch. What lies outside is as if it did not exist.
+/// The rows that a call may see or touch. Rows outside the scope are as if they did not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
     /// Every tenant: the host itself.
     #[default]
     All,
-    /// One tenant only: not the [system tenant](crate::Builder::system_tenant), whose events tell of all others, where a
-    /// customer asks.
+    /// One tenant only. If a customer asks, it must not be the [system tenant](crate::Builder::system_tenant), whose events tell
+    /// about all other tenants.
     Tenant(Tenant),
 }
 
 impl Scope {
-    /// Whether what belongs to `tenant` is inside.
+    /// Whether rows of `tenant` are inside the scope.
     #[must_use]
     pub fn contains(&self, tenant: &Tenant) -> bool {
         match self {
@@ -113,10 +113,10 @@ impl From<Tenant> for Scope {
     }
 }
 
-/// The rows of a list that come next: newest first, keyed by id.
+/// Which rows of a list to return. Lists go from the newest to the oldest id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {
-    /// Only what is older than this id.
+    /// Only rows with an older id than this.
     pub before: Option<Uuid>,
     /// The most rows to return.
     pub limit: usize,

@@ -1,4 +1,4 @@
-//! Where an endpoint is reached: parsed once, canonical, ready to send to.
+//! The URLs of endpoints: parsed once, in canonical form, and ready to send to.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -49,8 +49,7 @@ struct Spoken {
     host: http::HeaderValue,
 }
 
-/// Why a text is not an [`EndpointUrl`]. The message tells whoever typed it what to change and does not
-/// repeat the text, which may hold a secret.
+/// Why a text is not an [`EndpointUrl`]. The message says what to change. It does not repeat the text, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidEndpointUrl {
