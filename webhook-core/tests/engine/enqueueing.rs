@@ -217,7 +217,7 @@ async fn who_has_waited_for_long_does_not_wait_for_one_failing_insert_after_the_
     let late = spawn_enqueue(&dispatcher);
     tokio::task::yield_now().await;
     gate.add_permits(2);
-    until(|| calls.iter().all(|call| call.is_finished())).await;
+    until(|| calls.iter().all(tokio::task::JoinHandle::is_finished)).await;
     for call in calls {
         let failed = call.await.unwrap().unwrap_err();
         assert!(matches!(failed, EnqueueError::Store(_)), "{failed}");
