@@ -201,7 +201,9 @@ impl Lanes {
             .saturating_sub(known.hung.in_flight)
             .min(left);
         let taken = known.hung.share(of_hung, &known.lanes, &mut rooms);
-        known.slow.share(left - taken, &known.lanes, &mut rooms);
+        // What hung lanes do not use is not lost to the others: with few slots that would be all there is.
+        let of_slow = (left - taken).max(1).min(left);
+        known.slow.share(of_slow, &known.lanes, &mut rooms);
         rooms
     }
 
@@ -770,6 +772,17 @@ mod tests {
             1,
             "it is quick again"
         );
+    }
+
+    #[test]
+    fn hung_lanes_do_not_keep_the_only_slot_from_slow_ones() {
+        let lanes = Arc::new(Lanes::new(CAP, 1, None));
+        let (hung, slow) = (endpoint(), endpoint());
+        attempt(&lanes, &hung, Sign::Hung, 0);
+        let observed = observed(Sign::Good, T0, T0 + SECOND);
+        lanes.enter(slow.id).learn(observed, &slow, true);
+        let rooms: HashMap<_, _> = lanes.rooms(T0).rooms.into_iter().collect();
+        assert_eq!((rooms[&hung.id], rooms[&slow.id]), (1, 1));
     }
 
     #[test]
