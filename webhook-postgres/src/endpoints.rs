@@ -36,7 +36,9 @@ impl Shared {
     ) -> sqlx::Result<bool> {
         let row = self.sealed(endpoint)?;
         let (exact_types, type_prefixes) = types(endpoint);
-        let mut tx = connection.begin().await?;
+        // What is counted under the lock is to be what there is then, whatever the server's default.
+        let tx = connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED");
+        let mut tx = tx.await?;
         if !self.has_room(&mut tx, endpoint, most).await? {
             tx.rollback().await?;
             return Ok(false);

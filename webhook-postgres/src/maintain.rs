@@ -120,7 +120,9 @@ impl Shared {
         &self,
         connection: &'c mut PgConnection,
     ) -> sqlx::Result<Transaction<'c, Postgres>> {
-        let mut tx = connection.begin().await?;
+        // What is looked at once a lock is held is to be what there is then, whatever the server's default.
+        let tx = connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED");
+        let mut tx = tx.await?;
         let patience = self.patience.housekeeping.as_millis();
         for setting in [
             // Rather not now than behind a long query, with everyone else behind us.

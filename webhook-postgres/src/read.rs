@@ -135,7 +135,7 @@ impl Shared {
         page: PageRequest,
     ) -> sqlx::Result<Page<Delivery>> {
         let _place = self.look().await?;
-        self.deliveries_within(reach_of_deliveries(filter), scope, filter, page)
+        self.deliveries_within(reach_of_deliveries(scope, filter), scope, filter, page)
             .await
     }
 
@@ -151,7 +151,7 @@ impl Shared {
         for looked_at in reach {
             let floor = self.sql.deliveries_floor.query_once();
             let floor = floor.bind(tenant(scope)).bind(page.before);
-            let status = filter.status.and_then(found_status);
+            let status = found_status(scope, filter);
             let floor = floor.bind(filter.endpoint_id);
             let floor = floor.bind(status.map(DeliveryStatus::as_str));
             let floor = self.floor(floor.bind(at(filter.until)), *looked_at).await?;

@@ -154,7 +154,7 @@ impl Shared {
         filter: &DeliveryFilter,
         page: PageRequest,
     ) -> sqlx::Result<Page<Delivery>> {
-        self.deliveries_within(reach_of_deliveries(filter), scope, filter, page)
+        self.deliveries_within(reach_of_deliveries(scope, filter), scope, filter, page)
             .await
     }
 
@@ -171,7 +171,7 @@ impl Shared {
         let mut searched = None;
         for looked_at in reach {
             let floor = found_deliveries(&sql.deliveries_floor, scope, filter)
-                .status(filter.status.and_then(found_status))
+                .status(found_status(scope, filter))
                 .floor(&mut look, page, *looked_at)
                 .await?;
             let found = selected_deliveries(&sql.deliveries, scope, filter)

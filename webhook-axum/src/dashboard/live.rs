@@ -33,6 +33,8 @@ const PING_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) const AWAY: &str = "away";
 /// Before the state that a page knows of while nothing newer can be found out.
 const BUSY: char = '~';
+/// No word of ours for what a page shows is longer.
+const MAX_STATE: usize = 256;
 /// How many times a stream looks before it ends, and its page asks anew. A stream ends with the engine beside it; where
 /// none runs, this is what keeps a shutdown short.
 const LOOKS: u32 = 5;
@@ -159,11 +161,17 @@ async fn watch(
         was_running: caller.dispatcher().is_running(),
         api,
         caller,
-        known: last.or(asked.known).filter(|it| !it.is_empty()),
+        known: last.or(asked.known).filter(|it| is_state(it)),
         looks: 0,
         _place: place,
     };
     Sse::new(stream::unfold(watch, next)).into_response()
+}
+
+/// Whether a page's word for what it shows may be one of ours. What is no token goes into no event.
+fn is_state(known: &str) -> bool {
+    let is_short = (1..=MAX_STATE).contains(&known.len());
+    is_short && known.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {

@@ -2,6 +2,7 @@
 
 use crate::delivery::DeliveryStatus;
 use crate::store::{DeliveryFilter, EventFilter};
+use crate::tenant::Scope;
 
 /// Rows that are looked at for a page: first few, as mostly they hold it, and at last all that one call may cost.
 const ROWS: [usize; 2] = [2_000, 200_000];
@@ -9,28 +10,33 @@ const ROWS: [usize; 2] = [2_000, 200_000];
 const BODIES: [usize; 2] = [500, 20_000];
 
 /// How many rows to look at for a page of these deliveries, and if those do not hold it, how many at most. Nothing if
-/// all of the filter's conditions are ones by which an index finds rows: endpoint, event, `until`, and each
-/// status but `succeeded` and `cancelled`.
+/// all of the filter's conditions are ones by which an index finds rows: endpoint, event, `until`, and the
+/// [`found_status`].
 #[must_use]
-pub fn reach_of_deliveries(filter: &DeliveryFilter) -> &'static [usize] {
+pub fn reach_of_deliveries(scope: &Scope, filter: &DeliveryFilter) -> &'static [usize] {
     let is_sifted = filter.event_type.is_some()
         || !filter.error_kinds.is_empty()
         || filter.cause.is_some()
         || filter.since.is_some()
-        || filter.status.is_some_and(|it| found_status(it).is_none());
+        || filter.status != found_status(scope, filter);
     match filter.event_id {
         None if is_sifted => &ROWS,
         _ => &[],
     }
 }
 
-/// The status by which rows are found, and not sifted.
+/// The status by which rows are found, and not sifted: none of those that most have, and none within an endpoint or a
+/// tenant, by whose indexes rows are found then.
 #[must_use]
-pub fn found_status(status: DeliveryStatus) -> Option<DeliveryStatus> {
-    match status {
-        DeliveryStatus::Succeeded | DeliveryStatus::Cancelled => None,
-        found => Some(found),
-    }
+pub fn found_status(scope: &Scope, filter: &DeliveryFilter) -> Option<DeliveryStatus> {
+    let is_first = filter.endpoint_id.is_none() && matches!(scope, Scope::All);
+    filter.status.filter(|status| {
+        let is_usual = matches!(
+            status,
+            DeliveryStatus::Succeeded | DeliveryStatus::Cancelled
+        );
+        is_first && !is_usual
+    })
 }
 
 /// The same of events, which an index finds by their times.

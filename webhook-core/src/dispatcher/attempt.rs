@@ -87,7 +87,7 @@ enum Instead {
 }
 
 impl Engine {
-    /// Ends a claim, come what may. A panic, in what a host plugged in as in us, is an attempt that failed through us:
+    /// Ends a claim, also where something panics, plugged in by a host or ours. That is an attempt that failed through us:
     /// were nothing written of it, whoever claims the delivery next would run into the same, for ever.
     pub(super) async fn attempt(&self, task: Task) -> Finished {
         let began = self.clock.now();

@@ -220,21 +220,40 @@ impl Engine {
                     answer.send(Ok(inserted)).ok();
                 }
             }
-            Err(error) if error.is_retryable() || events.len() == 1 => {
-                let now = self.clock.now();
-                let tired = self.intake.of(keyed).take_tired(now);
-                for answer in answers.into_iter().chain(tired) {
+            Err(error) if error.is_retryable() => self.refuse(answers, &error, keyed),
+            Err(error) if events.len() == 1 => {
+                for answer in answers {
                     answer.send(Err(error.clone())).ok();
                 }
             }
-            Ok(_) | Err(_) => {
-                for (event, answer) in events.iter().zip(answers) {
-                    let event = std::slice::from_ref(event);
-                    let one = self.insert(event, OnConflict::Skip).await;
-                    let one = one.and_then(|one| one.first().copied().ok_or_else(short_answer));
-                    answer.send(one).ok();
-                }
+            Ok(_) | Err(_) => self.insert_one_by_one(&events, answers, keyed).await,
+        }
+    }
+
+    async fn insert_one_by_one(
+        self: &Arc<Self>,
+        events: &[Event],
+        answers: Vec<Answer>,
+        keyed: bool,
+    ) {
+        let mut answers = answers.into_iter();
+        for (event, answer) in events.iter().zip(answers.by_ref()) {
+            let event = std::slice::from_ref(event);
+            let one = self.insert(event, OnConflict::Skip).await;
+            let one = one.and_then(|one| one.first().copied().ok_or_else(short_answer));
+            let failure = one.as_ref().err().filter(|it| it.is_retryable()).cloned();
+            answer.send(one).ok();
+            if let Some(error) = failure {
+                return self.refuse(answers, &error, keyed);
             }
+        }
+    }
+
+    /// Tells these callers, and those who have waited for long, that the store has failed.
+    fn refuse(&self, answers: impl IntoIterator<Item = Answer>, error: &Error, keyed: bool) {
+        let tired = self.intake.of(keyed).take_tired(self.clock.now());
+        for answer in answers.into_iter().chain(tired) {
+            answer.send(Err(error.clone())).ok();
         }
     }
 

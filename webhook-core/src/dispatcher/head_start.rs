@@ -89,15 +89,18 @@ impl Engine {
 
     /// Which deliveries of these events can be claimed with the insert, if any.
     fn head_start(&self, events: &[Event]) -> Option<HeadStart> {
-        let running = self.running().upgrade();
-        // One that ends hands out no more: others are to have what comes now.
-        let pool = running.filter(|pool| !pool.is_stopping())?;
+        let pool = self.running().upgrade()?;
+        // Taken before it is asked whether it ends, so that it does not end in between.
+        let outstanding = pool.outstanding();
+        if pool.is_stopping() {
+            return None;
+        }
         let lead = self.lanes.lead(events, pool.free_slots());
         let slots = lead.claim.iter().map(|new| new.room).sum();
         Some(HeadStart {
             slots: pool.take_slots(slots)?,
             lead,
-            _outstanding: pool.outstanding(),
+            _outstanding: outstanding,
             pool,
         })
     }

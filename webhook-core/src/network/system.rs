@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use hashbrown::HashMap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use hashbrown::hash_map::Entry;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::resolve::Resolve;
 
@@ -130,23 +131,27 @@ impl Resolve for SystemResolver {
 impl Lookups {
     /// Looks `name` up on a thread of its own, unless that has begun meanwhile.
     fn begin(self: &Arc<Self>, name: &str, permits: [OwnedSemaphorePermit; 2]) -> Answer {
-        let mut known = self.known();
-        if let Some(running) = known.running.get(name) {
-            return running.clone();
-        }
+        let (tell, told) = oneshot::channel();
+        let answer = async move {
+            let answer = told.await.map_err(io::Error::other);
+            answer.flatten().map_err(Arc::new)
+        };
+        let answer = answer.boxed().shared();
+        match self.known().running.entry(name.to_owned()) {
+            Entry::Occupied(running) => return running.get().clone(),
+            Entry::Vacant(place) => place.insert(answer.clone()),
+        };
         let ending = Ending {
             lookups: Arc::clone(self),
             name: name.to_owned(),
             _permits: permits,
         };
-        // Its end waits for the lock that is held here.
-        let thread = tokio::task::spawn_blocking(move || (ending.lookups.ask)(&ending.name));
-        let answer = async move {
-            let answer = thread.await.map_err(io::Error::other);
-            answer.flatten().map_err(Arc::new)
-        };
-        let answer = answer.boxed().shared();
-        known.running.insert(name.to_owned(), answer.clone());
+        // Not under the lock, for which its end waits: a runtime that shuts down ends it here and now.
+        tokio::task::spawn_blocking(move || {
+            let answer = (ending.lookups.ask)(&ending.name);
+            drop(ending);
+            tell.send(answer).ok();
+        });
         answer
     }
 
