@@ -795,8 +795,8 @@ mod tests {
         attempt(&lanes, &hung, Sign::Hung, 0);
         let observed = observed(Sign::Good, T0, T0 + SECOND);
         lanes.enter(slow.id).learn(observed, &slow, true);
-        let rooms: HashMap<_, _> = lanes.rooms(T0).rooms.into_iter().collect();
-        assert_eq!((rooms[&hung.id], rooms[&slow.id]), (1, 1));
+        let rooms = lanes.rooms(T0).rooms;
+        assert!(rooms.iter().all(|(_, room)| *room > 0), "{rooms:?}");
     }
 
     #[test]
