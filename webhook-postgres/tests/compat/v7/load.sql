@@ -14,7 +14,8 @@ begun AS (
         updated_at = clock.now
     FROM input, clock
     WHERE delivery.id = input.id AND delivery.fence < input.fence
-        AND (delivery.status || '' = 'in_progress' OR delivery.due_at <= clock.now)
+        -- Of one in progress that is the end of its lease: as long as it runs, its owner is believed.
+        AND delivery.due_at <= clock.now
         -- Whoever waits for another's end in an ordered lane.
         AND NOT (delivery.ordered AND EXISTS (
             SELECT FROM "webhook".deliveries AS earlier
