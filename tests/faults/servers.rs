@@ -117,7 +117,7 @@ impl Servers {
             store,
             queue,
             key_prefix: name.clone(),
-            lease_margin: 0,
+            lease_margin: 1,
         };
         let mut place = direct.clone();
         match setting {
