@@ -8,8 +8,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 use webhook_core::backend::{HealthRow, LaneChange};
 use webhook_core::{
-    Event, Health, InsertOptions, Now, OnConflict, PoolUse, Record, Recorded, Scope, StateReason,
-    Timestamp, Trip, Vitals,
+    Event, Health, Now, PoolUse, Record, Recorded, Scope, StateReason, Timestamp, Trip, Vitals,
 };
 
 use crate::column::{At, at, micros, tenant};
@@ -73,8 +72,7 @@ impl Shared {
             self.change_lane(tx, lane, news, now).await?;
         }
         if !events.is_empty() {
-            let options = InsertOptions::new(OnConflict::Skip);
-            self.insert_events_in(tx, &events, &options, now).await?;
+            self.insert_events_in(tx, &events, now).await?;
         }
         Ok(!events.is_empty())
     }

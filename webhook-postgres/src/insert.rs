@@ -1,5 +1,6 @@
 //! Inserts events: one statement stores them with all their deliveries.
 
+use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{Connection, PgConnection, Postgres, Row};
@@ -29,16 +30,36 @@ impl Shared {
         let patience = self.patience.statement;
         let inserted = match options.on_conflict {
             OnConflict::Abort if has_keys(events) => {
-                let insert = self.insert_together(&mut lent, events, options, now);
+                let insert = self.insert_together(&mut lent, events, now);
                 timeout(patience, insert).await
             }
             // One statement is its own transaction, without the round trips of another.
             OnConflict::Abort | OnConflict::Skip => {
-                let insert = self.insert_events_in(&mut lent, events, options, now);
+                let insert = self.insert_apart(&mut lent, events, options, now);
                 timeout(patience, insert).await
             }
         };
         lent.answered(inserted)
+    }
+
+    async fn insert_apart(
+        &self,
+        connection: &mut PgConnection,
+        events: &[Event],
+        options: &InsertOptions,
+        now: Now,
+    ) -> sqlx::Result<Insertion> {
+        if !has_keys(events) {
+            let inserted = self.insert_new(connection, events, options, now).await;
+            let is_repeated = |error: &sqlx::Error| {
+                let error = error.as_database_error();
+                error.is_some_and(DatabaseError::is_unique_violation)
+            };
+            if !inserted.as_ref().is_err_and(is_repeated) {
+                return inserted;
+            }
+        }
+        self.insert_events_in(connection, events, now).await
     }
 
     /// All of the events, or none if the key of one stands for something else.
@@ -46,11 +67,10 @@ impl Shared {
         &self,
         connection: &mut PgConnection,
         events: &[Event],
-        options: &InsertOptions,
         now: Now,
     ) -> sqlx::Result<Insertion> {
         let mut tx = connection.begin().await?;
-        let mut insertion = self.insert_events_in(&mut tx, events, options, now).await?;
+        let mut insertion = self.insert_events_in(&mut tx, events, now).await?;
         let is_conflict = |one: &Inserted| matches!(one, Inserted::Conflict(_));
         if insertion.events.iter().any(is_conflict) {
             insertion.jobs.clear();
@@ -61,16 +81,14 @@ impl Shared {
         Ok(insertion)
     }
 
-    pub(crate) async fn insert_events_in(
+    /// Of events none of which has a key or is there already.
+    async fn insert_new(
         &self,
         connection: &mut PgConnection,
         events: &[Event],
         options: &InsertOptions,
         now: Now,
     ) -> sqlx::Result<Insertion> {
-        if has_keys(events) {
-            return self.insert_keyed(connection, events, now).await;
-        }
         let claim = &options.claim;
         let query = bind(self.sql.insert_events.query(), events, now)
             .bind(claim.iter().map(|new| new.endpoint).collect::<Vec<_>>())
@@ -98,7 +116,8 @@ impl Shared {
         Ok(insertion)
     }
 
-    async fn insert_keyed(
+    /// Joins the transaction of the connection, which an event that is there already must not break.
+    pub(crate) async fn insert_events_in(
         &self,
         connection: &mut PgConnection,
         events: &[Event],

@@ -12,9 +12,9 @@ use webhook_core::backend::Encryption;
 use webhook_core::{
     Attempt, AuditEntry, AuditFilter, Backlog, CatalogueEntry, Changed, Delivery, DeliveryFilter,
     EndReason, Endpoint, ErasureStep, Event, EventFilter, EventType, Fill, Health, InsertOptions,
-    Insertion, Job, Lease, Loaded, Now, OnConflict, Page, PageRequest, Process, Queue, Record,
-    Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas,
-    Scope, StatsQuery, StatsRow, Store, Tenant, Timestamp, TxStore, Vitals,
+    Insertion, Job, Lease, Loaded, Now, Page, PageRequest, Process, Queue, Record, Recorded,
+    Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas, Scope,
+    StatsQuery, StatsRow, Store, Tenant, Timestamp, TxStore, Vitals,
 };
 
 use crate::connect::{ConnectError, PgStoreBuilder};
@@ -446,8 +446,7 @@ impl TxStore for PgStore {
         events: &[Event],
         now: Now,
     ) -> Result<Insertion> {
-        let options = InsertOptions::new(OnConflict::Skip);
-        let inserted = self.0.insert_events_in(tx, events, &options, now).await;
+        let inserted = self.0.insert_events_in(tx, events, now).await;
         self.0.news.expect_commit();
         self.0.announce_commit();
         inserted.map_err(failed("insert_events_in"))

@@ -1,4 +1,5 @@
--- Stores events without idempotency keys, and a delivery for each endpoint that accepts them.
+-- Stores events without idempotency keys, and a delivery for each endpoint that accepts them. Fails if one is there
+-- already: `insert_events_keyed` leaves those out, which costs more.
 -- $1 now or null, then arrays of one element an event: $2 id, $3 tenant, $4 event_type, $5 body,
 -- $6 created_at, $7 deliver_at or null, $8 the first six bytes of its deliveries' ids; then what is claimed at
 -- once: $9 endpoints, $10 their versions, $11 how many deliveries of each, $12 the length of the leases in µs;
@@ -19,39 +20,33 @@ stored AS (
     INSERT INTO "webhook".events (id, tenant, event_type, body, created_at, deliver_at, traceparent)
     SELECT id, tenant, event_type, body, created_at, deliver_at, traceparent
     FROM input
-    ON CONFLICT (id) DO NOTHING
-    RETURNING id
 ),
 -- Whatever comes after its tenant was erased stays. The ids of its deliveries begin with when it was made.
 spared AS (
     INSERT INTO "webhook".spared (tenant, event_id)
     SELECT input.tenant, input.id
-    FROM stored
-    JOIN input ON input.id = stored.id
+    FROM input
     JOIN "webhook".erasures AS erasure ON erasure.tenant = input.tenant
         AND least(input.id, "webhook".first_id(input.created_at)) <= erasure.up_to
     -- Asked once, so that where nothing was ever erased no row is compared.
     WHERE EXISTS (SELECT FROM "webhook".erasures)
     ON CONFLICT DO NOTHING
 ),
--- Of new events only: what has ended is no longer among the deliveries, and must not come back.
-taken AS MATERIALIZED (
-    SELECT input.place, input.id AS event_id, input.prefix, endpoint.id AS endpoint_id,
-        input.tenant, input.event_type,
-        greatest(input.deliver_at, (SELECT now FROM clock)) AS due_at,
+-- Looked up once for all events of a tenant and type.
+accepting AS MATERIALIZED (
+    SELECT kind.tenant, kind.event_type, endpoint.id AS endpoint_id,
         lane.max_in_flight, lane.rate_limit, lane.rate_per, coalesce(lane.ordered, false) AS ordered,
         wanted.room
-    FROM stored
-    JOIN input ON input.id = stored.id
+    FROM (SELECT DISTINCT tenant, event_type FROM input) AS kind
     JOIN "webhook".endpoints AS endpoint
-        ON endpoint.tenant = input.tenant AND endpoint.state <> 'disabled'
+        ON endpoint.tenant = kind.tenant AND endpoint.state <> 'disabled'
         AND (
             cardinality(endpoint.exact_types) + cardinality(endpoint.type_prefixes) = 0
-            OR input.event_type = ANY (endpoint.exact_types)
+            OR kind.event_type = ANY (endpoint.exact_types)
             OR EXISTS (
                 SELECT FROM unnest(endpoint.type_prefixes) AS prefix
-                WHERE starts_with(input.event_type, prefix)
-                    AND octet_length(input.event_type) > octet_length(prefix)
+                WHERE starts_with(kind.event_type, prefix)
+                    AND octet_length(kind.event_type) > octet_length(prefix)
             )
         )
     LEFT JOIN "webhook".lane_state AS lane ON lane.endpoint_id = endpoint.id
@@ -63,7 +58,6 @@ taken AS MATERIALIZED (
         AND NOT EXISTS (
             SELECT FROM "webhook".endpoint_health AS health WHERE health.endpoint_id = endpoint.id
         )
-    ORDER BY input.place
 ),
 made AS MATERIALIZED (
     SELECT taken.*, nextval('"webhook".delivery_sequence') AS sequence,
@@ -78,7 +72,15 @@ made AS MATERIALIZED (
             ),
             'hex'
         )::uuid AS id
-    FROM taken
+    FROM (
+        SELECT input.place, input.id AS event_id, input.prefix, input.tenant, input.event_type,
+            greatest(input.deliver_at, (SELECT now FROM clock)) AS due_at, accepting.endpoint_id,
+            accepting.max_in_flight, accepting.rate_limit, accepting.rate_per, accepting.ordered, accepting.room
+        FROM input
+        JOIN accepting ON accepting.tenant = input.tenant AND accepting.event_type = input.event_type
+        -- An endpoint's deliveries are numbered in the order of their events.
+        ORDER BY accepting.endpoint_id, input.place
+    ) AS taken
     CROSS JOIN LATERAL (
         SELECT substring(
             sha256(uuid_send(taken.event_id) || uuid_send(taken.endpoint_id) || int4send(0))

@@ -1,5 +1,5 @@
--- As `insert_events`, of events some of which have idempotency keys. Answers each event's place with
--- what its key stands for.
+-- As `insert_events`, of events some of which have idempotency keys, or may be there already: these stay as they are.
+-- Answers each event's place with what its key stands for.
 -- $1 to $8 as there; $9 key or null, $10 fingerprint or null, $11 how long it stands, in µs, or null,
 -- $12 traceparent or null.
 WITH clock AS MATERIALIZED (
