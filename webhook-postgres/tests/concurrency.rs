@@ -90,6 +90,73 @@ fn each_job_goes_to_one_claimer() {
     });
 }
 
+/// What a claim takes, without waiting, while another transaction has done this: as far as a claim of another process gets
+/// before it commits.
+async fn claim_beside(schema: &Schema, taken: &str) -> Vec<Lease> {
+    let mut other = schema.pool.begin().await.expect("a transaction");
+    let taking: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *other)
+        .await
+        .expect("the server answers");
+    let took = other.execute(sqlx::raw_sql(schema.sql(taken))).await;
+    assert!(took.expect("it takes").rows_affected() > 0);
+    let queue = schema.store.queue().expect("its own");
+    let claimed = tokio::select! {
+        claimed = queue.claim(ClaimOptions::new(10, LEASE), Some(T0)) => claimed,
+        () = until_waited_for(schema, taking) => panic!("the claim waits for the other"),
+    };
+    other.commit().await.expect("it commits");
+    claimed.expect("it claims").leases
+}
+
+/// As a claim does with the two that come first.
+const TAKE_TWO: &str = "UPDATE webhook.deliveries
+    SET status = 'in_progress', ready = false, fence = fence + 1
+    WHERE id = ANY (ARRAY(SELECT id FROM webhook.deliveries ORDER BY sequence LIMIT 2));";
+
+#[test]
+fn a_claim_takes_only_what_no_other_is_taking() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        enqueue(&schema.store, 5).await;
+        let leases = claim_beside(&schema, TAKE_TWO).await;
+        assert_eq!(leases.len(), 3);
+        let claims = "SELECT count(*) FROM webhook.deliveries WHERE fence = 1";
+        assert_eq!(schema.value::<i64>(claims).await, 5, "each is taken once");
+    });
+}
+
+#[test]
+fn a_claim_does_not_take_the_head_that_another_is_taking() {
+    run(async {
+        let schema = Schema::new().await;
+        let ordered = EndpointSettings {
+            ordered: true,
+            ..Default::default()
+        };
+        lane(&schema.store, ordered).await;
+        enqueue(&schema.store, 5).await;
+        assert_eq!(claim_beside(&schema, TAKE_TWO).await, []);
+    });
+}
+
+#[test]
+fn a_claim_does_not_take_the_place_that_another_is_taking() {
+    run(async {
+        let schema = Schema::new().await;
+        let capped = EndpointSettings {
+            max_in_flight: Some(2),
+            ..Default::default()
+        };
+        lane(&schema.store, capped).await;
+        enqueue(&schema.store, 5).await;
+        let spend = "UPDATE webhook.lane_state SET version = version + 1;";
+        let leases = claim_beside(&schema, &format!("{TAKE_TWO} {spend}")).await;
+        assert_eq!(leases, []);
+    });
+}
+
 #[test]
 fn a_probed_lane_gives_one_job_whoever_claims_at_the_same_time() {
     run(async {
