@@ -10,11 +10,14 @@ use webhook_core::{
 };
 
 use crate::column::{At, at, count, micros, tenant};
-use crate::error::failed;
+use crate::error::{failed, is_deadlock};
 use crate::load::corrupt;
 use crate::queue::only;
 use crate::read::{page_of, readable};
 use crate::store::Shared;
+
+/// How often an endpoint's change is tried that is in the way of others.
+const UPDATE_TRIES: usize = 5;
 
 impl Shared {
     pub(crate) async fn insert_endpoint(
@@ -88,7 +91,7 @@ impl Shared {
 
     pub(crate) async fn update_endpoint(&self, endpoint: &Endpoint) -> sqlx::Result<bool> {
         let mut lent = self.lend().await?;
-        let update = self.update_endpoint_in(&mut lent, endpoint);
+        let update = self.update_endpoint_again(&mut lent, endpoint);
         let updated = timeout(self.patience.statement, update).await;
         let is_updated = lent.answered(updated)?;
         if is_updated {
@@ -96,6 +99,22 @@ impl Shared {
             self.news.tell();
         }
         Ok(is_updated)
+    }
+
+    /// Whoever records locks deliveries first, and then their lane and endpoint. A change needs these first, so that the
+    /// two may wait for each other, until the server ends one of them.
+    async fn update_endpoint_again(
+        &self,
+        connection: &mut PgConnection,
+        endpoint: &Endpoint,
+    ) -> sqlx::Result<bool> {
+        for _ in 1..UPDATE_TRIES {
+            let updated = self.update_endpoint_in(connection, endpoint).await;
+            if !updated.as_ref().is_err_and(is_deadlock) {
+                return updated;
+            }
+        }
+        self.update_endpoint_in(connection, endpoint).await
     }
 
     async fn update_endpoint_in(

@@ -34,6 +34,12 @@ pub(crate) fn is_misplaced(error: &sqlx::Error) -> bool {
     })
 }
 
+/// Whether the server ended a transaction because it and others waited for each other. Nothing of it remains.
+pub(crate) fn is_deadlock(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error();
+    error.is_some_and(|error| error.code().as_deref() == Some("40P01"))
+}
+
 /// Whether the connection is to be closed, so that the next one leads to whoever is the primary then.
 pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
     match error {

@@ -13,9 +13,9 @@ use sqlx::postgres::PgListener;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
     BreakerChange, ClaimOptions, DeliveryFilter, DeliveryStatus, EndReason, EndpointSettings,
-    ErrorKind, HealthChange, Hold, InsertOptions, Lease, NewEvent, Next, OnConflict, RateLimit,
-    Record, Recorded, Replay, ReplaySelection, ReplayState, Scope, Settle, StateReason, Store,
-    Timestamp, TxStore,
+    ErrorKind, HealthChange, Hold, InsertOptions, Lease, NewEvent, Next, OnConflict, PageRequest,
+    RateLimit, Record, Recorded, Replay, ReplaySelection, ReplayState, Scope, Settle, StateReason,
+    Store, Timestamp, TxStore,
 };
 use webhook_postgres::PgStore;
 
@@ -87,6 +87,73 @@ fn each_job_goes_to_one_claimer() {
         let distinct: HashSet<_> = leases.iter().map(|lease| lease.delivery).collect();
         assert_eq!(leases.len(), distinct.len(), "one was claimed twice");
         assert_eq!(leases.len(), 300, "all are claimed");
+    });
+}
+
+/// What a claim takes, without waiting, while another transaction has done this: as far as a claim of another process gets
+/// before it commits.
+async fn claim_beside(schema: &Schema, taken: &str) -> Vec<Lease> {
+    let mut other = schema.pool.begin().await.expect("a transaction");
+    let taking: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *other)
+        .await
+        .expect("the server answers");
+    let took = other.execute(sqlx::raw_sql(schema.sql(taken))).await;
+    assert!(took.expect("it takes").rows_affected() > 0);
+    let queue = schema.store.queue().expect("its own");
+    let claimed = tokio::select! {
+        claimed = queue.claim(ClaimOptions::new(10, LEASE), Some(T0)) => claimed,
+        () = until_waited_for(schema, taking) => panic!("the claim waits for the other"),
+    };
+    other.commit().await.expect("it commits");
+    claimed.expect("it claims").leases
+}
+
+/// As a claim does with the two that come first.
+const TAKE_TWO: &str = "UPDATE webhook.deliveries
+    SET status = 'in_progress', ready = false, fence = fence + 1
+    WHERE id = ANY (ARRAY(SELECT id FROM webhook.deliveries ORDER BY sequence LIMIT 2));";
+
+#[test]
+fn a_claim_takes_only_what_no_other_is_taking() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        enqueue(&schema.store, 5).await;
+        let leases = claim_beside(&schema, TAKE_TWO).await;
+        assert_eq!(leases.len(), 3);
+        let claims = "SELECT count(*) FROM webhook.deliveries WHERE fence = 1";
+        assert_eq!(schema.value::<i64>(claims).await, 5, "each is taken once");
+    });
+}
+
+#[test]
+fn a_claim_does_not_take_the_head_that_another_is_taking() {
+    run(async {
+        let schema = Schema::new().await;
+        let ordered = EndpointSettings {
+            ordered: true,
+            ..Default::default()
+        };
+        lane(&schema.store, ordered).await;
+        enqueue(&schema.store, 5).await;
+        assert_eq!(claim_beside(&schema, TAKE_TWO).await, []);
+    });
+}
+
+#[test]
+fn a_claim_does_not_take_the_place_that_another_is_taking() {
+    run(async {
+        let schema = Schema::new().await;
+        let capped = EndpointSettings {
+            max_in_flight: Some(2),
+            ..Default::default()
+        };
+        lane(&schema.store, capped).await;
+        enqueue(&schema.store, 5).await;
+        let spend = "UPDATE webhook.lane_state SET version = version + 1;";
+        let leases = claim_beside(&schema, &format!("{TAKE_TWO} {spend}")).await;
+        assert_eq!(leases, []);
     });
 }
 
@@ -196,6 +263,66 @@ fn an_endpoint_whose_recovery_is_being_committed_is_not_disabled() {
         assert_eq!(recorded.expect("it records"), [Recorded::Overtaken]);
         let state: String = schema.value("SELECT state FROM webhook.endpoints").await;
         assert_eq!(state, "enabled");
+    });
+}
+
+/// Runs the change of an endpoint so that it and another transaction, which locks as one that records, wait for each other.
+/// The change is the last to wait, and the other does not look for deadlocks: so it is the change that the server ends.
+async fn while_another_records<T>(schema: &Schema, change: impl Future<Output = T>) -> T {
+    let lock = async |which: &str| {
+        let mut tx = schema.pool.begin().await.expect("a transaction");
+        let lock = format!(
+            "SELECT pg_backend_pid() FROM webhook.deliveries ORDER BY id {which} LIMIT 1 FOR UPDATE"
+        );
+        let pid: i32 = sqlx::query_scalar(schema.sql(&lock))
+            .fetch_one(&mut *tx)
+            .await
+            .expect("it is locked");
+        (tx, pid)
+    };
+    let (gate, gate_pid) = lock("ASC").await;
+    let (mut other, other_pid) = lock("DESC").await;
+    let patient = other.execute("SET LOCAL deadlock_timeout = '1h'").await;
+    patient.expect("a superuser may");
+    let hold = async {
+        until_waited_for(schema, gate_pid).await;
+        let lane = sqlx::raw_sql(schema.sql("SELECT FROM webhook.lane_state FOR UPDATE"));
+        let held = other.execute(lane).await;
+        held.expect("the change makes way");
+        other.commit().await.expect("it commits");
+    };
+    let open = async {
+        until(schema, "cardinality(pg_blocking_pids($1)) > 0", other_pid).await;
+        gate.commit().await.expect("it commits");
+    };
+    let (changed, (), ()) = tokio::join!(change, hold, open);
+    changed
+}
+
+#[test]
+fn a_change_of_an_endpoint_that_meets_a_record_is_tried_again() {
+    run(async {
+        let schema = Schema::new().await;
+        let capped = EndpointSettings {
+            max_in_flight: Some(3),
+            ..Default::default()
+        };
+        lane(&schema.store, capped).await;
+        enqueue(&schema.store, 2).await;
+        let page = schema
+            .store
+            .endpoints(&Scope::All, PageRequest::first(1))
+            .await;
+        let mut endpoint = page.expect("reads").items.remove(0);
+        endpoint.settings.max_in_flight = None;
+        endpoint.version += 1;
+        let change = schema.store.update_endpoint(&endpoint);
+        let changed = while_another_records(&schema, change).await;
+        assert!(changed.expect("it is tried again"));
+        let capped: i64 = schema
+            .value("SELECT count(*) FROM webhook.deliveries WHERE capped")
+            .await;
+        assert_eq!(capped, 0);
     });
 }
 
@@ -488,9 +615,13 @@ async fn while_a_partition_is_made<T>(schema: &Schema, insert: impl Future<Outpu
 
 /// Waits until somebody waits for the end of this process' transaction.
 async fn until_waited_for(schema: &Schema, pid: i32) {
-    let waits =
-        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
-    while !sqlx::query_scalar::<_, bool>(waits)
+    let waits = "EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
+    until(schema, waits, pid).await;
+}
+
+/// Waits until this holds of a server's process.
+async fn until(schema: &Schema, holds: &str, pid: i32) {
+    while !sqlx::query_scalar::<_, bool>(schema.sql(&format!("SELECT {holds}")))
         .bind(pid)
         .fetch_one(&schema.pool)
         .await
