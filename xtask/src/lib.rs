@@ -70,6 +70,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
     }
     match args {
         ["test"] => return steps::run(&root()?),
+        ["step", name] => steps::run_apart(&root()?, name)?,
         ["services", command @ ..] => services::run(command)?,
         ["openapi"] => openapi::run(&root()?)?,
         ["promtool"] => promtool::run(&root()?)?,

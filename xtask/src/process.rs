@@ -39,6 +39,24 @@ pub(crate) fn git(directory: &Path) -> Command {
     command
 }
 
+/// What the system lets a program have of the processor when others want it, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Priority {
+    Usual,
+    /// What they leave.
+    Low,
+}
+
+/// Runs this program with a priority, and whatever it starts.
+pub(crate) fn with_priority(program: &Path, priority: Priority) -> Command {
+    if priority == Priority::Usual || cfg!(not(unix)) {
+        return Command::new(program);
+    }
+    let mut command = Command::new("nice");
+    command.args(["-n", "10"]).arg(program);
+    command
+}
+
 /// Runs `command` with our own output.
 ///
 /// # Errors

@@ -12,12 +12,19 @@ use crate::process::{Stopwatch, cargo, git, line, succeed, works};
 use crate::services::{Driver, Environment, Services};
 use crate::{Result, cost, deploy, lint, mutants, openapi, promtool, receivers};
 
+mod apart;
+mod summary;
+
+use apart::{Apart, SideBySide};
+use summary::Summary;
+
 struct Step {
     name: &'static str,
     run: fn(&mut Run) -> Result,
 }
 
 /// What the steps share.
+#[derive(Default)]
 struct Run {
     root: PathBuf,
     /// None before their step.
@@ -39,6 +46,7 @@ impl Run {
     }
 }
 
+/// One after the other, with what they share. They build all that is run afterwards.
 const STEPS: &[Step] = &[
     Step {
         name: "format",
@@ -68,47 +76,54 @@ const STEPS: &[Step] = &[
         name: "tests",
         run: unit_and_integration_tests,
     },
-    Step {
-        name: "cost",
-        run: |it| cost::run(&it.root),
-    },
-    Step {
-        name: "openapi",
-        run: |it| openapi::run(&it.root),
-    },
-    Step {
-        name: "promtool",
-        run: |it| promtool::run(&it.root),
-    },
-    Step {
-        name: "faults",
-        run: |it| faults(&it.root),
-    },
-    Step {
-        name: "doc tests",
-        run: |it| doc_tests(&it.root),
-    },
-    Step {
-        name: "docs",
-        run: |it| docs(&it.root),
-    },
-    Step {
-        name: "quickstart",
-        run: |it| quickstart(&it.root),
-    },
-    Step {
-        name: "deploy",
-        run: |it| deploy::run(&it.root),
-    },
-    Step {
-        name: "mutants",
-        run: |it| mutants::run_turn(&it.root, &it.environment()),
-    },
-    Step {
-        name: "lint",
-        run: |it| lint::run(&it.root),
-    },
 ];
+
+/// Then these: the faults wait for leases and restarts most of the time. Only the other side runs cargo, so that neither
+/// waits for its lock.
+const SIDE_BY_SIDE: SideBySide = SideBySide {
+    waiting: &[Apart {
+        name: "faults",
+        run: faults,
+    }],
+    computing: &[
+        Apart {
+            name: "cost",
+            run: cost::run,
+        },
+        Apart {
+            name: "openapi",
+            run: openapi::run,
+        },
+        Apart {
+            name: "promtool",
+            run: promtool::run,
+        },
+        Apart {
+            name: "doc tests",
+            run: doc_tests,
+        },
+        Apart {
+            name: "docs",
+            run: docs,
+        },
+        Apart {
+            name: "quickstart",
+            run: quickstart,
+        },
+        Apart {
+            name: "deploy",
+            run: deploy::run,
+        },
+        Apart {
+            name: "mutants",
+            run: mutants::run_turn,
+        },
+        Apart {
+            name: "lint",
+            run: lint::run,
+        },
+    ],
+};
 
 /// What the simulation says of how far it got.
 const SIMULATION: &str = "target/tmp/simulation.txt";
@@ -119,22 +134,27 @@ const TESTED: [&str; 3] = ["--lib", "--bins", "--tests"];
 /// Tells of a failed step itself, so that the count is the last line of the log.
 pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     preflight(root)?;
-    let run = Run {
+    let mut run = Run {
         root: root.to_owned(),
-        services: Services::default(),
-        receivers: receivers::Libraries::default(),
-        driver: None,
-        notes: Vec::new(),
+        ..Run::default()
     };
-    let summary = run_all(run, &STEPS.iter().collect::<Vec<_>>());
-    println!(
-        "\n{}\n{} passed, {} failed",
-        summary.table, summary.passed, summary.failed
-    );
-    Ok(match summary.failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
+    let runner = apart::Processes::of(root)?;
+    let mut summary = Summary::default();
+    in_order(&mut run, STEPS, &mut summary);
+    let environment = run.environment();
+    let start = |step: &Apart, priority| runner.run(step, priority, &environment);
+    apart::side_by_side(&SIDE_BY_SIDE, &mut summary, &start);
+    println!("\n{}", summary.told(&run.notes));
+    Ok(summary.code())
+}
+
+/// Runs one of those that run beside others: in a process of its own, which this is.
+pub(crate) fn run_apart(root: &Path, name: &str) -> Result {
+    let SideBySide { waiting, computing } = SIDE_BY_SIDE;
+    let mut steps = waiting.iter().chain(computing);
+    let step = steps.find(|step| step.name == name);
+    let step = step.ok_or_else(|| format!("`{name}` is not a step that runs beside others"))?;
+    (step.run)(root)
 }
 
 /// Says what to install before any time is spent.
@@ -163,43 +183,18 @@ fn preflight(root: &Path) -> Result {
     Err(missing.join("\n"))
 }
 
-#[derive(Default)]
-struct Summary {
-    table: String,
-    passed: usize,
-    failed: usize,
-}
-
 /// Runs the steps up to the first that fails.
-fn run_all(mut run: Run, steps: &[&Step]) -> Summary {
-    let mut summary = Summary::default();
+fn in_order(run: &mut Run, steps: &[Step], summary: &mut Summary) {
     for step in steps {
-        if summary.failed > 0 {
-            summary.table += &row(step.name, "not run", "");
+        if summary.has_failed() {
+            summary.not_run(step.name);
             continue;
         }
         println!("\n==> {}", step.name);
         let watch = Stopwatch::start();
-        let result = (step.run)(&mut run);
-        let time = watch.read();
-        if let Err(error) = result {
-            summary.failed += 1;
-            summary.table += &row(step.name, "FAILED", &time);
-            println!("==> {}: FAILED after {time}: {error}", step.name);
-        } else {
-            summary.passed += 1;
-            summary.table += &row(step.name, "passed", &time);
-            println!("==> {}: passed in {time}", step.name);
-        }
+        let result = (step.run)(run);
+        println!("{}", summary.ended(step.name, &watch.read(), result));
     }
-    for note in run.notes {
-        summary.table += &format!("{note}\n");
-    }
-    summary
-}
-
-fn row(name: &str, state: &str, time: &str) -> String {
-    format!("{name:<12} {state:<8} {time:>8}\n")
 }
 
 fn format(root: &Path) -> Result {
@@ -290,11 +285,9 @@ fn unit_and_integration_tests(run: &mut Run) -> Result {
     Ok(())
 }
 
-/// It starts servers of its own: these are to be killed.
+/// It starts servers of its own: these are to be killed. The tests' step has built it.
 fn faults(root: &Path) -> Result {
-    let mut run = cargo(root);
-    run.args(["run", "--locked", "--all-features", "--example", "faults"]);
-    show(&mut run)
+    show(&mut Command::new(root.join("target/debug/examples/faults")))
 }
 
 fn doc_tests(root: &Path) -> Result {
@@ -339,24 +332,26 @@ mod tests {
 
     #[test]
     fn the_first_failure_is_the_last_step() {
-        let run = Run {
-            root: PathBuf::new(),
-            services: Services::default(),
-            receivers: receivers::Libraries::default(),
-            driver: None,
-            notes: vec!["a note".to_owned()],
-        };
-        let summary = run_all(run, &[&GOOD, &BAD, &NEVER]);
-        assert_eq!((summary.passed, summary.failed), (1, 1));
-        let (table, note) = summary.table.trim_end().rsplit_once('\n').unwrap();
-        assert_eq!(note, "a note");
-        let states = table.lines().map(|row| &row[..21]);
+        let mut summary = Summary::default();
+        in_order(&mut Run::default(), &[GOOD, BAD, NEVER], &mut summary);
+        let told = summary.told(&["a note".to_owned()]);
+        let lines: Vec<&str> = told.lines().collect();
+        let states = lines[..3].iter().map(|row| &row[..21]);
         let expected = [
             "good         passed  ",
             "bad          FAILED  ",
             "never        not run ",
         ];
-        assert!(states.eq(expected), "{}", summary.table);
+        assert!(states.eq(expected), "{told}");
+        assert_eq!(lines[3..], ["a note", "", "1 passed, 1 failed"]);
+    }
+
+    #[test]
+    fn what_runs_beside_others_is_found_by_its_name() {
+        let unknown = run_apart(Path::new("nowhere"), "never");
+        assert!(unknown.unwrap_err().contains("`never`"));
+        let faults = run_apart(Path::new("nowhere"), "faults");
+        assert!(faults.unwrap_err().starts_with("`faults`: "));
     }
 
     #[test]
