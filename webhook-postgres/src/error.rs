@@ -36,8 +36,12 @@ pub(crate) fn is_misplaced(error: &sqlx::Error) -> bool {
 
 /// Whether the server ended a transaction because it and others waited for each other. Nothing of it remains.
 pub(crate) fn is_deadlock(error: &sqlx::Error) -> bool {
-    let error = error.as_database_error();
-    error.is_some_and(|error| error.code().as_deref() == Some("40P01"))
+    has_code(error, "40P01")
+}
+
+/// Whether the server ended a statement that took too long, or was told to end it.
+pub(crate) fn is_cut_off(error: &sqlx::Error) -> bool {
+    has_code(error, "57014")
 }
 
 /// Whether the connection is to be closed, so that the next one leads to whoever is the primary then.
@@ -52,6 +56,11 @@ pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
             .is_some_and(|code| LOST.iter().any(|class| code.starts_with(class))),
         _ => false,
     }
+}
+
+fn has_code(error: &sqlx::Error, code: &str) -> bool {
+    let error = error.as_database_error();
+    error.is_some_and(|error| error.code().as_deref() == Some(code))
 }
 
 fn kind(error: &sqlx::Error) -> ErrorKind {

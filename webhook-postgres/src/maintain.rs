@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use webhook_core::Now;
 
 use crate::column::{At, at, micros};
+use crate::error::is_cut_off;
 use crate::store::Shared;
 
 /// Today and beyond. Long enough for a weekend without any process running; what comes after goes to the
@@ -63,14 +64,23 @@ impl Shared {
         Ok(())
     }
 
-    /// Each day by itself, so that nobody waits for longer than one of them takes.
+    /// Each day by itself, so that nobody waits for longer than one of them takes. What is inserted meanwhile waits, and is
+    /// to be stored before its own time is over.
     async fn drop_days(&self, retention: Duration, now: Now) -> sqlx::Result<()> {
         let days = self.sql.old_days.query_once().bind(at(now));
         for row in self.rows(days.bind(micros(retention))).await? {
             let (day, start): (At, At) = (row.try_get("day")?, row.try_get("start")?);
             let drop = self.sql.drop_day.query_once().bind(day).bind(start);
             let drop = drop.bind(MOST_MOVED).bind(MOST_BYTES).bind(MOST_KEPT);
-            let Some(row) = self.keep_house(drop).await? else {
+            let kept = self.keep_house_for(self.patience.statement / 2, drop);
+            let kept = kept.await;
+            if kept.as_ref().is_err_and(is_cut_off) {
+                tracing::warn!(
+                    "looking through an old day takes too long; it is dropped another time"
+                );
+                break;
+            }
+            let Some(row) = kept? else {
                 break;
             };
             let (dropped, moved): (Option<i32>, Option<i32>) =
@@ -89,9 +99,18 @@ impl Shared {
 
     /// Runs a statement that one process at a time may run. `None` if another one is at it.
     async fn keep_house(&self, query: PgQuery<'_>) -> sqlx::Result<Option<PgRow>> {
+        self.keep_house_for(self.patience.housekeeping, query).await
+    }
+
+    /// As [`keep_house`](Self::keep_house), and the server ends a statement that takes longer than `most`.
+    async fn keep_house_for(
+        &self,
+        most: Duration,
+        query: PgQuery<'_>,
+    ) -> sqlx::Result<Option<PgRow>> {
         let mut lent = self.lend().await?;
         let kept = async {
-            let mut tx = self.begin_housekeeping(&mut lent).await?;
+            let mut tx = self.begin_housekeeping(&mut lent, most).await?;
             let lock = self.sql.lock_maintenance.query().fetch_one(&mut *tx);
             if !lock.await?.try_get::<bool, _>(0)? {
                 return Ok(None);
@@ -105,7 +124,8 @@ impl Shared {
     }
 
     async fn mark_all_strays(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        let mut tx = self.begin_housekeeping(connection).await?;
+        let most = self.patience.housekeeping;
+        let mut tx = self.begin_housekeeping(connection, most).await?;
         let strays = self.sql.mark_strays.query_once().bind(false);
         say_marked(strays.execute(&mut *tx).await?.rows_affected());
         tx.commit().await
@@ -119,17 +139,18 @@ impl Shared {
     async fn begin_housekeeping<'c>(
         &self,
         connection: &'c mut PgConnection,
+        most: Duration,
     ) -> sqlx::Result<Transaction<'c, Postgres>> {
         // What is looked at once a lock is held is to be what there is then, whatever the server's default.
         let tx = connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED");
         let mut tx = tx.await?;
-        let patience = self.patience.housekeeping.as_millis();
+        let most = most.as_millis();
         for setting in [
             // Rather not now than behind a long query, with everyone else behind us.
             "SET LOCAL lock_timeout = '2s'",
             // What is locked then is what everyone needs.
             "SET LOCAL idle_in_transaction_session_timeout = '5s'",
-            &format!("SET LOCAL statement_timeout = {patience}"),
+            &format!("SET LOCAL statement_timeout = {most}"),
         ] {
             tx.execute(AssertSqlSafe(setting)).await?;
         }

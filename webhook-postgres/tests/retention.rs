@@ -260,6 +260,36 @@ fn a_day_that_is_in_use_is_dropped_another_time() {
     });
 }
 
+/// In place of the one that looks through a day: the server ends it. It leaves behind how long it might have taken.
+const CUT_OFF: &str = "CREATE SEQUENCE webhook.seconds;
+    CREATE OR REPLACE FUNCTION webhook.drop_day(
+        day timestamptz, before timestamptz, most_rows integer, most_bytes bigint, most_kept bigint,
+        OUT dropped integer, OUT moved integer
+    ) LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM setval(
+            'webhook.seconds', extract(epoch FROM current_setting('statement_timeout')::interval)::bigint
+        );
+        RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = 'query_canceled';
+    END
+    $$";
+
+#[test]
+fn a_day_that_takes_long_is_dropped_another_time_before_inserts_fail() {
+    run(async {
+        let world = World::new().await;
+        world.schema.run(CUT_OFF).await;
+        world.maintain(40).await;
+        assert_eq!(world.partitions().await, 3);
+        let seconds: i64 = world
+            .schema
+            .value("SELECT last_value FROM webhook.seconds WHERE is_called")
+            .await;
+        // An insert may take 25 s.
+        assert_eq!(seconds, 15);
+    });
+}
+
 #[test]
 fn what_moved_is_erased_with_its_tenant() {
     run(async {

@@ -361,8 +361,14 @@ impl<'a> Endpoints<'a> {
     async fn steer_lane(&self, endpoint: &Endpoint) {
         let queue = &self.engine.queue;
         let steered = if endpoint.state == EndpointState::Enabled {
-            queue.release(endpoint.id).await
+            let released = queue.release(endpoint.id).await;
+            if released.is_err() && self.engine.has_index {
+                // The store's own queue was released when the endpoint began anew. Nobody else releases this one soon.
+                self.engine.unreleased().insert(endpoint.id);
+            }
+            released
         } else {
+            self.engine.unreleased().remove(&endpoint.id);
             queue
                 .hold(
                     endpoint.id,

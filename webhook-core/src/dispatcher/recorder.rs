@@ -174,19 +174,12 @@ impl Engine {
     async fn steer_lanes(&self, steering: Steering) {
         let Steering {
             mut holds,
-            mut released,
+            released,
             ..
         } = steering;
+        self.release_all(released).await;
         let is_probed = |lane: &Uuid| holds.iter().any(|(it, hold)| it == lane && hold.then_probe);
-        let again = std::mem::take(&mut *self.unreleased());
-        released.extend(again.into_iter().filter(|lane| !is_probed(lane)));
-        let release = |lane| async move {
-            if let Err(error) = self.queue.release(lane).await {
-                tracing::warn!(%error, "a lane is not released yet; its jobs go out one by one");
-                self.unreleased().insert(lane);
-            }
-        };
-        join_all(released.into_iter().map(release)).await;
+        self.unreleased().retain(|lane| !is_probed(lane));
         holds.sort_unstable_by_key(|(lane, hold)| (*lane, std::cmp::Reverse(hold.by)));
         holds.dedup_by(|(lane, hold), (longest_lane, longest)| {
             longest.then_probe |= lane == longest_lane && hold.then_probe;
@@ -200,7 +193,24 @@ impl Engine {
         join_all(holds.into_iter().map(hold)).await;
     }
 
-    fn unreleased(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+    /// Tries once more to release the lanes that could not be released.
+    pub(super) async fn release_again(&self) {
+        let again = std::mem::take(&mut *self.unreleased());
+        self.release_all(again).await;
+    }
+
+    async fn release_all(&self, lanes: impl IntoIterator<Item = Uuid>) {
+        let release = |lane| async move {
+            if let Err(error) = self.queue.release(lane).await {
+                tracing::warn!(%error, "a lane is not released yet; its jobs go out one by one");
+                self.unreleased().insert(lane);
+            }
+        };
+        join_all(lanes.into_iter().map(release)).await;
+    }
+
+    /// Lanes that are to be released once the queue can be reached.
+    pub(super) fn unreleased(&self) -> MutexGuard<'_, HashSet<Uuid>> {
         self.unreleased
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -191,9 +191,10 @@ impl Engine {
         self.sweeper.state().bound(self.clock.now())
     }
 
-    /// One tick. It fills parts of the queue that are known to have lost everything. Then it pushes expected deliveries that
-    /// have committed, overdue ones, and the next page of live deliveries, or of new ones while the audit rests. After a
-    /// failure the audit does not rest. Returns whether there is more to fill.
+    /// One tick. It releases lanes that could not be released before, and fills parts of the queue that are known to have
+    /// lost everything. Then it pushes expected deliveries that have committed, overdue ones, and the next page of live
+    /// deliveries, or of new ones while the audit rests. After a failure the audit does not rest. Returns whether there is more
+    /// to fill.
     pub(super) async fn sweep(&self) -> Result<bool> {
         let swept = self.try_to_sweep().await;
         if swept.is_err() {
@@ -203,6 +204,7 @@ impl Engine {
     }
 
     async fn try_to_sweep(&self) -> Result<bool> {
+        self.release_again().await;
         let is_refilling = self.refill().await?;
         let expected = self.push_expected().await;
         let overdue = self.push_overdue().await;

@@ -313,6 +313,50 @@ mod tests {
         assert_eq!(servers.asked(), 1);
     }
 
+    #[test]
+    fn a_lookup_that_begins_in_a_runtime_that_is_over_fails_and_leaves_nothing_behind() {
+        let servers = Servers::default();
+        let (resolver, _begins) = servers.resolver(LONG);
+        let over = runtime();
+        let handle = over.handle().clone();
+        over.shutdown_background();
+        {
+            let _entered = handle.enter();
+            let found = resolver.resolve("hooks.example.com.").now_or_never();
+            found.unwrap().unwrap_err();
+        }
+        assert_eq!(servers.asked(), 0);
+        assert!(resolver.lookups.known().running.is_empty());
+        let found = runtime().block_on(resolver.resolve("hooks.example.com."));
+        assert_eq!(found.unwrap(), [LOOPBACK]);
+    }
+
+    #[test]
+    fn a_lookup_ends_for_all_who_wait_though_the_runtime_where_it_began_is_over() {
+        let servers = Servers::default();
+        let (resolver, mut begins) = servers.resolver(LONG);
+        let first = runtime();
+        let asks = resolver.clone();
+        first.spawn(async move { asks.resolve("hooks.silent.").await });
+        let other = runtime();
+        other.block_on(begins.recv()).unwrap();
+        let mut waiting = resolver.resolve("hooks.silent.");
+        assert!((&mut waiting).now_or_never().is_none());
+        first.shutdown_background();
+        servers.open();
+        assert_eq!(other.block_on(waiting).unwrap(), [LOOPBACK]);
+        assert_eq!(servers.asked(), 1);
+        assert!(resolver.lookups.known().running.is_empty());
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_time()
+            .build();
+        runtime.unwrap()
+    }
+
     #[tokio::test]
     async fn a_lookup_that_gets_no_permit_in_time_says_so() {
         let servers = Servers::default();
