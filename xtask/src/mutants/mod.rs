@@ -25,7 +25,7 @@ const PATCHES: &str = "tests/mutants";
 
 /// Into how many turns `cargo xtask test` divides the mutants: each takes seconds, and all of them would
 /// take longer than everything else.
-const TURNS: usize = 6;
+const TURNS: usize = 12;
 
 /// The packages whose tests need servers.
 const SERVED: [&str; 2] = ["webhook-postgres", "webhook-redis"];
