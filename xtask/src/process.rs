@@ -53,7 +53,7 @@ pub(crate) fn with_priority(program: &Path, priority: Priority) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("nice");
-    command.args(["-n", "10"]).arg(program);
+    command.args(["-n", "19"]).arg(program);
     command
 }
 

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 
 use crate::packages::{Package, packages};
 use crate::process::{Stopwatch, cargo, git, line, succeed, works};
-use crate::services::{Driver, Environment, Services};
+use crate::services::{Driver, Durability, Environment, Services};
 use crate::{Result, cost, deploy, lint, mutants, openapi, promtool, receivers};
 
 mod apart;
@@ -245,9 +245,9 @@ fn choices(package: &Package) -> Vec<Vec<&str>> {
     choices
 }
 
-/// They run until the last step has ended.
+/// They run until the last step has ended. What needs a Postgres that survives the machine starts its own.
 fn services(run: &mut Run) -> Result {
-    run.services = Services::start()?;
+    run.services = Services::start(Durability::WhileTheMachineRuns)?;
     for (name, url) in run.services.environment() {
         println!("{name}={url}");
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Result;
 use crate::process::{Stopwatch, git};
-use crate::services::{Driver, Environment, Services};
+use crate::services::{Driver, Durability, Environment, Services};
 use crate::tree::Tree;
 
 mod mutant;
@@ -25,7 +25,7 @@ const PATCHES: &str = "tests/mutants";
 
 /// Into how many turns `cargo xtask test` divides the mutants: each takes seconds, and all of them would
 /// take longer than everything else.
-const TURNS: usize = 6;
+const TURNS: usize = 12;
 
 /// The packages whose tests need servers.
 const SERVED: [&str; 2] = ["webhook-postgres", "webhook-redis"];
@@ -41,7 +41,7 @@ pub(crate) fn run_alone(root: &Path, names: &[&str]) -> Result {
         checks.any(is_needed)
     };
     let services = match needs(|it| SERVED.contains(&it.package.as_str())) {
-        true => Services::start()?,
+        true => Services::start(Durability::WhileTheMachineRuns)?,
         false => Services::default(),
     };
     let driver = match needs(|it| it.words.iter().any(|word| word == BROWSER)) {

@@ -22,6 +22,7 @@ mod server;
 mod user;
 
 pub(crate) use driver::Driver;
+pub(crate) use postgres::Durability;
 pub use postgres::Postgres;
 pub use redis::{Cluster, Redis, Sentinel};
 
@@ -30,19 +31,21 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// The variables that tell tests where the servers are.
 const VARIABLES: [(&str, Start); 4] = [
-    ("DATABASE_URL", |it| {
-        Postgres::with(it).map(Service::Postgres)
+    ("DATABASE_URL", |it, durability| {
+        Postgres::with(it, durability).map(Service::Postgres)
     }),
-    ("REDIS_URL", |it| Redis::with(it, &[]).map(Service::Redis)),
-    ("REDIS_CLUSTER_URL", |it| {
+    ("REDIS_URL", |it, _| {
+        Redis::with(it, &[]).map(Service::Redis)
+    }),
+    ("REDIS_CLUSTER_URL", |it, _| {
         Cluster::with(it).map(Service::Cluster)
     }),
-    ("REDIS_SENTINEL_URL", |it| {
+    ("REDIS_SENTINEL_URL", |it, _| {
         Sentinel::with(it).map(Service::Sentinel)
     }),
 ];
 
-type Start = fn(&Programs) -> Result<Service>;
+type Start = fn(&Programs, Durability) -> Result<Service>;
 
 /// One of each, but for those that whoever runs us has already.
 #[derive(Default)]
@@ -52,7 +55,7 @@ pub(crate) struct Services {
 
 impl Services {
     /// Starts those whose variable is not set.
-    pub(crate) fn start() -> Result<Self> {
+    pub(crate) fn start(durability: Durability) -> Result<Self> {
         let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
         let missing: Vec<_> = VARIABLES.iter().filter(|(name, _)| !is_set(name)).collect();
         if missing.is_empty() {
@@ -62,7 +65,7 @@ impl Services {
         let running = thread::scope(|scope| {
             let starting: Vec<_> = missing
                 .into_iter()
-                .map(|(name, start)| (*name, scope.spawn(|| start(&programs))))
+                .map(|(name, start)| (*name, scope.spawn(|| start(&programs, durability))))
                 .collect();
             let started = starting.into_iter().map(|(name, thread)| {
                 let service = thread.join().map_err(|_| format!("{name}: a panic"))?;
@@ -87,7 +90,7 @@ pub(crate) type Environment = Vec<(&'static str, String)>;
 
 /// `cargo xtask services`: keeps them running until it is ended itself, or while a command runs.
 pub(crate) fn run(command: &[&str]) -> Result {
-    let services = Services::start()?;
+    let services = Services::start(Durability::Full)?;
     let environment = services.environment();
     if let [program, args @ ..] = command {
         return succeed(Command::new(program).args(args).envs(environment));

@@ -10,6 +10,28 @@ use super::user::User;
 use crate::Result;
 use crate::process::{run_within, works};
 
+/// What a server keeps of what it committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// All of it, whatever happens.
+    Full,
+    /// All of it as long as the machine runs, also if the server is killed: tests make thousands of tables, and most of
+    /// their time would go into waiting for the disk.
+    WhileTheMachineRuns,
+}
+
+impl Durability {
+    fn settings(self) -> [&'static str; 3] {
+        match self {
+            Self::Full => ["fsync=on", "synchronous_commit=on", "full_page_writes=on"],
+            // A commit waits until the log is with the system: a killed server has lost nothing.
+            Self::WhileTheMachineRuns => {
+                ["fsync=off", "synchronous_commit=on", "full_page_writes=off"]
+            }
+        }
+    }
+}
+
 /// A Postgres that loses nothing it committed, on the loopback interface.
 #[derive(Debug)]
 pub struct Postgres {
@@ -27,10 +49,10 @@ impl Postgres {
     /// # Errors
     /// When its programs are missing and cannot be installed, or it does not start.
     pub fn start() -> Result<Self> {
-        Self::with(&super::install::programs()?)
+        Self::with(&super::install::programs()?, Durability::Full)
     }
 
-    pub(super) fn with(programs: &Programs) -> Result<Self> {
+    pub(super) fn with(programs: &Programs, durability: Durability) -> Result<Self> {
         let user = User::is_root().then(|| User::named(Self::USER));
         let user = user.transpose()?;
         let programs = programs.postgres.clone();
@@ -41,12 +63,9 @@ impl Postgres {
         let folder = server.folder().to_owned();
         let command = server.command().arg("-D").arg(data).arg("-k").arg(folder);
         command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-N", "400"]);
-        for setting in [
-            "fsync=on",
-            "synchronous_commit=on",
-            // Below its folder, so that nothing stays elsewhere when it is killed.
-            "dynamic_shared_memory_type=mmap",
-        ] {
+        // Below its folder, so that nothing stays elsewhere when it is killed.
+        command.args(["-c", "dynamic_shared_memory_type=mmap"]);
+        for setting in durability.settings() {
             command.args(["-c", setting]);
         }
         let mut postgres = Self {
