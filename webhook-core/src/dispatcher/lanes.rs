@@ -10,16 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 use uuid::Uuid;
 
 use crate::breaker::{BreakerPolicy, Evidence, Findings, Says};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
-use crate::queue::ClaimOptions;
 use crate::store::ClaimNew;
 use crate::tenant::Tenant;
-use crate::time::{Clock, Timestamp};
+use crate::time::Timestamp;
 
 /// How many jobs of a lane of which nothing is known.
 const FIRST_CAP: u32 = 1;
@@ -66,8 +64,6 @@ pub(super) struct Observed {
 #[derive(Debug)]
 pub(super) struct Lanes {
     known: Mutex<Known>,
-    /// Whose turn it is to claim. Two claims at a time would give the same room twice.
-    claiming: AsyncMutex<()>,
     /// The most of a lane whose endpoint sets no cap.
     cap: u32,
     /// The most of a lane whose endpoint sets one.
@@ -88,8 +84,6 @@ struct Known {
     hung: Crowd,
     /// Those without limits whose last attempt succeeded.
     good: HashMap<Tenant, BTreeSet<Uuid>>,
-    /// What the claim under way may take of quick lanes; `None` if none is under way.
-    reserved: Option<HashMap<Uuid, u32>>,
 }
 
 /// Lanes of one pace, which share their slots in turns.
@@ -148,29 +142,12 @@ pub(super) struct UnderWay<'p> {
     started: Started,
 }
 
-/// How much of the room of a lane in which new deliveries may begin at once a claim takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// Half: it leaves half of the free slots to them, too.
-    Half,
-    /// All: it has only the slots of those that have just ended.
-    All,
-}
-
-/// What a claim may take is taken until this is dropped. Then what it took has to be counted.
-#[derive(Debug)]
-pub(super) struct Reserved<'l> {
-    lanes: &'l Lanes,
-    rooms: Rooms,
-    _turn: AsyncMutexGuard<'l, ()>,
-}
-
 /// How many more jobs a claim takes of lanes of which something is known.
 #[derive(Debug, Default)]
-struct Rooms {
-    rooms: Vec<(Uuid, u32)>,
+pub(super) struct Rooms {
+    pub(super) rooms: Vec<(Uuid, u32)>,
     /// Whether others of their pace take the turn of lanes that have room: these get theirs if this claim finds nothing.
-    others_wait: bool,
+    pub(super) others_wait: bool,
 }
 
 /// New deliveries that may be attempted at once.
@@ -187,7 +164,6 @@ impl Lanes {
         let part = u32::try_from(slots / LANE_PART).unwrap_or(u32::MAX);
         Self {
             known: Mutex::default(),
-            claiming: AsyncMutex::default(),
             cap,
             own_cap: cap.max(part),
             hung_slots: (slots / HUNG_PART).max(1),
@@ -196,31 +172,15 @@ impl Lanes {
         }
     }
 
-    /// What a claim of at most `limit` jobs may take. This waits for the claim before it, to know what that took.
-    pub(super) async fn reserve(
-        &self,
-        limit: usize,
-        reach: Reach,
-        clock: &dyn Clock,
-    ) -> Reserved<'_> {
-        let turn = self.claiming.lock().await;
-        let mut known = self.known();
-        let known = &mut *known;
-        let rooms = self.rooms(known, reach, clock.now());
-        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        let reserved = rooms.rooms.iter().map(|(id, room)| (*id, limit.min(*room)));
-        known.reserved = Some(reserved.collect());
-        Reserved {
-            lanes: self,
-            rooms,
-            _turn: turn,
-        }
-    }
+    /// The most that a claim takes of a lane that is not among [`rooms`](Self::rooms).
+    pub(super) const FIRST_ROOM: u32 = FIRST_CAP;
 
     /// What a claim takes of those lanes of which something is known. What is left for slow and for hung lanes goes
     /// round them.
-    fn rooms(&self, known: &mut Known, reach: Reach, now: Timestamp) -> Rooms {
+    pub(super) fn rooms(&self, now: Timestamp) -> Rooms {
+        let mut known = self.known();
         known.find_slow(now);
+        let known = &mut *known;
         let mut rooms = Rooms::default();
         for (id, lane) in known
             .busy
@@ -228,7 +188,7 @@ impl Lanes {
             .filter_map(|id| Some((id, known.lanes.get(id)?)))
         {
             if lane.pace == Pace::Quick {
-                rooms.rooms.push((*id, lane.room_within(reach)));
+                rooms.rooms.push((*id, lane.room()));
             }
         }
         let left = self
@@ -268,10 +228,9 @@ impl Lanes {
                     continue;
                 };
                 let wanted = wanted.entry(*id).or_default();
-                let room = lane.room().saturating_sub(known.reserved_of(id));
                 let is_wanted = |it: &&Arc<Endpoint>| it.accepts(&event.event_type);
                 if let Some(endpoint) = lane.endpoint.as_ref().filter(is_wanted)
-                    && *wanted < room
+                    && *wanted < lane.room()
                 {
                     *wanted += 1;
                     left -= 1;
@@ -304,24 +263,6 @@ impl Lanes {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Reserved<'_> {
-    /// The claim that takes no more than this.
-    pub(super) fn within(&self, options: ClaimOptions) -> ClaimOptions {
-        options.rooms(FIRST_CAP, self.rooms.rooms.clone())
-    }
-
-    /// Whether a claim that finds nothing is worth repeating.
-    pub(super) fn others_wait(&self) -> bool {
-        self.rooms.others_wait
-    }
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        self.lanes.known().reserved = None;
     }
 }
 
@@ -431,12 +372,6 @@ impl Known {
         if was_last {
             self.busy.remove(&id);
         }
-    }
-
-    /// What the claim under way may take of a lane.
-    fn reserved_of(&self, id: &Uuid) -> u32 {
-        let reserved = self.reserved.as_ref();
-        reserved.map_or(0, |rooms| rooms.get(id).copied().unwrap_or(FIRST_CAP))
     }
 
     /// The lanes of a pace, if these are counted.
@@ -566,14 +501,6 @@ impl Lane {
         self.cap.saturating_sub(self.in_flight)
     }
 
-    fn room_within(&self, reach: Reach) -> u32 {
-        let may_lead = self.endpoint.is_some();
-        match reach {
-            Reach::Half if may_lead => self.room().div_ceil(2),
-            Reach::Half | Reach::All => self.room(),
-        }
-    }
-
     /// The pace of what is under way.
     fn pace_at(&self, now: Timestamp) -> Pace {
         let paces = self.attempts.iter().map(|it| it.pace_at(now));
@@ -630,11 +557,9 @@ impl Lane {
 mod tests {
     use std::time::Duration;
 
-    use futures_util::FutureExt;
-
     use super::*;
     use crate::endpoint::EndpointSettings;
-    use crate::testing::{ManualClock, endpoint_for, event_for};
+    use crate::testing::{endpoint_for, event_for};
 
     const CAP: u32 = 4;
     const SLOTS: usize = 8;
@@ -670,13 +595,9 @@ mod tests {
         }
     }
 
-    fn rooms(lanes: &Lanes, now: Timestamp) -> Rooms {
-        lanes.rooms(&mut lanes.known(), Reach::All, now)
-    }
-
     fn room(lanes: &Arc<Lanes>, lane: Uuid) -> u32 {
         let _busy = lanes.enter(lane);
-        let rooms = rooms(lanes, T0).rooms;
+        let rooms = lanes.rooms(T0).rooms;
         let own = rooms.iter().find(|(id, _)| *id == lane);
         own.map_or(0, |(_, room)| *room)
     }
@@ -772,7 +693,7 @@ mod tests {
         let places = [(); 2].map(|()| lanes.enter(endpoint.id));
         let [first, second] = &places;
         let (hanging, _quick) = (first.attempt(T0, T0), second.attempt(T0, T0 + HOUR));
-        let left = |at| rooms(&lanes, at).rooms[0].1;
+        let left = |at| lanes.rooms(at).rooms[0].1;
         assert_eq!(left(T0), CAP - 2);
         assert_eq!(
             left(T0 + SECOND),
@@ -799,7 +720,7 @@ mod tests {
         }
         let mut turns: HashMap<Uuid, u32> = HashMap::new();
         for _ in 0..5 {
-            let Rooms { rooms, others_wait } = rooms(&lanes, T0);
+            let Rooms { rooms, others_wait } = lanes.rooms(T0);
             assert!(others_wait);
             let total: u32 = rooms.iter().map(|(_, room)| room).sum();
             assert_eq!(total, 2);
@@ -809,7 +730,7 @@ mod tests {
         }
         assert!(turns.values().all(|turns| *turns == 2), "{turns:?}");
         let _under_way = [lanes.enter(endpoints[0].id), lanes.enter(endpoints[1].id)];
-        let Rooms { rooms, others_wait } = rooms(&lanes, T0);
+        let Rooms { rooms, others_wait } = lanes.rooms(T0);
         assert!(rooms.iter().all(|(_, room)| *room == 0));
         assert!(!others_wait, "asking again would change nothing");
         attempt(&lanes, &endpoints[2], Sign::Good, 1);
@@ -840,7 +761,7 @@ mod tests {
         };
         let mut had_a_turn = std::collections::HashSet::new();
         for _ in 0..3 {
-            let rooms = rooms(&lanes, T0);
+            let rooms = lanes.rooms(T0);
             assert_eq!(given(&rooms), SLOTS - 1);
             assert!(rooms.others_wait);
             had_a_turn.extend(rooms.rooms.iter().filter(|it| it.1 > 0).map(|it| it.0));
@@ -855,7 +776,7 @@ mod tests {
         attempt(&lanes, &endpoints[0], Sign::Hung, 9);
         let _hangs = lanes.enter(endpoints[0].id);
         assert_eq!(
-            given(&rooms(&lanes, T0)),
+            given(&lanes.rooms(T0)),
             SLOTS - 2,
             "those that hang are slow ones too"
         );
@@ -874,7 +795,7 @@ mod tests {
         attempt(&lanes, &hung, Sign::Hung, 0);
         let observed = observed(Sign::Good, T0, T0 + SECOND);
         lanes.enter(slow.id).learn(observed, &slow, true);
-        let rooms = rooms(&lanes, T0).rooms;
+        let rooms = lanes.rooms(T0).rooms;
         assert!(rooms.iter().all(|(_, room)| *room > 0), "{rooms:?}");
     }
 
@@ -885,47 +806,11 @@ mod tests {
         let place = lanes.enter(endpoint.id);
         let _under_way = place.attempt(T0, T0 + HOUR);
         let events = [event_for("default", "order.paid", "1", T0)];
-        rooms(&lanes, T0 + SLOW_AFTER);
+        lanes.rooms(T0 + SLOW_AFTER);
         assert_eq!(lanes.lead(&events, SLOTS).claim.len(), 1, "not yet");
-        rooms(&lanes, T0 + SECOND);
+        lanes.rooms(T0 + SECOND);
         assert!(lanes.lead(&events, SLOTS).claim.is_empty());
         assert_eq!(lanes.known().slow.in_flight, 1);
-    }
-
-    #[test]
-    fn claims_take_turns_and_what_one_may_take_nothing_else_does() {
-        let (lanes, endpoint) = (lanes(), endpoint());
-        for second in 0..10 {
-            attempt(&lanes, &endpoint, Sign::Good, second);
-        }
-        let clock = ManualClock::default();
-        let reserve = |limit, reach| lanes.reserve(limit, reach, &clock).now_or_never();
-        let options = ClaimOptions::new(SLOTS, SECOND);
-        let events = [(); 10].map(|()| event_for("default", "order.paid", "1", T0));
-        let led = || {
-            lanes
-                .lead(&events, 10)
-                .claim
-                .first()
-                .map_or(0, |it| it.room)
-        };
-        let room = |reserved: &Reserved<'_>| reserved.within(options.clone()).rooms[0].1;
-
-        let claim = reserve(SLOTS, Reach::Half).unwrap();
-        assert_eq!(claim.within(options.clone()).rooms, [], "it is idle");
-        assert!(reserve(SLOTS, Reach::All).is_none(), "one at a time");
-        assert_eq!(led(), CAP - FIRST_CAP);
-        drop(claim);
-        assert_eq!(led(), CAP);
-        let _under_way = lanes.enter(endpoint.id);
-        let half = reserve(SLOTS, Reach::Half).unwrap();
-        assert_eq!((room(&half), led()), (2, 1));
-        drop(half);
-        let all = reserve(SLOTS, Reach::All).unwrap();
-        assert_eq!((room(&all), led()), (CAP - 1, 0));
-        drop(all);
-        let of_few_slots = reserve(1, Reach::All).unwrap();
-        assert_eq!((room(&of_few_slots), led()), (CAP - 1, CAP - 2));
     }
 
     #[test]

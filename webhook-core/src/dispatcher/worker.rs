@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use hashbrown::HashMap;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -19,7 +18,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::attempt::{Claim, Finished, Task};
-use super::lanes::{Place, Reach, Reserved};
+use super::lanes::{Lanes, Rooms};
 use super::{Engine, spans};
 use crate::delivery::EndReason;
 use crate::error::{Error, ErrorKind, Result};
@@ -39,8 +38,8 @@ const CLOCK_SKEW_PAUSE: Duration = Duration::from_millis(20);
 /// The polls after an `enqueue_in`, because nobody announces its commit: after 2, 4, … 128 ms.
 const NUDGE_POLLS: u32 = 7;
 
-/// How often a claim that found nothing is repeated, for slow and hung lanes whose turn comes next.
-const CLAIM_ROUNDS: u32 = 8;
+/// How often a claim that found nothing is repeated, for hung lanes whose turn comes next.
+const HUNG_ROUNDS: u32 = 8;
 
 /// How much longer than the request timeout a shutdown waits for outcomes to be recorded.
 const RECORDING_TIME: Duration = Duration::from_secs(2);
@@ -148,7 +147,7 @@ impl Engine {
         let replay_due = replay_due.map(|by| self.clock.now() + by);
         let options = self.claim_options(self.config.max_in_flight);
         let options = options.rooms(self.config.max_in_flight_per_endpoint, Vec::new());
-        let batch = self.claim(options, None).await?;
+        let batch = self.claim(options).await?;
         let attempts = batch.tasks.into_iter().map(|task| self.attempt(task));
         let finished = join_all(attempts).await.into_iter().chain(batch.ended);
         self.record(finished.collect()).await?;
@@ -177,7 +176,7 @@ impl Engine {
                 slots = pool.some_free_slots() => slots,
             };
             let claimed = {
-                let claim = surviving(self.claim_for(&slots, Reach::Half));
+                let claim = surviving(self.claim_for(&slots));
                 tokio::pin!(claim);
                 tokio::select! {
                     biased;
@@ -279,7 +278,7 @@ impl Engine {
             let Some(mut slots) = slots.filter(|_| !pool.is_stopping()) else {
                 continue;
             };
-            match self.claim_for(&slots, Reach::All).await {
+            match self.claim_for(&slots).await {
                 Ok(mut batch) => {
                     own = batch.tasks.pop().map(|task| (task, slots.split(1)));
                     self.start(pool, batch, slots);
@@ -313,38 +312,31 @@ impl Engine {
     }
 
     /// Claims as many deliveries as there are slots, and of each lane no more than it has room for.
-    async fn claim_for(&self, slots: &OwnedSemaphorePermit, reach: Reach) -> Result<Batch> {
-        let limit = slots.num_permits();
+    async fn claim_for(&self, slots: &OwnedSemaphorePermit) -> Result<Batch> {
         let mut rounds = 1;
         loop {
-            let reserved = self.lanes.reserve(limit, reach, &*self.clock).await;
-            let others_wait = reserved.others_wait();
-            let options = reserved.within(self.claim_options(limit));
-            let batch = self.claim(options, Some(reserved)).await?;
-            if batch.claimed > 0 || !others_wait || rounds == CLAIM_ROUNDS {
+            let Rooms { rooms, others_wait } = self.lanes.rooms(self.clock.now());
+            let options = self.claim_options(slots.num_permits());
+            let batch = self.claim(options.rooms(Lanes::FIRST_ROOM, rooms)).await?;
+            if batch.claimed > 0 || !others_wait || rounds == HUNG_ROUNDS {
                 return Ok(batch);
             }
             rounds += 1;
         }
     }
 
-    async fn claim(&self, options: ClaimOptions, reserved: Option<Reserved<'_>>) -> Result<Batch> {
+    async fn claim(&self, options: ClaimOptions) -> Result<Batch> {
         let span = spans::claim(options.limit);
-        let taken = self.take(options, reserved).instrument(span.clone());
-        let batch = taken.await?;
+        let batch = self.take(options).instrument(span.clone()).await?;
         spans::claimed(&span, batch.claimed);
         Ok(batch)
     }
 
-    async fn take(&self, options: ClaimOptions, reserved: Option<Reserved<'_>>) -> Result<Batch> {
+    async fn take(&self, options: ClaimOptions) -> Result<Batch> {
         let lease = options.lease;
         let now = self.clock.pinned();
         let claimed_at = self.clock.now();
         let claimed = self.queue.claim(options, now).await?;
-        let leases = claimed.leases.iter();
-        let places = leases.map(|lease| (lease.delivery, self.lanes.enter(lease.lane)));
-        let mut places: HashMap<Uuid, Place> = places.collect();
-        drop(reserved);
         if claimed.reclaimed > 0 {
             self.meter.reclaimed(claimed.reclaimed);
         }
@@ -371,7 +363,7 @@ impl Engine {
         {
             // Of all others the row is as it was.
             let holds_row = matches!(verdict, Verdict::Run(_) | Verdict::Sealed(_));
-            let claim = self.own(own, places.remove(&own.delivery), holds_row);
+            let claim = self.own(own, holds_row);
             match verdict {
                 Verdict::Ended => batch.ended.push(Finished::Settled(claim, Settle::Done)),
                 Verdict::Dead(reason) => {
@@ -482,10 +474,10 @@ impl Engine {
         self.unclaim(leases, pause, true).await;
     }
 
-    fn own(&self, lease: Lease, place: Option<Place>, holds_row: bool) -> Claim {
+    fn own(&self, lease: Lease, holds_row: bool) -> Claim {
         Claim {
             lease,
-            place: place.unwrap_or_else(|| self.lanes.enter(lease.lane)),
+            place: self.lanes.enter(lease.lane),
             holds_row,
             unqueued: None,
         }
@@ -495,7 +487,7 @@ impl Engine {
     async fn unclaim(&self, leases: &[Lease], by: Duration, hold_rows: bool) {
         let unused = leases
             .iter()
-            .map(|lease| (self.own(*lease, None, hold_rows), Settle::Unused(by)));
+            .map(|lease| (self.own(*lease, hold_rows), Settle::Unused(by)));
         self.settle(unused.collect()).await;
     }
 

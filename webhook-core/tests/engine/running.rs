@@ -74,13 +74,6 @@ impl Transport for Slow {
     }
 }
 
-/// Lets whatever can go on do so.
-async fn yield_often() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test]
 async fn shutdown_finishes_what_is_under_way_and_claims_nothing_more() {
     let receiver = Slow::new();
@@ -311,55 +304,6 @@ async fn a_claim_leaves_slots_to_what_is_new() {
 }
 
 #[tokio::test]
-async fn a_claim_knows_what_the_one_before_has_taken() {
-    let (gate, loads) = (Arc::new(Semaphore::new(1)), Arc::new(AtomicUsize::new(0)));
-    let (its_gate, its_loads) = (Arc::clone(&gate), Arc::clone(&loads));
-    let store = Intercepted::new(MemoryStore::new(), move |operation| {
-        let gate = (operation == "load").then(|| Arc::clone(&its_gate));
-        its_loads.fetch_add(usize::from(gate.is_some()), Ordering::SeqCst);
-        async move {
-            if let Some(gate) = gate {
-                gate.acquire().await.unwrap().forget();
-            }
-            Ok(())
-        }
-    });
-    let (slow, recorded) = (Slow::new(), Arc::new(AtomicUsize::new(0)));
-    let count = Arc::clone(&recorded);
-    let running = Running::start(
-        Dispatcher::builder(store)
-            .transport(slow.clone())
-            .observer(move |_: &Notice<'_>| {
-                count.fetch_add(1, Ordering::SeqCst);
-            })
-            .max_in_flight(8),
-    );
-    for wanted in ["order.*", "other.*"] {
-        let settings = EndpointSettings {
-            event_types: vec![wanted.parse().unwrap()],
-            ..EndpointSettings::default()
-        };
-        create_endpoint(&running.dispatcher, settings).await;
-    }
-    running.dispatcher.enqueue(event()).await.unwrap();
-    until(|| slow.begun() == 1).await;
-    let other = || NewEvent::data("other.made", "1").unwrap();
-    let others = vec![other(), other()];
-    running.dispatcher.enqueue_batch(others).await.unwrap();
-    // One claim has taken one of them and goes no further. The next one has the slot of the attempt that ends.
-    until(|| loads.load(Ordering::SeqCst) == 2).await;
-    slow.gate.add_permits(1);
-    until(|| recorded.load(Ordering::SeqCst) == 1).await;
-    yield_often().await;
-    gate.add_permits(8);
-    until(|| slow.begun() == 2).await;
-    yield_often().await;
-    assert_eq!(slow.begun(), 2, "of an unknown endpoint one at a time");
-    slow.gate.add_permits(8);
-    running.stop().await;
-}
-
-#[tokio::test]
 async fn outcomes_that_finish_while_others_are_recorded_go_together() {
     let (gate, records) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let (its_gate, its_records) = (Arc::clone(&gate), Arc::clone(&records));
@@ -388,7 +332,9 @@ async fn outcomes_that_finish_while_others_are_recorded_go_together() {
     until(|| records.load(Ordering::SeqCst) == 1).await;
     slow.gate.add_permits(7);
     until(|| slow.gate.available_permits() == 0).await;
-    yield_often().await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(
         records.load(Ordering::SeqCst),
         1,
