@@ -54,8 +54,8 @@ pub(crate) fn run_alone(root: &Path, names: &[&str]) -> Result {
 }
 
 /// Plants those whose turn it is by the commit, so that over the commits each has its turn, and a commit always
-/// the same. That the others could still be planted is checked as well. With the servers in our environment.
-pub(crate) fn run_turn(root: &Path) -> Result {
+/// the same. That the others could still be planted is checked as well. With servers that run already.
+pub(crate) fn run_turn(root: &Path, environment: &Environment) -> Result {
     let all = mutant::load(&root.join(PATCHES), &[])?;
     let turn = turn(&commit(root)?)?;
     let chosen = all.iter().skip(turn).step_by(TURNS);
@@ -66,7 +66,7 @@ pub(crate) fn run_turn(root: &Path) -> Result {
         names.len(),
         all.len()
     );
-    run(root, &names, &Environment::default())
+    run(root, &names, environment)
 }
 
 /// The commit that is checked out.

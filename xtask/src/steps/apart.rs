@@ -23,10 +23,10 @@ pub(super) struct Apart {
 
 /// Two lists of steps, each one after the other, at the same time.
 pub(super) struct SideBySide {
-    /// What mostly waits, and must not be late when it does not.
+    /// What must not be late when it does not wait.
     pub(super) waiting: &'static [Apart],
-    /// What mostly computes: it leaves the processor to the others when they want it.
-    pub(super) computing: &'static [Apart],
+    /// What leaves the processor to the others when they want it.
+    pub(super) giving_way: &'static [Apart],
 }
 
 /// Runs a step, and gives what it printed.
@@ -35,17 +35,17 @@ pub(super) type Start<'a> = dyn Fn(&Apart, Priority) -> (String, Result) + Sync 
 /// Runs both lists up to the first failure in either: what runs then on the other side ends, and is the last there.
 pub(super) fn side_by_side(steps: &SideBySide, summary: &mut Summary, start: &Start<'_>) {
     let failed = AtomicBool::new(summary.has_failed());
-    let (waiting, computing) = thread::scope(|scope| {
-        let other = scope.spawn(|| one_side(steps.computing, Priority::Low, &failed, start));
+    let (waiting, giving_way) = thread::scope(|scope| {
+        let other = scope.spawn(|| one_side(steps.giving_way, Priority::Low, &failed, start));
         let waiting = one_side(steps.waiting, Priority::Usual, &failed, start);
-        let computing = other.join();
+        let giving_way = other.join();
         (
             waiting,
-            computing.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            giving_way.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
         )
     });
     summary.append(&waiting);
-    summary.append(&computing);
+    summary.append(&giving_way);
 }
 
 fn one_side(
@@ -146,7 +146,7 @@ mod tests {
 
     const STEPS: SideBySide = SideBySide {
         waiting: &[step("long"), step("later")],
-        computing: &[step("short"), step("next")],
+        giving_way: &[step("short"), step("next")],
     };
 
     /// What each came to, of the steps' own side first.
@@ -163,8 +163,8 @@ mod tests {
         let both = Barrier::new(2);
         side_by_side(&STEPS, &mut summary, &|step, priority| {
             both.wait();
-            let is_computing = priority == Priority::Low;
-            assert_eq!(is_computing, ["short", "next"].contains(&step.name));
+            let gives_way = priority == Priority::Low;
+            assert_eq!(gives_way, ["short", "next"].contains(&step.name));
             (String::new(), Ok(()))
         });
         let expected = ["long passed", "later passed", "short passed", "next passed"];
@@ -176,7 +176,7 @@ mod tests {
     fn a_failure_is_the_last_step_of_its_side_and_the_other_side_hears_of_it() {
         let failed = AtomicBool::new(false);
         let fails = |_: &Apart, _| (String::new(), Err("planted".to_owned()));
-        let side = one_side(STEPS.computing, Priority::Low, &failed, &fails);
+        let side = one_side(STEPS.giving_way, Priority::Low, &failed, &fails);
         assert_eq!(states(&side), ["short FAILED", "next not"]);
         assert!(failed.into_inner());
     }
