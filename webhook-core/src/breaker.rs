@@ -203,6 +203,8 @@ impl Evidence {
         began: Timestamp,
         now: Timestamp,
     ) -> Findings {
+        // A clock that was ahead has gone back: what begins from now on counts.
+        self.since = self.since.min(now);
         if says != Says::Nothing && began >= self.since {
             self.untaken = match says {
                 Says::Took => 0,
@@ -238,6 +240,10 @@ impl Evidence {
     fn count(&mut self, policy: &BreakerPolicy, failed: bool, now: Timestamp) -> bool {
         let length = i64::try_from(policy.window.as_micros() / PARTS as u128).unwrap_or(i64::MAX);
         let part = now.as_micros() / length.max(1);
+        if self.part.saturating_sub(part) >= PARTS as i64 {
+            // So did the window.
+            (self.window, self.part) = (Default::default(), part);
+        }
         let passed = part.saturating_sub(self.part).clamp(0, PARTS as i64);
         self.part = self.part.max(part);
         for back in 0..passed {
@@ -324,6 +330,26 @@ mod tests {
         };
         assert_eq!(opens(&mut evidence, second(0), second(10)), 1);
         assert_eq!(opens(&mut evidence, second(11), second(12)), 1);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_for_a_time_does_not_silence_it() {
+        let year = 365 * 86_400;
+        let mut evidence = Evidence::default();
+        let mut add = |says, at| {
+            let policy = BreakerPolicy::default();
+            evidence.add(Some(&policy), says, at, at).is_enough
+        };
+        let failures = (0..10).filter(|n| add(Says::Failed, second(year + n)));
+        assert_eq!(failures.count(), 1, "it opens while the clock is ahead");
+        let failures = (0..10).filter(|n| add(Says::Failed, second(*n)));
+        assert_eq!(failures.collect::<Vec<_>>(), [9], "and after it is back");
+        // What was more than a window ago is forgotten as before.
+        let mut opened = (10..50).filter(|n| {
+            let says = if n % 2 == 0 { Says::Took } else { Says::Failed };
+            add(says, second(4 * n))
+        });
+        assert_eq!(opened.next(), None);
     }
 
     #[test]

@@ -523,6 +523,8 @@ impl Lane {
 
     /// Once for all that was under way.
     fn cut(&mut self, began: Timestamp, now: Timestamp) {
+        // Unless the clock was ahead then.
+        self.last_cut = self.last_cut.min(now);
         if began >= self.last_cut {
             self.cap = (self.cap / 2).max(FIRST_CAP);
             self.steady = self.cap;
@@ -635,6 +637,18 @@ mod tests {
         }
         drop(places);
         assert_eq!(room(&lanes, endpoint.id), CAP / 2 - 1);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_for_a_time_keeps_no_lane_from_being_cut() {
+        let (lanes, endpoint) = (lanes(), endpoint());
+        attempt(&lanes, &endpoint, Sign::Busy, 1_000_000);
+        for second in 0..10 {
+            attempt(&lanes, &endpoint, Sign::Good, second);
+        }
+        let before = room(&lanes, endpoint.id);
+        attempt(&lanes, &endpoint, Sign::Busy, 10);
+        assert!(room(&lanes, endpoint.id) < before);
     }
 
     #[test]
