@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::resolve::Resolve;
 
@@ -23,8 +23,9 @@ use super::resolve::Resolve;
 ///
 /// Nor can they keep others from being looked up: a name is looked up once at a time, whoever asks for it meanwhile
 /// waits for that answer, and of the names below one domain (`example.com`, `example.co.uk`) at most
-/// [`MAX_OF_DOMAIN`](Self::MAX_OF_DOMAIN) are looked up at a time. A look-up that cannot begin within some time because
-/// too many others run says nothing of its endpoint: the attempt fails as one of
+/// [`MAX_OF_DOMAIN`](Self::MAX_OF_DOMAIN) are looked up at a time. Half of all places are for one name of each domain: a
+/// few domains that hang can take the other half, and then one place each. A look-up that cannot begin within some time
+/// because too many others run says nothing of its endpoint: the attempt fails as one of
 /// [ours](crate::Failure::is_ours).
 #[derive(Clone)]
 pub struct SystemResolver {
@@ -40,7 +41,10 @@ pub(crate) struct NoPermit;
 
 struct Lookups {
     ask: Box<Ask>,
-    permits: Arc<Semaphore>,
+    /// The places that a domain may have several of.
+    shared: Arc<Semaphore>,
+    /// Those of which each domain has at most one.
+    spread: Arc<Semaphore>,
     known: Mutex<Known>,
 }
 
@@ -53,8 +57,25 @@ type Answer = Shared<BoxFuture<'static, Result<Vec<IpAddr>, Arc<io::Error>>>>;
 struct Known {
     /// By name, what runs, whether somebody waits for it or not.
     running: HashMap<String, Answer>,
-    /// The permits of each domain of which there is one in use, and perhaps of some more.
-    domains: HashMap<String, Arc<Semaphore>>,
+    /// Each domain of which something runs, and perhaps some more.
+    domains: HashMap<String, Domain>,
+}
+
+#[derive(Clone)]
+struct Domain {
+    lookups: Arc<Semaphore>,
+    /// Whether it has one of the places of which each domain has at most one.
+    spread: Arc<Semaphore>,
+}
+
+/// What a look-up holds while it runs: one of the domain's look-ups, and a place.
+type Permits = (OwnedSemaphorePermit, Place);
+
+#[expect(dead_code, reason = "they are held")]
+enum Place {
+    Shared(OwnedSemaphorePermit),
+    /// The domain's only one, and one of all.
+    Spread(OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
 impl SystemResolver {
@@ -62,6 +83,8 @@ impl SystemResolver {
     pub const MAX_LOOKUPS: usize = 128;
     /// Of these, those of one domain.
     pub const MAX_OF_DOMAIN: usize = 16;
+    /// Of these, those of which a domain may have several.
+    const SHARED: usize = Self::MAX_LOOKUPS / 2;
 
     /// One whose look-ups wait so long for others to end. By default that is 2 s.
     #[must_use]
@@ -79,7 +102,8 @@ impl SystemResolver {
     ) -> Self {
         let lookups = Lookups {
             ask: Box::new(ask),
-            permits: Arc::new(Semaphore::new(Self::MAX_LOOKUPS)),
+            shared: Arc::new(Semaphore::new(Self::SHARED)),
+            spread: Arc::new(Semaphore::new(Self::MAX_LOOKUPS - Self::SHARED)),
             known: Mutex::default(),
         };
         Self {
@@ -88,16 +112,15 @@ impl SystemResolver {
         }
     }
 
-    /// What a look-up holds while it runs: first of the domain's permits, for which it waits as long as its caller
-    /// does, as only the domain itself can hold it up there.
-    async fn permits(&self, name: &str) -> io::Result<[OwnedSemaphorePermit; 2]> {
-        let of_domain = self.lookups.known().permits_of(domain(name));
-        let of_domain = of_domain.acquire_owned().await.map_err(io::Error::other)?;
-        let of_all = Arc::clone(&self.lookups.permits).acquire_owned();
-        let of_all = tokio::time::timeout(self.patience, of_all)
-            .await
-            .map_err(|_| io::Error::other(NoPermit))?;
-        Ok([of_domain, of_all.map_err(io::Error::other)?])
+    /// First one of the domain's look-ups, for which it waits as long as its caller does, as only the domain itself can
+    /// hold it up there.
+    async fn permits(&self, name: &str) -> io::Result<Permits> {
+        let domain = self.lookups.known().domain(domain(name));
+        let of_domain = Arc::clone(&domain.lookups).acquire_owned().await;
+        let place = tokio::time::timeout(self.patience, self.lookups.place(domain)).await;
+        let place = place.map_err(|_| io::Error::other(NoPermit))?;
+        let place = place.map_err(io::Error::other)?;
+        Ok((of_domain.map_err(io::Error::other)?, place))
     }
 }
 
@@ -129,8 +152,23 @@ impl Resolve for SystemResolver {
 }
 
 impl Lookups {
+    /// Whichever place comes free first.
+    async fn place(&self, domain: Domain) -> Result<Place, AcquireError> {
+        let shared = Arc::clone(&self.shared).acquire_owned();
+        let spread = async {
+            let own = domain.spread.acquire_owned().await?;
+            let of_all = Arc::clone(&self.spread).acquire_owned().await?;
+            Ok(Place::Spread(own, of_all))
+        };
+        tokio::select! {
+            biased;
+            shared = shared => shared.map(Place::Shared),
+            spread = spread => spread,
+        }
+    }
+
     /// Looks `name` up on a thread of its own, unless that has begun meanwhile.
-    fn begin(self: &Arc<Self>, name: &str, permits: [OwnedSemaphorePermit; 2]) -> Answer {
+    fn begin(self: &Arc<Self>, name: &str, permits: Permits) -> Answer {
         let (tell, told) = oneshot::channel();
         let answer = async move {
             let answer = told.await.map_err(io::Error::other);
@@ -164,16 +202,20 @@ impl Known {
     /// More than this many domains are not remembered if nothing of them runs.
     const MAX_DOMAINS: usize = 2 * SystemResolver::MAX_LOOKUPS;
 
-    fn permits_of(&mut self, domain: &str) -> Arc<Semaphore> {
-        if let Some(permits) = self.domains.get(domain) {
-            return Arc::clone(permits);
+    fn domain(&mut self, name: &str) -> Domain {
+        if let Some(domain) = self.domains.get(name) {
+            return domain.clone();
         }
         if self.domains.len() >= Self::MAX_DOMAINS {
-            self.domains.retain(|_, it| Arc::strong_count(it) > 1);
+            self.domains
+                .retain(|_, it| Arc::strong_count(&it.lookups) > 1);
         }
-        let permits = Arc::new(Semaphore::new(SystemResolver::MAX_OF_DOMAIN));
-        self.domains.insert(domain.to_owned(), Arc::clone(&permits));
-        permits
+        let domain = Domain {
+            lookups: Arc::new(Semaphore::new(SystemResolver::MAX_OF_DOMAIN)),
+            spread: Arc::new(Semaphore::new(1)),
+        };
+        self.domains.insert(name.to_owned(), domain.clone());
+        domain
     }
 }
 
@@ -181,7 +223,7 @@ impl Known {
 struct Ending {
     lookups: Arc<Lookups>,
     name: String,
-    _permits: [OwnedSemaphorePermit; 2],
+    _permits: Permits,
 }
 
 impl Drop for Ending {
@@ -292,6 +334,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn several_domains_that_hang_leave_places_to_the_others() {
+        let servers = Servers::default();
+        let (resolver, mut begins) = servers.resolver(LONG);
+        let domains = 2 * SystemResolver::SHARED / SystemResolver::MAX_OF_DOMAIN;
+        let names = (0..domains).flat_map(|domain| {
+            let names = 0..2 * SystemResolver::MAX_OF_DOMAIN;
+            names.map(move |n| format!("{n}.evil{domain}.silent."))
+        });
+        let hung = names.map(|name| {
+            let resolver = resolver.clone();
+            tokio::spawn(async move { resolver.resolve(&name).await })
+        });
+        let hung: Vec<_> = hung.collect();
+        // The first domains have all they may have there; each of the others gets one place.
+        let first = SystemResolver::SHARED / SystemResolver::MAX_OF_DOMAIN;
+        let taken = SystemResolver::SHARED + domains - first;
+        for _ in 0..taken {
+            begins.recv().await.unwrap();
+        }
+        for n in 0..10 {
+            let name = format!("hooks.well{n}.example.");
+            assert_eq!(resolver.resolve(&name).await.unwrap(), [LOOPBACK]);
+        }
+        assert_eq!(servers.asked(), taken + 10);
+        servers.open();
+        for found in join_all(hung).await {
+            assert_eq!(found.unwrap().unwrap(), [LOOPBACK]);
+        }
+    }
+
+    #[tokio::test]
     async fn a_name_is_looked_up_once_for_all_who_ask_even_when_the_first_has_gone() {
         let servers = Servers::default();
         let (resolver, mut begins) = servers.resolver(LONG);
@@ -361,8 +434,9 @@ mod tests {
     async fn a_lookup_that_gets_no_permit_in_time_says_so() {
         let servers = Servers::default();
         let (resolver, _begins) = servers.resolver(Duration::ZERO);
-        let permits = Arc::clone(&resolver.lookups.permits);
-        let taken = permits.try_acquire_many_owned(128).unwrap();
+        let Lookups { shared, spread, .. } = &*resolver.lookups;
+        let all = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_many_owned(64).unwrap();
+        let taken = (all(shared), all(spread));
         let error = resolver.resolve("hooks.example.com.").await.unwrap_err();
         assert!(error.get_ref().unwrap().is::<NoPermit>());
         assert_eq!(servers.asked(), 0);
@@ -373,9 +447,9 @@ mod tests {
     #[test]
     fn what_is_not_in_use_of_domains_is_forgotten() {
         let mut known = Known::default();
-        let _in_use = known.permits_of("kept.example");
+        let _in_use = known.domain("kept.example");
         for n in 0..1_000 {
-            known.permits_of(&format!("{n}.example"));
+            known.domain(&format!("{n}.example"));
         }
         assert!(known.domains.len() <= Known::MAX_DOMAINS);
         assert!(known.domains.contains_key("kept.example"));
