@@ -298,6 +298,33 @@ async fn a_page_keeps_what_it_knows_while_the_store_has_too_much_to_look_for() {
 }
 
 #[tokio::test]
+async fn a_stream_repeats_nothing_that_is_no_word_of_ours() {
+    let (dispatcher, looks) = engine_with_looks(&ManualClock::default());
+    let app: Router = router(dispatcher, Auth::none());
+    *looks.lock().unwrap() = Looks::Refused;
+    let long = "a".repeat(257);
+    for known in [
+        "%0A",
+        "a%0A%0Aevent:%20changed%0Adata:%20-",
+        "a%0Devent:%20changed",
+        "a%00b",
+        "a%20b",
+        "%C3%A9",
+        &long,
+    ] {
+        let request = Request::get(format!("/dashboard/live?known={known}&status={known}"));
+        let (status, mut stream) = ask(&app, request).await;
+        assert_eq!(status, StatusCode::OK, "{known}");
+        let busy = heard(&mut stream).await.unwrap();
+        assert_eq!(id(&busy), "~", "{known}");
+        let mut lines: Vec<_> = busy.lines().collect();
+        lines.sort_unstable();
+        let expected = ["", "data: -", "event: busy", "id: ~", "retry: 2000"];
+        assert_eq!(lines, expected, "{known}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_that_cannot_be_read_for_others_says_so_and_not_that_the_store_is_away() {
     let (dispatcher, looks) = engine_with_looks(&ManualClock::default());
     let app: Router = router(dispatcher, Auth::none());
