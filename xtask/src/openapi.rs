@@ -67,6 +67,8 @@ impl Platform {
             ("REQUEST_TIMEOUT", "1"),
             ("LOG", "error"),
         ]);
+        // Whoever runs us may have set it for the tests; it goes with Postgres only.
+        platform.env_remove("REDIS_URL");
         lead_a_group(&mut platform);
         let started = platform.stdout(Stdio::piped()).spawn();
         let mut process = started.map_err(|error| format!("`{}`: {error}", line(&platform)))?;

@@ -141,8 +141,7 @@ pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     let runner = apart::Processes::of(root)?;
     let mut summary = Summary::default();
     in_order(&mut run, STEPS, &mut summary);
-    let environment = run.environment();
-    let start = |step: &Apart, priority| runner.run(step, priority, &environment);
+    let start = |step: &Apart, priority| runner.run(step, priority);
     apart::side_by_side(&SIDE_BY_SIDE, &mut summary, &start);
     println!("\n{}", summary.told(&run.notes));
     Ok(summary.code())

@@ -10,12 +10,11 @@ use std::thread;
 use super::summary::Summary;
 use crate::Result;
 use crate::process::{Priority, Stopwatch, with_priority};
-use crate::services::Environment;
 
 /// Where each leaves what it prints, while it runs and after.
 const OUTPUT: &str = "target/tmp/steps";
 
-/// A step that needs no more than the workspace's folder, and what is in its environment.
+/// A step that needs no more than the workspace's folder: none of the servers that the tests have.
 pub(super) struct Apart {
     pub(super) name: &'static str,
     pub(super) run: fn(&Path) -> Result,
@@ -91,35 +90,23 @@ impl Processes {
     }
 
     /// Runs a step, and gives what it printed.
-    pub(super) fn run(
-        &self,
-        step: &Apart,
-        priority: Priority,
-        environment: &Environment,
-    ) -> (String, Result) {
+    pub(super) fn run(&self, step: &Apart, priority: Priority) -> (String, Result) {
         let file = self
             .output
             .join(format!("{}.txt", step.name.replace(' ', "-")));
-        let result = self.run_into(&file, step, priority, environment);
+        let result = self.run_into(&file, step, priority);
         let output = fs::read(&file).unwrap_or_default();
         let output = String::from_utf8_lossy(&output).into_owned();
         (output, result)
     }
 
     /// A file and not a pipe, which whatever the step leaves running could keep open.
-    fn run_into(
-        &self,
-        file: &Path,
-        step: &Apart,
-        priority: Priority,
-        environment: &Environment,
-    ) -> Result {
+    fn run_into(&self, file: &Path, step: &Apart, priority: Priority) -> Result {
         let failed = |error: io::Error| format!("{}: {error}", file.display());
         fs::create_dir_all(&self.output).map_err(failed)?;
         let output = File::create(file).map_err(failed)?;
         let mut command = with_priority(&self.program, priority);
         command.args(["step", step.name]);
-        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
         command.stdout(output.try_clone().map_err(failed)?);
         let status = command.stderr(output).status();
@@ -208,22 +195,19 @@ mod tests {
     }
 
     #[test]
-    fn a_step_has_its_name_and_environment_and_what_it_prints_is_kept() {
+    fn a_step_has_its_name_and_what_it_prints_is_kept() {
         let temp = Temp::with(&[]);
         let run = |program: &str| {
             let processes = Processes {
                 program: program.into(),
                 output: temp.path().join("output"),
             };
-            let environment = vec![("step", "a value".to_owned())];
-            processes.run(&step("a name"), Priority::Low, &environment)
+            processes.run(&step("a name"), Priority::Low)
         };
         assert_eq!(run("echo"), ("step a name\n".to_owned(), Ok(())));
-        // It has no variable of the second name.
-        let (output, result) = run("printenv");
-        assert_eq!(output, "a value\n");
+        // There is no such file.
+        let (output, result) = run("cat");
+        assert!(output.contains("a name"), "{output}");
         assert!(result.unwrap_err().contains("exit status: 1"));
-        // Nor is there such a file.
-        assert!(run("cat").0.contains("a name"));
     }
 }
