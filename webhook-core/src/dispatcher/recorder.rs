@@ -193,20 +193,34 @@ impl Engine {
         join_all(holds.into_iter().map(hold)).await;
     }
 
-    /// Tries once more to release the lanes that could not be released.
+    /// Tries once more to release the lanes that could not be released. One that is held meanwhile is no longer among them,
+    /// and must not come back.
     pub(super) async fn release_again(&self) {
-        let again = std::mem::take(&mut *self.unreleased());
-        self.release_all(again).await;
+        let again: Vec<Uuid> = self.unreleased().iter().copied().collect();
+        let release = |lane| async move {
+            if self.try_to_release(lane).await {
+                self.unreleased().remove(&lane);
+            }
+        };
+        join_all(again.into_iter().map(release)).await;
     }
 
     async fn release_all(&self, lanes: impl IntoIterator<Item = Uuid>) {
         let release = |lane| async move {
-            if let Err(error) = self.queue.release(lane).await {
-                tracing::warn!(%error, "a lane is not released yet; its jobs go out one by one");
+            if !self.try_to_release(lane).await {
                 self.unreleased().insert(lane);
             }
         };
         join_all(lanes.into_iter().map(release)).await;
+    }
+
+    /// Tells the queue, and answers whether it heard.
+    async fn try_to_release(&self, lane: Uuid) -> bool {
+        let released = self.queue.release(lane).await;
+        if let Err(error) = &released {
+            tracing::warn!(%error, "a lane is not released yet; its jobs go out one by one");
+        }
+        released.is_ok()
     }
 
     /// Lanes that are to be released once the queue can be reached.

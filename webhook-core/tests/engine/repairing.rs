@@ -168,10 +168,12 @@ impl Queue for InParts {
     }
 
     async fn release(&self, lane: Uuid) -> Result<(), Error> {
-        match self.keeps_holds.load(Ordering::SeqCst) {
-            true => Err(Error::new(ErrorKind::Unavailable, "release")),
-            false => self.queue.release(lane).await,
+        if self.keeps_holds.load(Ordering::SeqCst) {
+            // Others get on meanwhile.
+            tokio::task::yield_now().await;
+            return Err(Error::new(ErrorKind::Unavailable, "release"));
         }
+        self.queue.release(lane).await
     }
 
     async fn ready(&self) {
@@ -246,6 +248,32 @@ async fn a_queue_that_could_not_be_told_that_an_endpoint_is_enabled_is_told_late
     clock.advance(Duration::from_secs(60));
     queue.keeps_holds.store(false, Ordering::SeqCst);
     assert!(claim().await > 1, "it is not probed");
+}
+
+#[tokio::test]
+async fn a_lane_that_is_held_while_it_is_released_again_stays_held() {
+    let queue = InParts::new(1);
+    let dispatcher = Dispatcher::builder(MemoryStore::new())
+        .queue(queue.clone())
+        .transport(ScriptedTransport::new([200; 20]))
+        .clock(ManualClock::default())
+        .build()
+        .unwrap()
+        .erase();
+    let endpoint = create_endpoint(&dispatcher, EndpointSettings::default()).await;
+    let becomes = async |state| {
+        let update = |change: &mut EndpointChange| change.state = state;
+        let endpoints = dispatcher.endpoints();
+        endpoints.update(endpoint.id, update).await.unwrap();
+    };
+    queue.keeps_holds.store(true, Ordering::SeqCst);
+    becomes(EndpointState::Paused).await;
+    becomes(EndpointState::Enabled).await;
+    dispatcher.enqueue(event()).await.unwrap();
+    let (step, ()) = tokio::join!(dispatcher.step(), becomes(EndpointState::Paused));
+    assert_eq!(step.unwrap().claimed, 0);
+    queue.keeps_holds.store(false, Ordering::SeqCst);
+    assert_eq!(dispatcher.step().await.unwrap().claimed, 0, "it is held");
 }
 
 /// Processes beside a queue in parts, with jobs that are parked in each of them and not new any more.
