@@ -25,6 +25,8 @@ const MOST_BYTES: i64 = 64 << 20;
 /// Up to which size of the default partitions rows move there. They are looked through when a day begins, and again
 /// everybody waits.
 const MOST_KEPT: i64 = 256 << 20;
+/// How many days in a call may take too long. Each may have kept inserts waiting; but one must not keep all later days.
+const MOST_CUT_OFF: u32 = 3;
 
 impl Shared {
     /// Step by step, each a transaction, as far as no other process is at it.
@@ -68,6 +70,7 @@ impl Shared {
     /// to be stored before its own time is over.
     async fn drop_days(&self, retention: Duration, now: Now) -> sqlx::Result<()> {
         let days = self.sql.old_days.query_once().bind(at(now));
+        let mut cut_off = 0;
         for row in self.rows(days.bind(micros(retention))).await? {
             let (day, start): (At, At) = (row.try_get("day")?, row.try_get("start")?);
             let drop = self.sql.drop_day.query_once().bind(day).bind(start);
@@ -76,9 +79,14 @@ impl Shared {
             let kept = kept.await;
             if kept.as_ref().is_err_and(is_cut_off) {
                 tracing::warn!(
+                    day = %day.0,
                     "looking through an old day takes too long; it is dropped another time"
                 );
-                break;
+                cut_off += 1;
+                if cut_off == MOST_CUT_OFF {
+                    break;
+                }
+                continue;
             }
             let Some(row) = kept? else {
                 break;

@@ -290,6 +290,34 @@ fn a_day_that_takes_long_is_dropped_another_time_before_inserts_fail() {
     });
 }
 
+/// In place of the one that looks through a day: the server ends it for the first.
+const FIRST_CUT_OFF: &str = "ALTER FUNCTION webhook.drop_day RENAME TO drop_quick_day;
+    CREATE FUNCTION webhook.drop_day(
+        day timestamptz, before timestamptz, most_rows integer, most_bytes bigint, most_kept bigint,
+        OUT dropped integer, OUT moved integer
+    ) LANGUAGE plpgsql AS $$
+    BEGIN
+        IF day < '2023-11-15 00:00Z' THEN
+            RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = 'query_canceled';
+        END IF;
+        SELECT quick.dropped, quick.moved INTO dropped, moved
+        FROM webhook.drop_quick_day(day, before, most_rows, most_bytes, most_kept) AS quick;
+    END
+    $$";
+
+#[test]
+fn a_day_that_takes_long_keeps_no_other() {
+    run(async {
+        let world = World::new().await;
+        let next = OLD.replace("20231114", "20231115");
+        assert_eq!(world.schema.value::<i64>(&next).await, 3);
+        world.schema.run(FIRST_CUT_OFF).await;
+        world.maintain(40).await;
+        assert_eq!(world.partitions().await, 3);
+        assert_eq!(world.schema.value::<i64>(&next).await, 0);
+    });
+}
+
 #[test]
 fn what_moved_is_erased_with_its_tenant() {
     run(async {
