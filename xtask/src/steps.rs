@@ -287,9 +287,11 @@ fn unit_and_integration_tests(run: &mut Run) -> Result {
     Ok(())
 }
 
-/// It starts servers of its own: these are to be killed. The tests' step has built it.
+/// It starts servers of its own: these are to be killed. The tests' step has built it, beside this program.
 fn faults(root: &Path) -> Result {
-    show(&mut Command::new(root.join("target/debug/examples/faults")))
+    let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let program = program.with_file_name("examples").join("faults");
+    show(Command::new(program).current_dir(root))
 }
 
 fn doc_tests(root: &Path) -> Result {
