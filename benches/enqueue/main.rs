@@ -4,8 +4,9 @@
 //!
 //! One task, 64 and then 256, by turns: an `INSERT` of one row of the same size into a table with one index, committed
 //! by itself; and `Dispatcher::enqueue` to one endpoint, which stores the event and its delivery. Both have 16
-//! connections. Then, from one task, batches of 500: one `INSERT … SELECT … FROM UNNEST` of such rows, and
-//! `Dispatcher::enqueue_batch`, by turns as well. A number behind `--` says how many rows a round has.
+//! connections. Then, from one task, batches of 500 by turns as well: `Dispatcher::enqueue_batch`; what it writes, an
+//! event and a delivery, as rows of two plain tables by two `INSERT … SELECT … FROM UNNEST` in one transaction; and
+//! the first of the two by itself. A number behind `--` says how many events a round has.
 
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
@@ -13,7 +14,8 @@ use std::error::Error;
 use std::future::Future;
 use std::time::Instant;
 
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgExecutor, PgPool};
+use uuid::Uuid;
 use webhook_delivery::{Dispatcher, NewEndpoint, NewEvent, PgStore, PgStoreBuilder};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -62,20 +64,35 @@ async fn measure(url: &str, rows: usize) -> Result<()> {
             ms - plain_ms
         );
     }
-    let (mut raw, mut batched) = (Rounds::default(), Rounds::default());
-    let batches = rows.div_ceil(BATCH);
+    bulk(&pool, &dispatcher, &data, rows.div_ceil(BATCH)).await?;
+    run(&pool, format!("DROP SCHEMA {SCHEMA} CASCADE")).await
+}
+
+async fn bulk(
+    pool: &PgPool,
+    dispatcher: &Dispatcher<PgStore>,
+    data: &str,
+    batches: usize,
+) -> Result<()> {
+    let (mut events, mut both, mut batched) =
+        (Rounds::default(), Rounds::default(), Rounds::default());
     for _ in 0..ROUNDS {
-        raw.push(rate(1, batches, || insert_rows(pool.clone(), data.clone())).await?);
-        let enqueue = || enqueue_batch(dispatcher.clone(), data.clone());
+        let insert = || insert_events(pool.clone(), data.to_owned());
+        events.push(rate(1, batches, insert).await?);
+        let insert = || insert_both(pool.clone(), data.to_owned());
+        both.push(rate(1, batches, insert).await?);
+        let enqueue = || enqueue_batch(dispatcher.clone(), data.to_owned());
         batched.push(rate(1, batches, enqueue).await?);
     }
-    let rows_per_second = |rounds: Rounds| rounds.medians().0 * BATCH as f64;
-    let (raw, batched) = (rows_per_second(raw), rows_per_second(batched));
+    let per_second = |rounds: Rounds| rounds.medians().0 * BATCH as f64;
+    let (events, both, batched) = (per_second(events), per_second(both), per_second(batched));
     println!(
-        "\nbatches of {BATCH}: UNNEST {raw:.0} rows/s, enqueue_batch {batched:.0} events/s, ratio {:.2}",
-        batched / raw
+        "\nbatches of {BATCH}: enqueue_batch {batched:.0} events/s; UNNEST of an event and a delivery \
+         {both:.0}/s, ratio {:.2}; of an event alone {events:.0}/s, ratio {:.2}",
+        batched / both,
+        batched / events
     );
-    run(&pool, format!("DROP SCHEMA {SCHEMA} CASCADE")).await
+    Ok(())
 }
 
 /// How many a second, and the median time of one in ms, of each round.
@@ -103,8 +120,12 @@ async fn store(url: &str) -> Result<PgStore> {
     run(old.pool(), format!("DROP SCHEMA {SCHEMA} CASCADE")).await?;
     old.pool().close().await;
     let store = builder().connect(url).await?;
-    let table = format!("CREATE TABLE {SCHEMA}.row (id uuid PRIMARY KEY, body text NOT NULL)");
-    run(store.pool(), table).await?;
+    let event = format!("CREATE TABLE {SCHEMA}.row (id uuid PRIMARY KEY, body text NOT NULL)");
+    run(store.pool(), event).await?;
+    let delivery = format!(
+        "CREATE TABLE {SCHEMA}.job (id uuid PRIMARY KEY, row_id uuid NOT NULL, due_at timestamptz NOT NULL)"
+    );
+    run(store.pool(), delivery).await?;
     Ok(store)
 }
 
@@ -138,21 +159,44 @@ where
 
 async fn commit_row(pool: PgPool, body: String) -> Result<()> {
     sqlx::query("INSERT INTO enqueue_cost.row (id, body) VALUES ($1, $2)")
-        .bind(uuid::Uuid::now_v7())
+        .bind(Uuid::now_v7())
         .bind(body)
         .execute(&pool)
         .await?;
     Ok(())
 }
 
-async fn insert_rows(pool: PgPool, body: String) -> Result<()> {
-    let ids: Vec<_> = (0..BATCH).map(|_| uuid::Uuid::now_v7()).collect();
+async fn insert_events(pool: PgPool, body: String) -> Result<()> {
+    insert_rows(&ids(), body, &pool).await
+}
+
+async fn insert_both(pool: PgPool, body: String) -> Result<()> {
+    let events = ids();
+    let mut tx = pool.begin().await?;
+    insert_rows(&events, body, &mut *tx).await?;
+    sqlx::query(
+        "INSERT INTO enqueue_cost.job (id, row_id, due_at)
+        SELECT id, row_id, now() FROM UNNEST($1::uuid[], $2::uuid[]) AS new (id, row_id)",
+    )
+    .bind(ids())
+    .bind(events)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+fn ids() -> Vec<Uuid> {
+    (0..BATCH).map(|_| Uuid::now_v7()).collect()
+}
+
+async fn insert_rows(ids: &[Uuid], body: String, executor: impl PgExecutor<'_>) -> Result<()> {
     sqlx::query(
         "INSERT INTO enqueue_cost.row (id, body) SELECT * FROM UNNEST($1::uuid[], $2::text[])",
     )
     .bind(ids)
     .bind(vec![body; BATCH])
-    .execute(&pool)
+    .execute(executor)
     .await?;
     Ok(())
 }
