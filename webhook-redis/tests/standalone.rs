@@ -197,6 +197,26 @@ fn a_probe_that_nobody_ends_ends_by_itself() {
     });
 }
 
+/// It is at its cap when the probe begins, and no longer when that is settled: no other job may wait for a push.
+#[test]
+fn a_probe_that_outlives_its_time_leaves_no_job_behind() {
+    run(async {
+        let queue = queue().await;
+        let jobs = jobs(lane(), 3, T0);
+        push(&queue, &jobs, Some(T0)).await;
+        let hold = queue.hold(jobs[0].lane, Hold::then_probe(MINUTE), Some(T0));
+        hold.await.expect("holds");
+        let probed = T0 + MINUTE * 10 + MINUTE / 2;
+        let probe = claim(&queue, 3, Some(probed)).await;
+        assert_eq!(probe.len(), 1);
+        let ended = T0 + MINUTE * 11 + MINUTE / 4;
+        let settled = [(probe[0], Settle::Done)];
+        let settled = queue.settle(&settled, Some(ended));
+        settled.await.expect("settles");
+        assert_eq!(claim(&queue, 3, Some(ended)).await.len(), 2);
+    });
+}
+
 #[test]
 fn lanes_without_room_keep_nobody_from_the_rest() {
     run(async {

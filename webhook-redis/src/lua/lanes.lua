@@ -183,7 +183,7 @@ local function lane_of(id)
     local fields = call('HMGET', lane.key, 'limits', 'lining', 'held', 'arrival', 'probed')
     lane.probed = tonumber(fields[5])
     if lane.probed and lane.probed <= now then
-      lane.probed = nil
+      lane.probed, lane.was_probed = nil, true
     end
     read_limits(lane, fields[1] or '')
     lane.lining = fields[2]

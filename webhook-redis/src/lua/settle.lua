@@ -36,8 +36,8 @@ local function settle(lane, fates, first, count)
     lane.arrival = lane.arrival - unused * lane.interval
     call('HSET', lane.key, 'arrival', lane.arrival)
   end
-  -- Then it may have become eligible.
-  if was_at_cap or #jobs > 0 then
+  -- Then it may have become eligible. One whose probe ended meanwhile was at its cap until then.
+  if was_at_cap or lane.was_probed or #jobs > 0 then
     schedule(lane)
   end
   if lane.in_flight == 0 then
