@@ -139,8 +139,9 @@ impl Engine {
         let timeout = self.timeout_of(&work.endpoint);
         let hangs_from = started_at + self.hung_after(timeout);
         // A test says nothing of its lane.
-        let under_way =
-            (!work.event.is_test()).then(|| claim.place.attempt(started_at, hangs_from));
+        let counts = !work.event.is_test();
+        let tenant = &work.endpoint.tenant;
+        let under_way = counts.then(|| claim.place.attempt(tenant, started_at, hangs_from));
         let (request_headers, sent) = match self.request(work, span, started_at, timeout) {
             Ok(request) => (
                 HeaderLog::from(request.headers()),

@@ -4,14 +4,16 @@
 //! says "too much", halves the room. All lanes that are slow share most of the slots, and those that hang a smaller part of
 //! these, so that the rest stays free for the quick ones.
 
+mod crowd;
+
 use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use uuid::Uuid;
 
+use self::crowd::Crowd;
 use crate::breaker::{BreakerPolicy, Evidence, Findings, Says};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
@@ -86,15 +88,6 @@ struct Known {
     good: HashMap<Tenant, BTreeSet<Uuid>>,
 }
 
-/// Lanes of one pace, which share their slots in turns.
-#[derive(Debug, Default)]
-struct Crowd {
-    lanes: BTreeSet<Uuid>,
-    in_flight: usize,
-    /// After this lane it is the next one's turn.
-    turn: Uuid,
-}
-
 /// How long the last attempt of a lane took, or one that is under way has taken so far: the longer of both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Pace {
@@ -113,6 +106,8 @@ struct Started {
 
 #[derive(Debug)]
 struct Lane {
+    /// Known from its first attempt on.
+    tenant: Option<Tenant>,
     in_flight: u32,
     /// Those under way.
     attempts: Vec<Started>,
@@ -286,6 +281,7 @@ impl Place {
         let Some(lane) = known.lanes.get_mut(&self.lane) else {
             return Findings::default();
         };
+        lane.tenant.get_or_insert_with(|| endpoint.tenant.clone());
         let breaker = self.lanes.breaker.as_ref();
         let findings = lane.evidence.add(breaker, observed.says, began, now);
         if observed.is_probe || findings.in_a_row >= CAREFUL_AFTER {
@@ -309,13 +305,19 @@ impl Place {
         findings
     }
 
-    /// Its attempt has begun, and hangs if it has not ended by then.
-    pub(super) fn attempt(&self, began: Timestamp, hangs_from: Timestamp) -> UnderWay<'_> {
+    /// An attempt for this tenant has begun, and hangs if it has not ended by then.
+    pub(super) fn attempt(
+        &self,
+        tenant: &Tenant,
+        began: Timestamp,
+        hangs_from: Timestamp,
+    ) -> UnderWay<'_> {
         let started = Started {
             slow_from: began + SLOW_AFTER,
             hangs_from,
         };
         if let Some(lane) = self.lanes.known().lanes.get_mut(&self.lane) {
+            lane.tenant.get_or_insert_with(|| tenant.clone());
             lane.attempts.push(started);
         }
         UnderWay {
@@ -406,13 +408,14 @@ impl Known {
         if before == pace {
             return;
         }
+        let tenant = lane.tenant.clone().unwrap_or_default();
         if let Some(crowd) = self.crowd(before) {
             crowd.in_flight -= in_flight;
-            crowd.lanes.remove(&id);
+            crowd.remove(&tenant, id);
         }
         if let Some(crowd) = self.crowd(pace) {
             crowd.in_flight += in_flight;
-            crowd.lanes.insert(id);
+            crowd.insert(&tenant, id);
         }
     }
 
@@ -421,7 +424,7 @@ impl Known {
         self.lanes.retain(|_, lane| lane.in_flight > 0);
         let lanes = &self.lanes;
         for crowd in [&mut self.slow, &mut self.hung] {
-            crowd.lanes.retain(|id| lanes.contains_key(id));
+            crowd.retain(|id| lanes.contains_key(&id));
         }
         self.good.retain(|_, good| {
             good.retain(|id| lanes.contains_key(id));
@@ -442,49 +445,10 @@ impl Started {
     }
 }
 
-impl Crowd {
-    /// Gives so many slots to its lanes, beginning with the one whose turn it is, and answers how many it gave. Whether a
-    /// lane has jobs at all is not known here: one without any under way is offered what an unknown one is, so that
-    /// those that have nothing leave enough to the others. Where there is enough for all, it need not be told.
-    fn share(&mut self, slots: usize, known: &HashMap<Uuid, Lane>, rooms: &mut Rooms) -> usize {
-        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
-        let (mut left, mut turn) = (slots, self.turn);
-        let mut others_wait = false;
-        let is_enough = slots as usize >= self.lanes.len();
-        for (id, lane) in self.in_turn(known) {
-            let is_idle = lane.in_flight == 0;
-            let wanted = if is_idle { FIRST_CAP } else { lane.room() };
-            let room = wanted.min(left);
-            others_wait |= room == 0 && wanted > 0;
-            left -= room;
-            if room > 0 {
-                turn = id;
-            }
-            if !(is_idle && is_enough) {
-                rooms.rooms.push((id, room));
-            }
-        }
-        let moved = std::mem::replace(&mut self.turn, turn) != turn;
-        rooms.others_wait |= others_wait && moved;
-        (slots - left) as usize
-    }
-
-    fn in_turn<'k>(
-        &self,
-        known: &'k HashMap<Uuid, Lane>,
-    ) -> impl Iterator<Item = (Uuid, &'k Lane)> {
-        let later = (Bound::Excluded(self.turn), Bound::Unbounded);
-        let later = self.lanes.range(later);
-        let earlier = self.lanes.range(..=self.turn);
-        later
-            .chain(earlier)
-            .filter_map(|id| Some((*id, known.get(id)?)))
-    }
-}
-
 impl Lane {
     fn new() -> Self {
         Self {
+            tenant: None,
             in_flight: 0,
             attempts: Vec::new(),
             cap: FIRST_CAP,
@@ -582,6 +546,10 @@ mod tests {
         let began = Timestamp::from_seconds(1_700_000_000 + second);
         let place = lanes.enter(endpoint.id);
         place.learn(observed(sign, began, began), endpoint, true);
+    }
+
+    fn attempt_of(place: &Place, hangs_from: Timestamp) -> UnderWay<'_> {
+        place.attempt(&Tenant::default(), T0, hangs_from)
     }
 
     fn observed(sign: Sign, began: Timestamp, now: Timestamp) -> Observed {
@@ -706,7 +674,7 @@ mod tests {
         }
         let places = [(); 2].map(|()| lanes.enter(endpoint.id));
         let [first, second] = &places;
-        let (hanging, _quick) = (first.attempt(T0, T0), second.attempt(T0, T0 + HOUR));
+        let (hanging, _quick) = (attempt_of(first, T0), attempt_of(second, T0 + HOUR));
         let left = |at| lanes.rooms(at).rooms[0].1;
         assert_eq!(left(T0), CAP - 2);
         assert_eq!(
@@ -748,7 +716,30 @@ mod tests {
         assert!(rooms.iter().all(|(_, room)| *room == 0));
         assert!(!others_wait, "asking again would change nothing");
         attempt(&lanes, &endpoints[2], Sign::Good, 1);
-        assert_eq!(lanes.known().hung.lanes.len(), 4);
+        assert_eq!(lanes.known().hung.len(), 4);
+    }
+
+    /// Whichever tenant comes first, and however its lanes and theirs are called.
+    #[test]
+    fn a_tenant_with_many_hung_lanes_leaves_each_other_turn_to_another() {
+        let lanes = lanes();
+        let endpoint_of = |tenant| Arc::new(endpoint_for(tenant, EndpointSettings::default()));
+        let crowd = [(); 50].map(|()| endpoint_of("crowd"));
+        let single = endpoint_of("single");
+        for endpoint in crowd.iter().chain([&single]) {
+            attempt(&lanes, endpoint, Sign::Hung, 0);
+        }
+        let _one_of_two_slots = lanes.enter(crowd[0].id);
+        let turns = [(); 10].map(|()| {
+            let rooms = lanes.rooms(T0).rooms;
+            let given: Vec<_> = rooms.iter().filter(|(_, room)| *room > 0).collect();
+            assert_eq!(given.len(), 1);
+            given[0].0
+        });
+        let of_single = turns.iter().filter(|lane| **lane == single.id).count();
+        assert_eq!(of_single, turns.len() / 2);
+        let others: BTreeSet<_> = turns.iter().filter(|lane| **lane != single.id).collect();
+        assert_eq!(others.len(), turns.len() / 2, "each has its own turn");
     }
 
     #[test]
@@ -818,7 +809,7 @@ mod tests {
         let (lanes, endpoint) = (lanes(), endpoint());
         attempt(&lanes, &endpoint, Sign::Good, 0);
         let place = lanes.enter(endpoint.id);
-        let _under_way = place.attempt(T0, T0 + HOUR);
+        let _under_way = attempt_of(&place, T0 + HOUR);
         let events = [event_for("default", "order.paid", "1", T0)];
         lanes.rooms(T0 + SLOW_AFTER);
         assert_eq!(lanes.lead(&events, SLOTS).claim.len(), 1, "not yet");
