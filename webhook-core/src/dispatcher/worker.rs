@@ -534,11 +534,17 @@ impl Engine {
 }
 
 /// The result of a future, or `None` if it panics. So a defect in a backend costs only the work that it was doing.
-pub(super) async fn surviving<T>(work: impl Future<Output = T>) -> Option<T> {
-    let outcome = AssertUnwindSafe(work).catch_unwind().await;
-    outcome
-        .inspect_err(|_| tracing::error!("a defect in the engine or a backend ended in a panic"))
-        .ok()
+///
+/// An `async fn` would hold the future twice, once as its argument: each slot has such a future.
+pub(super) fn surviving<T>(work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+    let outcome = AssertUnwindSafe(work).catch_unwind();
+    outcome.map(|outcome| {
+        outcome
+            .inspect_err(|_| {
+                tracing::error!("a defect in the engine or a backend ended in a panic");
+            })
+            .ok()
+    })
 }
 
 fn spawn_until(

@@ -14,6 +14,7 @@ mod tls;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, request};
 
@@ -40,15 +41,16 @@ fn options_of(
     Ok(options)
 }
 
-/// What `exchange` ends with before the deadline.
-async fn within<T>(
+/// What `exchange` ends with before the deadline. An `async fn` would hold it twice, once as its argument.
+fn within<T>(
     deadline: Duration,
     exchange: impl Future<Output = Result<T, TransportError>>,
-) -> Result<T, TransportError> {
-    match tokio::time::timeout(deadline, exchange).await {
+) -> impl Future<Output = Result<T, TransportError>> {
+    let ended = tokio::time::timeout(deadline, exchange);
+    ended.map(|ended| match ended {
         Ok(answer) => answer,
         Err(_) => Err(TransportError::new(TransportErrorKind::Timeout)),
-    }
+    })
 }
 
 /// Drops what would let a header say where the request ends or what the connection does, and says that it ends at once
