@@ -31,6 +31,9 @@ pub enum ErrorKind {
     /// wait for their turn, and this one's did not come in time. Nothing was begun; retrying in a moment is right, and
     /// nobody has to be woken for it.
     Overloaded,
+    /// Another transaction holds what this call needs, such as an idempotency key, and has not ended in time. Nothing was
+    /// done; once that transaction has ended, the same call will succeed.
+    Locked,
     /// The backend refuses this very input; the same call will fail again.
     Rejected,
     /// What is stored cannot be read back. Retrying will not help; a person must look.
@@ -75,7 +78,10 @@ impl Error {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Overloaded)
+        matches!(
+            self.kind,
+            ErrorKind::Unavailable | ErrorKind::Overloaded | ErrorKind::Locked
+        )
     }
 }
 
@@ -90,6 +96,7 @@ impl fmt::Display for ErrorKind {
         f.write_str(match self {
             Self::Unavailable => "the backend is unavailable",
             Self::Overloaded => "the backend has too much to look for at once",
+            Self::Locked => "another transaction holds what it needs",
             Self::Rejected => "the backend refused the input",
             Self::Corrupt => "stored data cannot be read",
             Self::Sealed => "the secrets cannot be opened with the keys at hand",

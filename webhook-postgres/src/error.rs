@@ -24,6 +24,16 @@ pub(crate) fn overloaded() -> sqlx::Error {
     sqlx::Error::AnyDriverError(BoxError::from(Error::new(ErrorKind::Overloaded, "look")))
 }
 
+/// Another transaction holds what a statement needs, and has not ended in time.
+pub(crate) fn locked() -> sqlx::Error {
+    sqlx::Error::AnyDriverError(BoxError::from(Error::new(ErrorKind::Locked, "lock")))
+}
+
+/// Whether the server ended a statement that waited for another transaction for too long.
+pub(crate) fn is_locked(error: &sqlx::Error) -> bool {
+    has_code(error, "55P03")
+}
+
 /// Whether a row went to a default partition just when its own was made: to be told from a CHECK, which has
 /// a name. A new statement finds the new partition.
 pub(crate) fn is_misplaced(error: &sqlx::Error) -> bool {

@@ -11,9 +11,12 @@ use webhook_core::{
 };
 
 use crate::column::{At, at, id_prefix, micros};
+use crate::error::{is_locked, locked};
 use crate::job::job;
 use crate::store::Shared;
 
+/// How long an insert waits for another transaction that holds one of its keys: who else is in it has others to lose.
+const LOCK_PATIENCE: &str = "200ms";
 /// Where the columns of a job begin in what `insert_events_keyed` answers.
 const FIRST_OF_JOB: usize = 3;
 /// How many columns a job has.
@@ -59,7 +62,10 @@ impl Shared {
                 return inserted;
             }
         }
-        self.insert_events_in(connection, events, now).await
+        let inserted = self.insert_keyed(connection, events, now, Some(LOCK_PATIENCE));
+        inserted
+            .await
+            .map_err(|error| if is_locked(&error) { locked() } else { error })
     }
 
     /// All of the events, or none if the key of one stands for something else.
@@ -123,6 +129,16 @@ impl Shared {
         events: &[Event],
         now: Now,
     ) -> sqlx::Result<Insertion> {
+        self.insert_keyed(connection, events, now, None).await
+    }
+
+    async fn insert_keyed(
+        &self,
+        connection: &mut PgConnection,
+        events: &[Event],
+        now: Now,
+        lock_patience: Option<&str>,
+    ) -> sqlx::Result<Insertion> {
         let keys = events.iter().map(|event| event.idempotency.as_ref());
         let (names, fingerprints): (Vec<_>, Vec<_>) = keys
             .map(|key| key.map(|it| (it.key.as_str(), &it.fingerprint[..])).unzip())
@@ -135,7 +151,8 @@ impl Shared {
             .bind(names)
             .bind(fingerprints)
             .bind(windows.collect::<Vec<_>>())
-            .bind(traceparents(events));
+            .bind(traceparents(events))
+            .bind(lock_patience);
         let rows = query.fetch_all(connection).await?;
         let mut insertion = Insertion {
             events: vec![Inserted::New; events.len()],

@@ -510,6 +510,40 @@ fn a_key_is_won_by_one_of_those_who_race() {
 }
 
 #[test]
+fn a_key_that_a_transaction_holds_keeps_no_other_waiting() {
+    run(async {
+        let schema = Schema::new().await;
+        lane(&schema.store, EndpointSettings::default()).await;
+        let dispatcher = webhook_core::Dispatcher::builder(schema.store.clone())
+            .transport(webhook_core::testing::ScriptedTransport::default())
+            .build()
+            .expect("it builds");
+        let event = |key| {
+            let event = NewEvent::data("a", "1").and_then(|it| it.idempotency_key(key));
+            event.expect("valid")
+        };
+        let mut tx = schema.store.pool().begin().await.expect("begins");
+        let first = dispatcher.enqueue_in(&mut tx, event("held"));
+        let first = first.await.expect("accepted");
+        let repeated: Vec<_> = (0..20)
+            .map(|_| {
+                let (dispatcher, event) = (dispatcher.clone(), event("held"));
+                tokio::spawn(async move { dispatcher.enqueue(event).await })
+            })
+            .collect();
+        for key in ["one", "two", "three"] {
+            dispatcher.enqueue(event(key)).await.expect("accepted");
+        }
+        assert!(repeated.iter().all(|it| !it.is_finished()));
+        tx.commit().await.expect("commits");
+        for repeated in repeated {
+            let id = repeated.await.expect("no panic").expect("accepted");
+            assert_eq!(id, first);
+        }
+    });
+}
+
+#[test]
 fn replays_that_race_make_one_delivery() {
     run(async {
         let schema = Schema::new().await;

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::locked::{Locked, is_locked, locked};
 use super::meter::{batch_reason, reason};
 use super::{Engine, spans};
 use crate::error::{Error, ErrorKind};
@@ -172,18 +173,21 @@ impl Engine {
     /// Inserts at once, or together with others if an insert is under way.
     async fn share_insert(self: &Arc<Self>, event: Event) -> Result<Inserted, EnqueueError> {
         let keyed = event.idempotency.is_some();
+        if keyed && self.intake.locked.knows(&event) {
+            return Ok(self.insert_locked(event).await?);
+        }
         let turn = self.intake.of(keyed).join(event, self).await?;
         match turn {
             Turn::Now(event) => {
-                let _turn = HandOver::begun(self, keyed);
-                let inserted = self
-                    .insert_for_caller(vec![event], OnConflict::Skip)
-                    .await?;
-                inserted
-                    .first()
-                    .copied()
-                    .ok_or_else(short_answer)
-                    .map_err(Into::into)
+                let turn = HandOver::begun(self, keyed);
+                let kept = keyed.then(|| event.clone());
+                let insert = self.insert_for_caller(vec![event], OnConflict::Skip);
+                let inserted = insert.await.and_then(|one| only(&one));
+                drop(turn);
+                match kept.filter(|_| is_locked(&inserted)) {
+                    Some(event) => Ok(self.insert_locked(event).await?),
+                    None => Ok(inserted?),
+                }
             }
             Turn::Later { answer, another } => {
                 if another {
@@ -220,6 +224,9 @@ impl Engine {
                     answer.send(Ok(inserted)).ok();
                 }
             }
+            Err(error) if error.kind() == ErrorKind::Locked => {
+                self.insert_one_by_one(&events, answers, keyed).await;
+            }
             Err(error) if error.is_retryable() => self.refuse(answers, &error, keyed),
             Err(error) if events.len() == 1 => {
                 for answer in answers {
@@ -238,15 +245,31 @@ impl Engine {
     ) {
         let mut answers = answers.into_iter();
         for (event, answer) in events.iter().zip(answers.by_ref()) {
-            let event = std::slice::from_ref(event);
-            let one = self.insert(event, OnConflict::Skip).await;
-            let one = one.and_then(|one| one.first().copied().ok_or_else(short_answer));
+            let one = match self.intake.locked.knows(event) {
+                true => Err(locked()),
+                false => self.insert_one(event).await,
+            };
+            if is_locked(&one) {
+                self.insert_beside(event, answer);
+                continue;
+            }
             let failure = one.as_ref().err().filter(|it| it.is_retryable()).cloned();
             answer.send(one).ok();
             if let Some(error) = failure {
                 return self.refuse(answers, &error, keyed);
             }
         }
+    }
+
+    /// In a task of its own, as its key is held by another transaction.
+    fn insert_beside(self: &Arc<Self>, event: &Event, answer: Answer) {
+        let (engine, event) = (Arc::clone(self), event.clone());
+        tokio::spawn(async move { answer.send(engine.insert_locked(event).await).ok() });
+    }
+
+    pub(super) async fn insert_one(self: &Arc<Self>, event: &Event) -> Result<Inserted, Error> {
+        let one = self.insert(std::slice::from_ref(event), OnConflict::Skip);
+        only(&one.await?)
     }
 
     /// Tells these callers, and those who have waited for long, that the store has failed.
@@ -281,6 +304,10 @@ pub(super) fn one_accepted(accepted: &Result<Uuid, EnqueueError>) -> Result<&[Uu
     accepted.as_ref().map(std::slice::from_ref).map_err(reason)
 }
 
+fn only(inserted: &[Inserted]) -> Result<Inserted, Error> {
+    inserted.first().copied().ok_or_else(short_answer)
+}
+
 /// A store that answers for fewer events than it was given is broken.
 fn short_answer() -> Error {
     Error::new(ErrorKind::Internal, "insert_events")
@@ -303,10 +330,12 @@ pub(super) fn accepted(id: Uuid, insertion: &Insertion) -> Result<Uuid, EnqueueE
 }
 
 /// Where events wait for their insert. Those with idempotency keys go apart: such an insert may wait for
-/// another transaction that holds the same key, and must not hold up the rest.
+/// another transaction that holds the same key, and must not hold up the rest. If it waits for long, the event goes
+/// apart from the other keys, too.
 pub(super) struct Intake {
     plain: Line,
     keyed: Line,
+    pub(super) locked: Locked,
 }
 
 impl Intake {
@@ -315,15 +344,14 @@ impl Intake {
         Self {
             plain: Line::new(inserts),
             keyed: Line::new(inserts),
+            locked: Locked::new(),
         }
     }
 
     /// How many events wait.
     pub(super) fn waiting(&self) -> usize {
-        [&self.plain, &self.keyed]
-            .map(|line| line.state().waiting.len())
-            .iter()
-            .sum()
+        let in_line = |line: &Line| line.state().waiting.len();
+        in_line(&self.plain) + in_line(&self.keyed) + self.locked.waiting()
     }
 
     fn of(&self, keyed: bool) -> &Line {

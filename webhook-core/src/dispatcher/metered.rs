@@ -89,7 +89,8 @@ impl Stopwatch {
             calls.took(operation, self.clock.now().since(began));
         }
         // People who have to wait for each other are nobody's fault, and nothing to be woken for.
-        let is_fault = |error: &Error| error.kind() != ErrorKind::Overloaded;
+        let is_fault =
+            |error: &Error| !matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::Locked);
         answer.inspect_err(|error| {
             if is_fault(error) {
                 calls.failed(operation);

@@ -29,6 +29,7 @@ mod catalogue;
 mod enqueue;
 mod head_start;
 mod lanes;
+mod locked;
 mod maintain;
 mod manage;
 mod meter;

@@ -1,9 +1,11 @@
 -- As `insert_events`, of events some of which have idempotency keys, or may be there already: these stay as they are.
 -- Answers each event's place with what its key stands for.
 -- $1 to $8 as there; $9 key or null, $10 fingerprint or null, $11 how long it stands, in µs, or null,
--- $12 traceparent or null.
+-- $12 traceparent or null; $13 how long it waits for other transactions, as `lock_timeout` has it, or null for as
+-- long as they take. That is set for the transaction: not for a host's.
 WITH clock AS MATERIALIZED (
-    SELECT coalesce($1::timestamptz, now()) AS now
+    SELECT coalesce($1::timestamptz, now()) AS now,
+        CASE WHEN $13::text IS NOT NULL THEN set_config('lock_timeout', $13::text, true) END AS patience
 ),
 input AS MATERIALIZED (
     SELECT *
