@@ -13,11 +13,9 @@ fuzz_target!(|input: (Vec<(&str, &str)>, Vec<(&str, &str)>, &str)| {
     let map = headers.as_map();
     assert!(map.len() <= 32 && !map.contains_key("host"));
     for (name, value) in map {
-        assert!(
-            !["content-", "webhook-"]
-                .iter()
-                .any(|ours| name.as_str().starts_with(ours))
-        );
+        let name = name.as_str().replace('_', "-");
+        let ours = ["content-", "webhook-"];
+        assert!(!ours.iter().any(|ours| name.starts_with(ours)));
         assert!(
             !value
                 .as_bytes()
