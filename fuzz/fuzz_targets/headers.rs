@@ -4,7 +4,9 @@
 use libfuzzer_sys::fuzz_target;
 use webhook_core::{CustomHeaders, HeaderNames};
 
-fuzz_target!(|input: (Vec<(&str, &str)>, Vec<(&str, &str)>, &str)| {
+type Given<'a> = Vec<(&'a str, &'a str)>;
+
+fuzz_target!(|input: (Given, Given, &str)| {
     let (plain, secret, prefix) = input;
     let _ = HeaderNames::with_prefix(prefix);
     let Ok(headers) = CustomHeaders::new(plain, secret) else {
