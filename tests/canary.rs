@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::RawQuery;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::IntoResponse;
 use axum::routing::post;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -35,6 +36,8 @@ const SIGNING: &[u8; 32] = b"canary-signing-secret-0123456789";
 const SIGNING_TEXT: &str = "Y2FuYXJ5LXNpZ25pbmctc2VjcmV0LTAxMjM0NTY3ODk=";
 const HEADER: &str = "Bearer canary-header-0123456789";
 const QUERY: &str = "token=canary-query-0123456789";
+/// How much of a response's body is kept.
+const KEPT: usize = 4096;
 
 /// Everything that was logged in this process.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -105,6 +108,9 @@ async fn life<S: Store + 'static>(builder: Builder<S>) -> Vec<String> {
     assert_eq!(receivers.authorized(), 3, "one success, and two failures");
     shown.extend(refusals(&dispatcher).await);
     shown.extend(answers(&dispatcher, &urls[0]).await);
+    for rest in ["/elsewhere?***&from=here", "/echo?*** {"] {
+        assert!(shown.iter().any(|it| it.contains(rest)), "{rest}");
+    }
     stop.send(()).unwrap();
     worker.await.unwrap();
     shown
@@ -142,6 +148,7 @@ fn dispatcher<S: Store + 'static>(
         .allow_networks(["127.0.0.0/8".parse().unwrap()]);
     let builder = builder
         .network_policy(policy.build())
+        .max_response_body(KEPT)
         .retry_policy(RetryPolicy::default().schedule([Duration::ZERO]))
         .observer(observer);
     builder.build().unwrap().erase()
@@ -266,7 +273,8 @@ impl Api {
     }
 }
 
-/// Where deliveries go: one that takes them, one that fails, one that is not there, and one that speaks no TLS.
+/// Where deliveries go: one that takes them, one that fails, one that repeats all it got, one that has moved, one that is
+/// not there, and one that speaks no TLS.
 struct Receivers {
     port: u16,
     /// Requests that came with the secret header and the query.
@@ -289,7 +297,9 @@ impl Receivers {
         };
         let app = Router::new()
             .route("/ok", answering(StatusCode::OK))
-            .route("/fail", answering(StatusCode::INTERNAL_SERVER_ERROR));
+            .route("/fail", answering(StatusCode::INTERNAL_SERVER_ERROR))
+            .route("/echo", post(echo))
+            .route("/moved", post(moved));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(axum::serve(listener, app).into_future());
@@ -301,6 +311,8 @@ impl Receivers {
         let urls = [
             format!("http://127.0.0.1:{port}/ok?{QUERY}"),
             format!("http://127.0.0.1:{port}/fail?{QUERY}"),
+            format!("http://127.0.0.1:{port}/echo?{QUERY}"),
+            format!("http://127.0.0.1:{port}/moved?{QUERY}"),
             format!("https://127.0.0.1:{port}/ok?{QUERY}"),
             format!("http://127.0.0.2:1025/ok?{QUERY}"),
         ];
@@ -310,6 +322,23 @@ impl Receivers {
     fn authorized(&self) -> usize {
         *self.authorized.lock().unwrap()
     }
+}
+
+/// Repeats what came, as it came, and once more where the kept part of the body ends, within the header.
+async fn echo(uri: Uri, headers: HeaderMap) -> impl IntoResponse {
+    let authorization = headers["authorization"].clone();
+    let mut body = format!("{uri} {headers:?}");
+    let cut = HEADER.len() - 3;
+    let filler = KEPT - cut - body.len();
+    body += &"-".repeat(filler);
+    body += HEADER;
+    ([("x-you-sent", authorization)], body)
+}
+
+/// Is elsewhere now, with the same query.
+async fn moved(RawQuery(query): RawQuery) -> impl IntoResponse {
+    let location = format!("/elsewhere?{}&from=here", query.unwrap());
+    (StatusCode::MOVED_PERMANENTLY, [("location", location)])
 }
 
 /// An error with its causes, as text and as `Debug`.

@@ -4,7 +4,9 @@
 use libfuzzer_sys::fuzz_target;
 use webhook_core::{CustomHeaders, HeaderNames};
 
-fuzz_target!(|input: (Vec<(&str, &str)>, Vec<(&str, &str)>, &str)| {
+type Given<'a> = Vec<(&'a str, &'a str)>;
+
+fuzz_target!(|input: (Given, Given, &str)| {
     let (plain, secret, prefix) = input;
     let _ = HeaderNames::with_prefix(prefix);
     let Ok(headers) = CustomHeaders::new(plain, secret) else {
@@ -13,11 +15,9 @@ fuzz_target!(|input: (Vec<(&str, &str)>, Vec<(&str, &str)>, &str)| {
     let map = headers.as_map();
     assert!(map.len() <= 32 && !map.contains_key("host"));
     for (name, value) in map {
-        assert!(
-            !["content-", "webhook-"]
-                .iter()
-                .any(|ours| name.as_str().starts_with(ours))
-        );
+        let name = name.as_str().replace('_', "-");
+        let ours = ["content-", "webhook-"];
+        assert!(!ours.iter().any(|ours| name.starts_with(ours)));
         assert!(
             !value
                 .as_bytes()

@@ -56,5 +56,7 @@ pub use auth::{Auth, AuthRejection, Authorizer, Identity, InvalidToken, Role};
 pub use metrics::{InstallError, Metrics};
 #[cfg(feature = "openapi")]
 pub use openapi::openapi;
+#[doc(hidden)]
+pub use page::cursor_again;
 pub use router::{probes, router};
 pub use verified::{Deduplicate, Verified, VerifiedBytes, VerifiedRejection, deduplicate};

@@ -60,14 +60,21 @@ impl TryFrom<String> for Cursor {
 
 impl Serialize for Cursor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
+        serializer.serialize_str(&cursor_text(self.0))
     }
 }
 
 /// A page's `next` as a link carries it.
-#[cfg(feature = "dashboard")]
 pub(crate) fn cursor_text(next: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(next)
+}
+
+/// For fuzzing: what is read as a cursor, written again.
+#[doc(hidden)]
+#[must_use]
+pub fn cursor_again(text: &str) -> Option<String> {
+    let cursor = Cursor::try_from(text.to_owned()).ok()?;
+    Some(cursor_text(cursor.0))
 }
 
 /// Back to when a page that holds less than was asked for has searched, if there is more to search: that time is in the id.
@@ -137,8 +144,8 @@ mod tests {
 
         #[test]
         fn any_other_text_is_a_cursor_of_one_row_or_none(text in prop_oneof![any::<String>(), "[A-Za-z0-9_-]{0,30}"]) {
-            if let Ok(cursor) = Cursor::try_from(text.clone()) {
-                prop_assert_eq!(serde_json::to_value(cursor).unwrap(), text);
+            if let Some(again) = cursor_again(&text) {
+                prop_assert_eq!(again, text);
             }
         }
 

@@ -251,7 +251,8 @@ pub struct Attempt {
 /// The result of an attempt.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// There was a complete response.
+    /// There was a complete response. Where it repeats a secret header or the query of the endpoint's URL, as they are, or as
+    /// URLs or JSON write them, `***` is kept instead.
     Response {
         /// Its status code.
         status: u16,

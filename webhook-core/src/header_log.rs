@@ -5,7 +5,7 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What stands for the value of a secret header.
-const HIDDEN: &[u8] = b"***";
+pub(crate) const HIDDEN: &[u8] = b"***";
 
 /// The headers of a request or a response, in order, for the attempt log.
 ///

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 ///
 /// There may be 32 headers with 8 KiB in all. Values of secret headers are marked sensitive ([`HeaderValue::is_sensitive`]):
 /// `Debug` and the API do not show them. Headers that would change the addressee, the framing of the message, or our own headers
-/// are refused. `authorization` must be secret.
+/// are refused, also with `_` for `-`, which many receivers take for the same. `authorization` must be secret.
 #[derive(Clone, Debug, Default)]
 pub struct CustomHeaders(HeaderMap);
 
@@ -53,19 +53,21 @@ pub enum InvalidHeader {
 const MAX_COUNT: usize = 32;
 const MAX_BYTES: usize = 8 * 1024;
 
-/// Addressing, framing and hop-by-hop headers, and those that the engine sets.
-static RESERVED: [HeaderName; 11] = [
-    header::HOST,
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::TE,
-    header::TRAILER,
-    header::UPGRADE,
-    header::EXPECT,
-    header::COOKIE,
-    header::SET_COOKIE,
-    header::USER_AGENT,
-    HeaderName::from_static("keep-alive"),
+/// Addressing, framing and hop-by-hop headers, and those that the engine sets; of names with `_` those with `-`.
+const RESERVED: &[&str] = &[
+    "host",
+    "connection",
+    "keep-alive",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "http2-settings",
+    "expect",
+    "cookie",
+    "cookie2",
+    "set-cookie",
+    "user-agent",
 ];
 const RESERVED_PREFIXES: &[&str] = &["content-", "proxy-", "webhook-"];
 
@@ -154,11 +156,7 @@ impl CustomHeaders {
             HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidHeader::Name(text()))?;
         let mut value = HeaderValue::from_str(value).map_err(|_| InvalidHeader::Value(text()))?;
         value.set_sensitive(secret);
-        if RESERVED.contains(&parsed)
-            || RESERVED_PREFIXES
-                .iter()
-                .any(|p| parsed.as_str().starts_with(p))
-        {
+        if is_reserved(&parsed) {
             return Err(InvalidHeader::Reserved(text()));
         }
         if parsed == header::AUTHORIZATION && !secret {
@@ -169,6 +167,12 @@ impl CustomHeaders {
             Some(_) => Err(InvalidHeader::Duplicate(text())),
         }
     }
+}
+
+/// Whether a receiver may take it for a reserved one: behind CGI, WSGI and PHP, `_` and `-` are the same.
+fn is_reserved(name: &HeaderName) -> bool {
+    let name = name.as_str().replace('_', "-");
+    RESERVED.contains(&&*name) || RESERVED_PREFIXES.iter().any(|it| name.starts_with(it))
 }
 
 #[cfg(test)]
@@ -209,6 +213,12 @@ mod tests {
             "webhook-id",
             "Webhook-Signature",
             "user-agent",
+            "User_Agent",
+            "webhook_signature",
+            "content_length",
+            "transfer_encoding",
+            "http2-settings",
+            "cookie2",
         ] {
             assert_eq!(
                 plain(name, "x"),

@@ -443,10 +443,22 @@ const FORBIDDEN: &[&str] = &[
     "te",
     "trailer",
     "upgrade",
+    "http2-settings",
     "expect",
     "cookie",
+    "cookie2",
     "set-cookie",
     "user-agent",
+    "user_agent",
+    "set_cookie",
+    "keep_alive",
+    "transfer_encoding",
+    "content_length",
+    "content_type",
+    "webhook_id",
+    "webhook_timestamp",
+    "webhook_signature",
+    "proxy_connection",
 ];
 
 fn header_name() -> impl Strategy<Value = String> {

@@ -61,6 +61,10 @@ const STEPS: &[Step] = &[
         run: |it| features(&it.root),
     },
     Step {
+        name: "fuzz",
+        run: |it| fuzz(&it.root),
+    },
+    Step {
         name: "services",
         run: services,
     },
@@ -237,6 +241,20 @@ fn numbers_as_text(root: &Path) -> Result {
         "--lib",
     ]);
     show(filters.args(["--features", "serde_json/arbitrary_precision", "filter"]))
+}
+
+/// The fuzz targets, which are a workspace of their own: they compile, with the versions that this one has.
+fn fuzz(root: &Path) -> Result {
+    let folder = root.join("fuzz");
+    fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock"))
+        .map_err(|error| format!("fuzz/Cargo.lock: {error}"))?;
+    let manifest = ["--manifest-path", "fuzz/Cargo.toml"];
+    show(cargo(root).arg("fmt").args(manifest).arg("--check"))?;
+    let mut clippy = cargo(root);
+    clippy.arg("clippy").args(manifest);
+    clippy.args(["--target-dir", "target", "--", "-D", "warnings"]);
+    // Nothing is linked, so that libFuzzer itself, in C++, need not be built.
+    show(clippy.env("CUSTOM_LIBFUZZER_PATH", "none/libnone.a"))
 }
 
 fn choices(package: &Package) -> Vec<Vec<&str>> {

@@ -12,6 +12,7 @@ use tracing::{Instrument, Span};
 use uuid::fmt::Hyphenated;
 
 use super::lanes::{Observed, Place, Sign};
+use super::repeats::Repeats;
 use super::{Engine, spans};
 use crate::breaker::Says;
 use crate::delivery::{Attempt, EndReason, Outcome};
@@ -151,7 +152,7 @@ impl Engine {
         };
         let now = self.clock.now();
         let (outcome, first_byte) = match sent {
-            Ok(response) => outcome_of(response),
+            Ok(response) => outcome_of(response, &work.endpoint),
             Err(error) => (Outcome::Failed(error.kind()), None),
         };
         let attempt = Attempt {
@@ -444,14 +445,18 @@ fn sign_of(decision: &Decision, took: Duration, hung_after: Duration) -> Sign {
 /// The most bytes of a response's headers that are kept, however much of its body is: `Retry-After` is among them.
 const MAX_HEADERS: usize = 16 * 1024;
 
-/// What is kept of a response.
-fn outcome_of(response: Response<Bytes>) -> (Outcome, Option<Duration>) {
-    let (parts, body) = response.into_parts();
+/// What is kept of a response: nothing that it repeats of the endpoint's secrets.
+fn outcome_of(response: Response<Bytes>, endpoint: &Endpoint) -> (Outcome, Option<Duration>) {
+    let (mut parts, mut body) = response.into_parts();
     let details = parts
         .extensions
         .get()
         .copied()
         .unwrap_or_else(ResponseDetails::default);
+    if let Some(repeats) = Repeats::of(endpoint) {
+        repeats.hide_in_headers(&mut parts.headers);
+        body = repeats.hide_in_body(body, details.truncated);
+    }
     let (headers, headers_truncated) = HeaderLog::capped(&parts.headers, MAX_HEADERS);
     let outcome = Outcome::Response {
         status: parts.status.as_u16(),

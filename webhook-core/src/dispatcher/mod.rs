@@ -6,8 +6,8 @@
 //!   process knows.
 //! - `head_start.rs` claims new deliveries with their insert. `lanes.rs` decides how many attempts at each endpoint this
 //!   process makes at once.
-//! - `worker.rs` claims deliveries and keeps the slots full. `attempt.rs` makes one HTTP request. `recorder.rs` writes its
-//!   outcome.
+//! - `worker.rs` claims deliveries and keeps the slots full. `attempt.rs` makes one HTTP request. `repeats.rs` hides
+//!   what the response repeats of secrets. `recorder.rs` writes the outcome.
 //! - `trouble.rs` handles deliveries that cannot be recorded or read, so that none is attempted for ever.
 //! - `sweep.rs` repairs an index queue from the store. `refill.rs` fills parts of it that lost everything.
 //! - `tell.rs` makes events that tell the host about its endpoints.
@@ -37,6 +37,7 @@ mod metered;
 mod recorder;
 mod refill;
 mod rekey;
+mod repeats;
 mod replay;
 #[cfg_attr(not(feature = "schemas"), path = "no_schemas.rs")]
 mod schemas;

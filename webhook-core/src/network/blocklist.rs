@@ -70,7 +70,21 @@ const METADATA_V6: [Ipv6Net; 6] = [
 /// Whether a metadata service answers there. Any prefix before 169.254.169.254 counts: it may be that of
 /// a network's own NAT64.
 pub(super) fn is_metadata_v6(ip: Ipv6Addr) -> bool {
-    METADATA_V6.iter().any(|net| net.contains(&ip)) || ip.octets().ends_with(&[169, 254, 169, 254])
+    METADATA_V6.iter().any(|net| net.contains(&ip)) || embeds(ip, [169, 254, 169, 254])
+}
+
+/// Whether a translator may take this IPv4 address out of that one: RFC 6052, 2.2 puts it behind a prefix of 32, 40, 48,
+/// 56, 64 or 96 bits, around octet 8. Neither that octet nor what follows counts (2.3). An address of the Internet that
+/// looks so by chance is one in 800 millions.
+fn embeds(ip: Ipv6Addr, embedded: [u8; 4]) -> bool {
+    let octets = ip.octets();
+    let mut others = [0; 15];
+    others[..8].copy_from_slice(&octets[..8]);
+    others[8..].copy_from_slice(&octets[9..]);
+    let starts = [4, 5, 6, 7, 8, 11];
+    starts
+        .iter()
+        .any(|start| others[*start..].starts_with(&embedded))
 }
 
 /// NAT64's well-known prefix (RFC 6052): the last 32 bits are the IPv4 address that is reached.

@@ -15,7 +15,8 @@ use crate::url::EndpointUrl;
 /// each attempt. The transport checks the addresses behind the name at each connection, because they may change.
 ///
 /// - IPv4 addresses inside IPv6 ones (`::ffff:0:0/96`, NAT64's `64:ff9b::/96`, and ISATAP's) are checked as the IPv4 address
-///   to which they lead. If your network's NAT64 has a prefix of its own, [deny](NetworkPolicyBuilder::deny_networks) it.
+///   to which they lead. If your network's NAT64 has a prefix of its own, [deny](NetworkPolicyBuilder::deny_networks) it:
+///   behind any other prefix, of any length that RFC 6052 allows, only 169.254.169.254 is seen.
 /// - Networks and names that are [denied](NetworkPolicyBuilder::deny_networks) stay denied, whatever is allowed.
 /// - Metadata services, link-local, multicast and reserved ranges cannot be allowed at all.
 ///

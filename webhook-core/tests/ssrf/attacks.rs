@@ -93,6 +93,14 @@ const REFUSED: &[&str] = &[
     "http://[2600:1f00::5efe:10.0.0.1]/",
     "http://[2600:1f00::200:5efe:169.254.169.254]/",
     "http://[2600:1f00::169.254.169.254]/",
+    // The same behind a shorter prefix of a NAT64.
+    "http://[2600:1f00:a9fe:a9fe::]/",
+    "http://[2600:1f00:12a9:fea9:fe::]/",
+    "http://[2600:1f00:1234:a9fe:a9:fe00::]/",
+    "http://[2600:1f00:1234:56a9:fe:a9fe::]/",
+    "http://[2600:1f00:1234:5678:a9:fea9:fe00:0]/",
+    "http://[2600:1f00::a9:fea9:fe00:0]/",
+    "http://[2600:1f00::ffa9:fea9:fe12:3456]/",
     // IPv6 by itself.
     "http://[::]/",
     "http://[::1]/",
@@ -201,6 +209,7 @@ fn metadata_services_stay_blocked_in_a_network_that_is_allowed() {
         ("fd00:a9fe:a9fe::1", "fc00::/7"),
         ("fd00:100::100:200", "fc00::/7"),
         ("fd12:3456::a9fe:a9fe", "fd12:3456::/32"),
+        ("fd12:3456::a9:fea9:fe00:0", "fd12:3456::/32"),
         ("fe80::a9fe:a9fe", "fe80::/10"),
     ];
     for (service, around) in services {
@@ -212,5 +221,20 @@ fn metadata_services_stay_blocked_in_a_network_that_is_allowed() {
         let ip: IpAddr = service.parse().unwrap();
         let verdict = policy.check_answers(&[ip]);
         assert!(matches!(verdict, Err(Blocked::Address { .. })), "{service}");
+    }
+}
+
+#[test]
+fn what_only_resembles_a_metadata_service_is_open() {
+    let policy = NetworkPolicy::default();
+    for ip in [
+        "2600:1f00:a9fe:a9fd::",
+        "2600:1f00:a9:fea9:fe00::",
+        "2600:1f00::a9fe:a9fe:0",
+        "2600:1f00::a9:fea9:fd00:0",
+        "2600:1f00::1",
+    ] {
+        let ip: IpAddr = ip.parse().unwrap();
+        assert!(policy.check_answers(&[ip]).is_ok(), "{ip}");
     }
 }

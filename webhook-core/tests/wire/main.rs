@@ -32,6 +32,9 @@ mod over_hyper {
     mod proxy;
 
     guarded!(HttpTransport, build);
+
+    /// Whether a flood of interim answers ends before the deadline.
+    const INTERIM_ARE_COUNTED: bool = true;
 }
 
 #[cfg(feature = "hyper")]
@@ -45,4 +48,6 @@ mod over_reqwest {
     mod proxy;
 
     guarded!(ReqwestTransport, build_reqwest);
+
+    const INTERIM_ARE_COUNTED: bool = false;
 }

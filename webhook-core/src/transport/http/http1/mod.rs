@@ -54,8 +54,8 @@ use pool::Pool;
 /// added where there is none.
 ///
 /// **Limits.** A response's head may have 100 headers and 64 KiB, and some more by chance; a longer one is a
-/// [`Protocol`](TransportErrorKind::Protocol) error. Interim answers (1xx) before it are skipped, and no limit of
-/// the client counts them: the deadline ends a flood.
+/// [`Protocol`](TransportErrorKind::Protocol) error. Interim answers (1xx) before it are skipped, up to 256 KiB with the
+/// head; more of them are such an error, too.
 ///
 /// Must be used inside of a Tokio runtime with I/O and time enabled.
 ///

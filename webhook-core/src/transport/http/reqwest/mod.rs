@@ -28,6 +28,8 @@ use resolve::ClientResolver;
 /// - The peer of an `https` connection is compared before the first byte of a request, and not before the TLS
 ///   handshake: the client makes that one with connecting, and nothing can be put between the two.
 /// - [`ResponseDetails`] tell nothing of how a connection was made.
+/// - The client counts no interim answers (1xx): only the deadline ends a flood of them, which costs processor time until
+///   then.
 /// - Connections are kept without a bound on all together, and a deadline does not end one that is being made.
 ///
 /// Must be used inside of a Tokio runtime with I/O and time enabled.
