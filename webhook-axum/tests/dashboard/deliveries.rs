@@ -13,7 +13,7 @@ use webhook_core::{
     NewEvent, PageRequest, RetryPolicy, Tenant, TransportErrorKind,
 };
 
-use super::{Named, get, send};
+use super::{CSRF, Named, Viewer, form, get, send};
 
 struct World {
     dispatcher: Dispatcher,
@@ -504,4 +504,45 @@ async fn an_endpoint_that_was_disabled_says_why_in_words() {
     let path = format!("/dashboard/endpoints/{}", world.endpoint);
     let page = get(&world.app, &path).await.text;
     assert!(page.contains("because it answered 410"), "{page}");
+}
+
+#[tokio::test]
+async fn what_a_search_finds_is_replayed_after_it_was_counted() {
+    let world = World::new(&[400]).await;
+    world.enqueue("a").await;
+    world.settle().await;
+    let search = async |query: &str| {
+        let page = get(&world.app, &format!("/dashboard/deliveries?{query}")).await;
+        assert_eq!(page.status, 200, "{query}: {}", page.text);
+        let (_, rest) = page.text.split_once("href=\"./replays/new?")?;
+        let (query, rest) = rest.split_once('"').unwrap();
+        assert!(rest.starts_with(">Replay all that match…<"), "{rest}");
+        Some(query.replace("&#38;", "&"))
+    };
+    for all_or_live in ["", "tenant=default", "event_type=+", "status=pending"] {
+        assert_eq!(search(all_or_live).await, None, "{all_or_live}");
+    }
+    let found = "error_kind=http_400&event_type=a&since=2023-11-14T22:13&status=failed";
+    let query = search(found).await.expect("a link");
+    let count = get(&world.app, &format!("/dashboard/replays/new?{query}")).await;
+    assert_eq!(count.status, 200, "{}", count.text);
+    let count = count.text.replace("&#38;", "&").replace("%3A", ":");
+    for told in [
+        "<strong>1</strong> deliveries would be made",
+        "<dd>http_400</dd>",
+        "<button>Start</button>",
+        &format!("href=\"../deliveries?{found}&\">Cancel"),
+    ] {
+        assert!(count.contains(told), "{told}: {count}");
+    }
+    let started = format!("csrf={CSRF}&{query}");
+    let started = send(&world.app, form("/dashboard/replays"), &started).await;
+    assert_eq!(started.status, 303, "{}", started.text);
+    world.settle().await;
+    assert_eq!(world.newest().await.replay_no, 1);
+    let reader: Router = router(world.dispatcher.clone(), Auth::custom(Viewer));
+    let page = get(&reader, "/dashboard/deliveries?status=failed")
+        .await
+        .text;
+    assert!(!page.contains("replays/new"), "{page}");
 }
