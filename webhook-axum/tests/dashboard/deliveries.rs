@@ -543,6 +543,7 @@ async fn what_a_search_finds_is_replayed_after_it_was_counted() {
     ] {
         assert!(count.contains(told), "{told}: {count}");
     }
+    world.clock.advance(Duration::from_secs(1));
     let started = format!("csrf={CSRF}&{query}");
     let started = send(&world.app, form("/dashboard/replays"), &started).await;
     assert_eq!(started.status, 303, "{}", started.text);
