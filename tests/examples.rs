@@ -155,6 +155,22 @@ async fn the_platform_delivers_what_is_posted_retries_and_drains_on_sigterm() {
     assert!(lines.any(|line| delivered(&line)), "{log}");
 }
 
+/// The tests are built with all features, and could not tell.
+#[tokio::test]
+async fn a_platform_that_is_run_without_naming_features_checks_schemas() {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--offline", "--locked", "--edges", "normal,dev"]);
+    tree.args([
+        "--package",
+        env!("CARGO_PKG_NAME"),
+        "--invert",
+        "jsonschema",
+    ]);
+    tree.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let Output { status, stderr, .. } = output(&mut tree).await;
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+}
+
 #[tokio::test]
 async fn the_platforms_api_asks_for_the_token() {
     let platform = Program::start(platform().env("ADMIN_TOKEN", TOKEN)).await;

@@ -19,32 +19,39 @@ const MARK: &str = "=== an example";
 struct Example {
     script: &'static str,
     status: &'static str,
+    answer: Answer,
+}
+
+enum Answer {
     /// None if there is no body.
-    answer: Option<Value>,
+    Json(Option<Value>),
+    /// Some of its lines, with numbers of their own at their ends.
+    Text(&'static str),
 }
 
 /// All of them, and the script that makes the reader's shell ready.
 fn examples() -> (&'static str, Vec<Example>) {
     let mut blocks = DOCUMENT.split("\n```").skip(1).step_by(2);
-    let mut next_of = |kind: &str| {
+    let mut next_of = |kinds: &[&str]| {
         let block = blocks.next()?;
         let (info, text) = block.split_once('\n').unwrap_or((block, ""));
-        let rest = info.strip_prefix(kind);
-        Some((
-            rest.unwrap_or_else(|| panic!("{kind} expected: {info}"))
-                .trim(),
-            text,
-        ))
+        let (kind, rest) = info.split_once(' ').unwrap_or((info, ""));
+        assert!(kinds.contains(&kind), "{kinds:?} expected: {info}");
+        Some((kind, rest, text))
     };
-    let _start = next_of("text");
-    let (_, setup) = next_of("sh").unwrap();
+    let _start = next_of(&["text"]);
+    let (_, _, setup) = next_of(&["sh"]).unwrap();
     let mut examples = Vec::new();
-    while let Some((_, script)) = next_of("sh") {
-        let (status, answer) = next_of("json").expect("an answer");
+    while let Some((_, _, script)) = next_of(&["sh"]) {
+        let (kind, status, text) = next_of(&["json", "text"]).expect("an answer");
+        let parsed = || serde_json::from_str(text).expect(text);
         examples.push(Example {
             script,
             status,
-            answer: (!answer.is_empty()).then(|| serde_json::from_str(answer).expect(answer)),
+            answer: match kind {
+                "text" => Answer::Text(text),
+                _ => Answer::Json((!text.is_empty()).then(parsed)),
+            },
         });
     }
     (setup, examples)
@@ -75,10 +82,19 @@ async fn the_requests_of_the_api_document_are_answered_as_it_shows() {
         // Of several requests the last is shown.
         let (status, body) = (lines.last().unwrap(), lines.iter().rev().nth(1));
         assert_eq!(*status, example.status, "{}\n{said}", example.script);
-        if let Some(shown) = &example.answer {
-            let real = body.unwrap_or_else(|| panic!("{}: no body", example.script));
-            let real = serde_json::from_str(real).expect(real);
-            assert!(alike(shown, &real), "{}\n{shown}\n{real}", example.script);
+        match &example.answer {
+            Answer::Json(None) => {}
+            Answer::Json(Some(shown)) => {
+                let real = body.unwrap_or_else(|| panic!("{}: no body", example.script));
+                let real = serde_json::from_str(real).expect(real);
+                assert!(alike(shown, &real), "{}\n{shown}\n{real}", example.script);
+            }
+            Answer::Text(shown) => {
+                let has = |line: &str| lines.iter().any(|it| without_number(it) == line);
+                let shown = shown.lines().map(without_number);
+                let missing: Vec<_> = shown.filter(|line| !has(line)).collect();
+                assert!(missing.is_empty(), "{missing:?}\n{said}");
+            }
         }
     }
 }
@@ -112,6 +128,10 @@ fn route(request: &str) -> (String, String) {
         None => "GET",
     };
     (method.to_owned(), segments.collect::<Vec<_>>().join("/"))
+}
+
+fn without_number(line: &str) -> &str {
+    line.trim_end_matches(|it: char| it.is_ascii_digit())
 }
 
 /// Whether a real answer is like the one that is shown: the same fields, with the same words, and numbers and times of

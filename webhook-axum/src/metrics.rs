@@ -144,6 +144,22 @@ impl FromRef<Measured> for Api {
     }
 }
 
+/// What the OpenAPI document says of it.
+#[cfg(feature = "openapi")]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(show))]
+pub(crate) struct Document;
+
+/// The metrics of the process that answers, in the text format of Prometheus.
+///
+/// For callers who may see all tenants, where the host serves them.
+#[cfg_attr(feature = "openapi", utoipa::path(
+    get, path = "/metrics",
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (status = 404, description = "The host serves no metrics here."),
+    ),
+))]
 async fn show(
     caller: Caller,
     State(Measured { api, metrics }): State<Measured>,

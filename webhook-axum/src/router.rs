@@ -95,8 +95,8 @@ impl FromRef<Api> for Dispatcher {
 /// `GET /stats` also takes `tenant` and `endpoint_id`. Its answer has `accepted`, `delivered`, `failed` (dead letters),
 /// `cancelled`, `attempts` by their result, and `latency_ms` and `delay_ms` with `p50`, `p95` and `p99`. It has them for the
 /// whole range, for each step of it in `series`, and for the `endpoints` at which most attempts failed. It also has `backlog`,
-/// `parked`, `in_flight` and `oldest_due`. These are `null` while the queue is away, and for one tenant or endpoint; 10,000 or
-/// more means at least so many. See [`Dispatcher::stats`] for what is counted, and when.
+/// `parked`, `in_flight` and `oldest_due`. These are `null` while the queue is away, and for one tenant; of one endpoint only
+/// `in_flight` is. 10,000 or more means at least so many. See [`Dispatcher::stats`] for what is counted, and when.
 ///
 /// `GET /events/{id}` shows an event with its `deliveries` and with `matching`, which has for each endpoint of the tenant:
 /// whether the event went there (`matches`), the `reason` (`matches`, `deleted`, `event_type`, `filter`, `created_after`,

@@ -126,6 +126,17 @@ fn of_events(asked: &Asked) -> impl Iterator<Item = (&String, &String)> {
     asked.filter(move |(name, _)| shared.contains(&name.as_str()))
 }
 
+/// The query of a replay of what a search finds: of those that have ended, and not of everything.
+fn of_replay(asked: &Asked, wanted: &DeliveryFilter) -> Option<String> {
+    let can_have_ended = wanted.status.is_none_or(DeliveryStatus::is_final);
+    let is_narrow = *wanted != DeliveryFilter::default();
+    let kept = asked.iter().filter(|(name, text)| {
+        let is_asked_for = FIELDS.contains(&name.as_str());
+        is_asked_for && !text.trim().is_empty()
+    });
+    (can_have_ended && is_narrow).then(|| format!("of=deliveries&{}", url_query(kept)))
+}
+
 #[derive(Template)]
 #[template(path = "deliveries.html")]
 struct ListPage {
@@ -141,6 +152,8 @@ struct ListPage {
     searched: Option<Timestamp>,
     /// The query of the same search among events, where payloads are searched.
     payloads: String,
+    /// The query of a replay of all that match, if a replay can be of these.
+    replayed: Option<String>,
 }
 
 async fn list(
@@ -158,6 +171,7 @@ async fn list(
         searched: searched_back_to(&found, Limit::default()),
         next: query(&asked, found.next),
         payloads: url_query(of_events(&asked)),
+        replayed: of_replay(&asked, &wanted),
         asked,
         statuses: DeliveryStatus::ALL,
         holds: Holds::of(&caller, &found.items, &names).await?,

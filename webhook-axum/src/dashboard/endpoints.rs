@@ -31,8 +31,14 @@ use crate::routes::endpoints::{EndpointRequest, HIDDEN, shown_url};
 
 /// What stands for a retry schedule without retries.
 const NO_DELAYS: &str = "none";
-/// How long the old secret goes on signing.
-const OVERLAP: Duration = Duration::from_secs(86_400);
+/// How long the old secret may go on signing: what the form sends, what it shows, and how long that is. The first is
+/// chosen unless another one is.
+const OVERLAPS: [(&str, &str, Duration); 4] = [
+    ("day", "a day", Duration::from_secs(86_400)),
+    ("hour", "an hour", Duration::from_secs(3_600)),
+    ("week", "a week", Duration::from_secs(7 * 86_400)),
+    ("none", "no time at all", Duration::ZERO),
+];
 
 pub(super) fn routes() -> Router<Api> {
     Router::new()
@@ -431,12 +437,12 @@ fn refused(shell: Shell, id: Option<Uuid>, error: &ApiError, draft: Draft) -> Re
 struct SecretPage<'a> {
     shell: Shell,
     id: Uuid,
-    title: &'static str,
+    title: &'a str,
     secret: &'a str,
 }
 
 /// The only page that shows a secret, right after it was made.
-fn secret_page(shell: Shell, endpoint: &Endpoint, title: &'static str) -> Response {
+fn secret_page(shell: Shell, endpoint: &Endpoint, title: &str) -> Response {
     let secret = endpoint
         .secrets
         .first()
@@ -468,6 +474,7 @@ struct DetailPage {
     names: Names,
     holds: Holds,
     audience: Audience,
+    overlaps: [(&'static str, &'static str, Duration); 4],
 }
 
 async fn show(
@@ -519,6 +526,7 @@ async fn show(
         recent: recent.items,
         names: Names::default(),
         audience: caller.audience(),
+        overlaps: OVERLAPS,
         endpoint,
     }))
 }
@@ -665,13 +673,24 @@ async fn test(
     Ok(page_with(StatusCode::OK, &template))
 }
 
-async fn rotate(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {
-    let endpoint = caller.endpoints().rotate_secret(id, OVERLAP).await?;
-    Ok(secret_page(
-        shell,
-        &endpoint,
-        "There is a new secret; the old one signs beside it for a day",
-    ))
+async fn rotate(
+    shell: Shell,
+    caller: Caller,
+    Id(id): Id,
+    fields: Fields,
+) -> Result<Response, PageError> {
+    let chosen = fields.get("overlap").unwrap_or(OVERLAPS[0].0);
+    let known = OVERLAPS.into_iter().find(|(name, ..)| *name == chosen);
+    let (_, words, overlap) = known.ok_or_else(|| {
+        ApiError::invalid_request("overlap must be one of those that the form offers")
+    })?;
+    let endpoint = caller.endpoints().rotate_secret(id, overlap).await?;
+    let title = if overlap.is_zero() {
+        "There is a new secret; the old one signs no more".to_owned()
+    } else {
+        format!("There is a new secret; the old one signs beside it for {words}")
+    };
+    Ok(secret_page(shell, &endpoint, &title))
 }
 
 async fn delete(shell: Shell, caller: Caller, Id(id): Id) -> Result<Response, PageError> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
 use webhook_core::{Failure, HeaderLog, StateReason, Timestamp};
 
 use crate::caller::Audience;
@@ -27,6 +28,22 @@ pub(super) fn count(count: &u64) -> String {
 /// Templates cannot compare references of different depth.
 pub(super) fn is_same(one: &str, other: &str) -> bool {
     one == other
+}
+
+/// An id where there is little room: what tells it from its neighbours. It is whole in its link and its `title`.
+pub(super) fn short(id: &Uuid) -> String {
+    let text = id.to_string();
+    let ends = text.get(..8).zip(text.get(text.len() - 6..));
+    ends.map_or_else(String::new, |(start, end)| format!("{start}…{end}"))
+}
+
+/// The pieces of a URL between which a line may end: its origin, and each segment of its path.
+pub(super) fn pieces(url: &str) -> Vec<String> {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url[host..].find('/').map_or(url.len(), |at| host + at + 1);
+    let (origin, path) = url.split_at(end);
+    let pieces = std::iter::once(origin).chain(path.split_inclusive('/'));
+    pieces.map(str::to_owned).collect()
 }
 
 /// What an attempt failed with, as its reader may know it.
@@ -225,6 +242,13 @@ mod tests {
         assert_eq!(span(Duration::from_micros(1_500)), "1.5 ms");
         assert_eq!(span(Duration::from_secs(90)), "2 min");
         assert_eq!(percent(1, 0), "–");
+    }
+
+    #[test]
+    fn a_url_is_broken_after_its_slashes_alone() {
+        let found = pieces("https://a.example/in/x?***");
+        assert_eq!(found, ["https://a.example/", "in/", "x?***"]);
+        assert_eq!(pieces("a.example"), ["a.example"]);
     }
 
     #[test]

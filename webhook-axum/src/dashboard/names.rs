@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 use webhook_core::{Endpoint, EndpointState, ManageError, PageRequest};
 
+use super::format::pieces;
 use crate::caller::Caller;
 use crate::page::MAX_LIMIT;
 use crate::routes::endpoints::shown_url;
@@ -81,6 +82,11 @@ impl Names {
     /// An endpoint's URL, or the id of one that is gone.
     pub(super) fn of_id(&self, id: &Uuid) -> String {
         self.url(id).unwrap_or_else(|| id.to_string())
+    }
+
+    /// The same in pieces between which a line may end.
+    pub(super) fn pieces_of_id(&self, id: &Uuid) -> Vec<String> {
+        pieces(&self.of_id(id))
     }
 
     /// An endpoint's URL, if it is there.

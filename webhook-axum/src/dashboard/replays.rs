@@ -6,7 +6,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use webhook_core::{EndpointReplay, NewReplay, Replay, ReplayCount, ReplaySelection, ReplayState};
 
-use super::deliveries::{Asked, cursor, filter, query, text_of};
+use super::deliveries::{Asked, cursor, filter, query, text_of, url_query};
 use super::format::from_form;
 use super::selected::{conditions, made};
 use super::session::Fields;
@@ -81,6 +81,10 @@ async fn count(
 fn back(asked: &Asked) -> String {
     match (text_of(asked, "of"), text_of(asked, "endpoint_id")) {
         ("endpoint", id) => format!("endpoints/{id}"),
+        ("deliveries", _) => {
+            let search = asked.iter().filter(|(name, _)| *name != "of");
+            format!("deliveries?{}", url_query(search))
+        }
         _ if text_of(asked, "status") == "failed" => "dead-letters".to_owned(),
         _ => "deliveries".to_owned(),
     }

@@ -34,7 +34,8 @@ use crate::routes;
 )]
 struct Document;
 
-/// The OpenAPI 3.1 document of what [`router`](crate::router()) serves, and serves itself at `/openapi.json`.
+/// The OpenAPI 3.1 document of what [`router`](crate::router()) serves, and serves itself at `/openapi.json`. With the
+/// feature `prometheus` it also has `GET /metrics`, which `Metrics::router` serves.
 ///
 /// Its paths are relative to where the router is nested. A host with a document of its own takes it in by
 /// [`nest`](utoipa::openapi::OpenApi::nest).

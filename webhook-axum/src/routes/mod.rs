@@ -34,7 +34,7 @@ pub(crate) fn guarded() -> Router<Api> {
     routes
 }
 
-/// What the OpenAPI document says of [`guarded`].
+/// What the OpenAPI document says of [`guarded`], and of the metrics beside it.
 #[cfg(feature = "openapi")]
 pub(crate) fn documents() -> Vec<utoipa::openapi::OpenApi> {
     use utoipa::OpenApi as _;
@@ -49,6 +49,8 @@ pub(crate) fn documents() -> Vec<utoipa::openapi::OpenApi> {
         audit::Document::openapi(),
         tenants::Document::openapi(),
         openapi::Document::openapi(),
+        #[cfg(feature = "prometheus")]
+        crate::metrics::Document::openapi(),
     ]
 }
 

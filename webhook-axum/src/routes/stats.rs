@@ -7,7 +7,8 @@ use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use webhook_core::{
-    EndpointStats, Histogram, Process, Stats, StatsCounts, StatsRange, Tenant, Timestamp,
+    Backlog, EndpointStats, Histogram, ManageError, Process, Stats, StatsCounts, StatsRange,
+    Tenant, Timestamp,
 };
 
 use crate::caller::Caller;
@@ -37,9 +38,17 @@ async fn show(
     let caller = caller.narrowed(query.tenant)?;
     let stats = caller.stats(query.range.into(), query.endpoint_id).await?;
     let mut view = StatsView::of(query.range, &stats);
-    if query.endpoint_id.is_none() {
-        let processes = caller.processes().await;
-        view.processes = processes.map(|all| all.iter().map(ProcessView::of).collect());
+    match query.endpoint_id {
+        Some(id) => match caller.endpoints().backlog(id).await {
+            Ok(backlog) => view.waits(&backlog),
+            // Its past is told all the same.
+            Err(ManageError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        },
+        None => {
+            let processes = caller.processes().await;
+            view.processes = processes.map(|all| all.iter().map(ProcessView::of).collect());
+        }
     }
     Ok(axum::Json(view))
 }
@@ -93,13 +102,14 @@ struct StatsView {
     total: Figures,
     accepted_per_second: f64,
     delivered_per_second: f64,
-    /// Deliveries that are due and not taken up; `null`, as the next three, if the queue does not answer, and
-    /// for a tenant or an endpoint alone.
+    /// Deliveries that are due and not taken up; `null`, as `parked` and `oldest_due`, if the queue does not answer,
+    /// for a tenant alone, and for an endpoint that is gone.
     backlog: Option<u64>,
     /// Deliveries whose time has not come: retries, and events for later.
     parked: Option<u64>,
+    /// `null` if the queue does not answer, and for a tenant or an endpoint alone.
     in_flight: Option<u64>,
-    /// When the next delivery that nobody has taken up is, or was, due.
+    /// When the next delivery that nobody has taken up is, or was, due; of one endpoint, also if that is held.
     oldest_due: Option<Timestamp>,
     /// Every step, oldest first. The last is not over.
     series: Vec<Point>,
@@ -199,6 +209,13 @@ impl StatsView {
             endpoint_count: stats.endpoint_count,
             processes: None,
         }
+    }
+
+    /// What waits for one endpoint alone, which its store knows.
+    fn waits(&mut self, backlog: &Backlog) {
+        self.backlog = Some(backlog.due);
+        self.parked = Some(backlog.parked);
+        self.oldest_due = backlog.oldest_due;
     }
 }
 

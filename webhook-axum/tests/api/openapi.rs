@@ -6,7 +6,7 @@ use serde_json::Value;
 use webhook_core::{EndpointUrl, MAX_BATCH, PayloadFilter};
 
 use crate::support::App;
-use crate::walls::routes_in_the_sources;
+use crate::walls::{routes_in, routes_in_the_sources};
 
 fn document() -> Value {
     serde_json::to_value(webhook_axum::openapi()).unwrap()
@@ -54,6 +54,11 @@ fn the_document_has_every_route_and_no_other() {
     }
     let mut served = routes_in_the_sources();
     served.extend(["/health", "/ready"].map(|path| ("GET".to_owned(), path.to_owned())));
+    if cfg!(feature = "prometheus") {
+        let metrics = routes_in(include_str!("../../src/metrics.rs"));
+        assert!(!metrics.is_empty());
+        served.extend(metrics);
+    }
     assert_eq!(said, served);
 }
 
@@ -65,6 +70,20 @@ fn all_but_the_probes_need_a_credential() {
         assert_eq!(operation["security"].is_null(), is_open, "{method} {path}");
         let refusal = &operation["responses"]["401"];
         assert_eq!(refusal.is_null(), is_open, "{method} {path}");
+    }
+}
+
+#[cfg(feature = "prometheus")]
+#[test]
+fn metrics_are_said_to_be_text() {
+    let document = document();
+    let answers = &document["paths"]["/metrics"]["get"]["responses"];
+    assert_eq!(
+        answers["200"]["content"]["text/plain"]["schema"]["type"],
+        "string"
+    );
+    for refusal in ["401", "403", "404"] {
+        assert!(answers[refusal].is_object(), "{refusal}");
     }
 }
 

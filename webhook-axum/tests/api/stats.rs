@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::Method;
 use serde_json::{Value, json};
 use webhook_core::TransportErrorKind;
 
@@ -112,13 +113,26 @@ async fn a_range_has_a_point_for_each_step() {
 async fn stats_of_one_endpoint_are_its_own() {
     let app = App::open();
     let (first, second) = used(&app).await;
-    for (endpoint, attempts) in [(first, 3), (second, 2)] {
+    for (endpoint, attempts, parked) in [(&first, 3, 0), (&second, 2, 1)] {
         let path = format!("/stats?endpoint_id={endpoint}&range=1h");
         let stats = app.get(&path).await.expect(200);
         assert_eq!(stats["attempts"]["total"], attempts);
-        assert_eq!(stats["endpoints"][0]["endpoint_id"], endpoint);
+        assert_eq!(stats["endpoints"][0]["endpoint_id"], *endpoint);
         assert_eq!(stats["endpoint_count"], 1);
-        assert_eq!(stats["backlog"], Value::Null);
+        assert_eq!([&stats["backlog"], &stats["parked"]], [0, parked]);
+        assert_eq!(stats["oldest_due"].is_string(), parked > 0);
+        assert_eq!(stats["in_flight"], Value::Null);
+    }
+    app.clock.advance(Duration::from_secs(3_600));
+    let path = format!("/stats?endpoint_id={second}&range=1h");
+    let due = app.get(&path).await.expect(200);
+    assert_eq!([&due["backlog"], &due["parked"]], [1, 0]);
+    app.call(Method::DELETE, &format!("/endpoints/{second}"), None)
+        .await
+        .expect(204);
+    let gone = app.get(&path).await.expect(200);
+    for nothing in ["backlog", "parked", "oldest_due"] {
+        assert_eq!(gone[nothing], Value::Null, "{nothing}");
     }
 }
 
@@ -146,6 +160,7 @@ async fn a_tenant_sees_its_own_stats_only() {
     let foreign = format!("/stats?endpoint_id={second}");
     let foreign = get(&foreign, "viewer x").await.expect(200);
     assert_eq!(foreign["attempts"]["total"], 0);
+    assert_eq!(foreign["backlog"], Value::Null);
     let refused = get("/stats?tenant=y", "viewer x").await;
     assert_eq!(refused.error(), (403, "forbidden".into()));
     let narrowed = get("/stats?tenant=y", "viewer").await.expect(200);

@@ -78,18 +78,24 @@ pub(crate) fn routes_in_the_sources() -> BTreeSet<(String, String)> {
         if file.ends_with("probes.rs") {
             continue;
         }
-        let source = fs::read_to_string(file).unwrap();
-        for route in source.split(".route(").skip(1) {
-            let (_, rest) = route.split_once('"').unwrap();
-            let (path, handlers) = rest.split_once('"').unwrap();
-            // To the next route, or to the end of the statement.
-            let handlers = handlers.split(['}', ';']).next().unwrap();
-            for method in ["get", "post", "put", "patch", "delete", "any", "on"] {
-                let starts = [format!(" {method}("), format!(").{method}(")];
-                if starts.iter().any(|start| handlers.contains(start)) {
-                    let path = path.replace("{id}", "{}").replace("{name}", "a");
-                    routes.insert((method.to_uppercase(), path));
-                }
+        routes.extend(routes_in(&fs::read_to_string(file).unwrap()));
+    }
+    routes
+}
+
+/// Those of one source.
+pub(crate) fn routes_in(source: &str) -> BTreeSet<(String, String)> {
+    let mut routes = BTreeSet::new();
+    for route in source.split(".route(").skip(1) {
+        let (_, rest) = route.split_once('"').unwrap();
+        let (path, handlers) = rest.split_once('"').unwrap();
+        // To the next route, or to the end of the statement.
+        let handlers = handlers.split(['}', ';']).next().unwrap();
+        for method in ["get", "post", "put", "patch", "delete", "any", "on"] {
+            let starts = [format!(" {method}("), format!(").{method}(")];
+            if starts.iter().any(|start| handlers.contains(start)) {
+                let path = path.replace("{id}", "{}").replace("{name}", "a");
+                routes.insert((method.to_uppercase(), path));
             }
         }
     }

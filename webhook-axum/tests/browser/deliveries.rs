@@ -97,7 +97,7 @@ async fn what_waits_is_cancelled() {
     let waiting = app.delivery().await;
     browse(async |page| {
         page.goto(&app.screen("deliveries?status=pending")).await;
-        page.follow(&waiting.id.to_string()).await;
+        page.follow_titled(&waiting.id.to_string()).await;
         page.see("pending").await;
         page.press("Cancel").await;
         page.see("cancelled").await;
@@ -158,7 +158,7 @@ async fn times_are_typed_in_the_readers_zone_and_are_utc_in_the_address() {
         page.see("Replay since (Asia/Tokyo)").await;
         let typed = "document.querySelector('[name=since]').value = '2024-06-01T12:00'";
         page.ask(typed).await;
-        page.press("Count first").await;
+        page.press("See what would be sent").await;
         page.see("deliveries would be made").await;
         let url = page.url().await;
         assert!(url.contains("since=2024-06-01T03%3A00%3A00"), "{url}");

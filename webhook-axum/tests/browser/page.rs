@@ -134,6 +134,12 @@ impl Page {
         self.find(&link).await.click().await.unwrap();
     }
 
+    /// Clicks the link whose title this is: that of an id which is shown shortened.
+    pub(crate) async fn follow_titled(&self, title: &str) {
+        let link = format!("//a[@title={}]", quoted(title));
+        self.find(&link).await.click().await.unwrap();
+    }
+
     /// Opens what is folded under these words.
     pub(crate) async fn unfold(&self, text: &str) {
         let summary = format!("//summary[contains(normalize-space(), {})]", quoted(text));

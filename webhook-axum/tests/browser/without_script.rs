@@ -42,7 +42,8 @@ async fn endpoints_deliveries_and_replays_are_managed_without_a_script() {
         page.press("Search").await;
         page.see("http_400").await;
         page.see(" UTC").await;
-        page.follow(&app.delivery().await.id.to_string()).await;
+        page.follow_titled(&app.delivery().await.id.to_string())
+            .await;
         page.unfold("Request and response").await;
         page.see("closed").await;
 

@@ -13,7 +13,7 @@ use webhook_core::{
     NewEvent, PageRequest, RetryPolicy, Tenant, TransportErrorKind,
 };
 
-use super::{Named, get, send};
+use super::{CSRF, Named, Viewer, form, get, send};
 
 struct World {
     dispatcher: Dispatcher,
@@ -81,6 +81,11 @@ impl World {
     }
 }
 
+/// An id as lists show it.
+fn short(id: &str) -> String {
+    format!("{}…{}", &id[..8], &id[30..])
+}
+
 #[tokio::test]
 async fn deliveries_are_found_by_each_field_of_the_form() {
     let world = World::new(&[200, 503]).await;
@@ -117,7 +122,7 @@ async fn deliveries_are_found_by_each_field_of_the_form() {
         assert_eq!(found, expected, "{query}: {}", page.text);
     }
     let page = get(&world.app, "/dashboard/deliveries").await.text;
-    let to_endpoint = format!("href=\"./endpoints/{endpoint}\">https://example.com/</a>");
+    let to_endpoint = format!("href=\"./endpoints/{endpoint}\">https://example.com/<wbr></a>");
     assert_eq!(page.matches(&*to_endpoint).count(), 2, "{page}");
     let wrong = get(&world.app, "/dashboard/deliveries?event_id=x").await;
     assert!(wrong.status == 400 && wrong.text.contains("role=\"alert\""));
@@ -248,7 +253,8 @@ async fn a_replay_and_what_it_repeats_lead_to_each_other() {
 
     let list = get(&world.app, "/dashboard/deliveries").await.text;
     for (id, said) in [(first, "replay 1"), (second, "replay 2")] {
-        let cell = format!("{id}</a> <span class=\"badge\">{said}</span>");
+        let short = short(&id.to_string());
+        let cell = format!("{short}</a> <span class=\"badge\">{said}</span>");
         assert!(list.contains(&cell), "{cell}: {list}");
     }
     assert_eq!(list.matches("<span class=\"badge\">replay").count(), 2);
@@ -400,7 +406,7 @@ async fn a_list_costs_few_looks_however_many_endpoints_it_names() {
     counts.lock().unwrap().clear();
     let page = get(&app, "/dashboard/deliveries").await.text;
     assert_eq!(page.matches("held: paused").count(), 25, "{page}");
-    assert!(page.contains(">https://e0.example.com/</a>"), "{page}");
+    assert!(page.contains(">https://e0.example.com/<wbr></a>"), "{page}");
     let counts = counts.lock().unwrap();
     assert!(counts["endpoints"] <= 3, "{counts:?}");
     assert!(!counts.contains_key("endpoint"), "{counts:?}");
@@ -486,14 +492,16 @@ async fn a_list_of_all_says_whose_each_delivery_is_and_a_page_its_id_to_copy() {
     let whose = "<span class=\"hint word\">";
     assert!(list.contains(&format!("{whose}acme</span>")), "{list}");
     assert_eq!(list.matches(whose).count(), 1, "the other has no name");
-    let id = world.newest().await.id;
+    let Delivery { id, event_id, .. } = world.newest().await;
     let page = get(&world.app, &format!("/dashboard/deliveries/{id}"))
         .await
         .text;
-    assert!(
-        page.contains(&format!("<code class=\"copyable\">{id}</code>")),
-        "{page}"
-    );
+    for copied in [
+        format!("<code class=\"copyable\">{id}</code>"),
+        format!("<a class=\"id copyable\" href=\"../events/{event_id}\">{event_id}</a>"),
+    ] {
+        assert!(page.contains(&copied), "{copied}: {page}");
+    }
 }
 
 #[tokio::test]
@@ -504,4 +512,81 @@ async fn an_endpoint_that_was_disabled_says_why_in_words() {
     let path = format!("/dashboard/endpoints/{}", world.endpoint);
     let page = get(&world.app, &path).await.text;
     assert!(page.contains("because it answered 410"), "{page}");
+}
+
+#[tokio::test]
+async fn what_a_search_finds_is_replayed_after_it_was_counted() {
+    let world = World::new(&[400]).await;
+    world.enqueue("a").await;
+    world.settle().await;
+    let search = async |query: &str| {
+        let page = get(&world.app, &format!("/dashboard/deliveries?{query}")).await;
+        assert_eq!(page.status, 200, "{query}: {}", page.text);
+        let (_, rest) = page.text.split_once("href=\"./replays/new?")?;
+        let (query, rest) = rest.split_once('"').unwrap();
+        assert!(rest.starts_with(">Replay all that match…<"), "{rest}");
+        Some(query.replace("&#38;", "&"))
+    };
+    for all_or_live in ["", "tenant=default", "event_type=+", "status=pending"] {
+        assert_eq!(search(all_or_live).await, None, "{all_or_live}");
+    }
+    let found = "error_kind=http_400&event_type=a&since=2023-11-14T22:13&status=failed";
+    let query = search(found).await.expect("a link");
+    let count = get(&world.app, &format!("/dashboard/replays/new?{query}")).await;
+    assert_eq!(count.status, 200, "{}", count.text);
+    let count = count.text.replace("&#38;", "&").replace("%3A", ":");
+    for told in [
+        "<strong>1</strong> deliveries would be made",
+        "<dd>http_400</dd>",
+        "<button>Start</button>",
+        &format!("href=\"../deliveries?{found}&\">Cancel"),
+    ] {
+        assert!(count.contains(told), "{told}: {count}");
+    }
+    world.clock.advance(Duration::from_secs(1));
+    let started = format!("csrf={CSRF}&{query}");
+    let started = send(&world.app, form("/dashboard/replays"), &started).await;
+    assert_eq!(started.status, 303, "{}", started.text);
+    world.settle().await;
+    assert_eq!(world.newest().await.replay_no, 1);
+    let reader: Router = router(world.dispatcher.clone(), Auth::custom(Viewer));
+    let page = get(&reader, "/dashboard/deliveries?status=failed")
+        .await
+        .text;
+    assert!(!page.contains("replays/new"), "{page}");
+}
+
+#[tokio::test]
+async fn a_list_shows_ids_short_and_urls_that_break_after_a_slash() {
+    let world = World::new(&[]).await;
+    world.enqueue("a").await;
+    let id = world.newest().await.id.to_string();
+    let list = get(&world.app, "/dashboard/deliveries").await.text;
+    let short = short(&id);
+    let link = format!("href=\"./deliveries/{id}\" title=\"{id}\">{short}</a>");
+    assert!(list.contains(&link), "{link}: {list}");
+    assert!(list.contains(">https://example.com/<wbr>"), "{list}");
+}
+
+#[tokio::test]
+async fn an_event_says_when_it_may_go_and_by_which_key_it_is_one() {
+    let world = World::new(&[]).await;
+    let plain = world.enqueue("a").await;
+    let at = world.clock.now() + Duration::from_secs(3_600);
+    let event = NewEvent::json("a", &1).unwrap().deliver_at(at);
+    let event = event.idempotency_key("order <7>").unwrap();
+    let event = world.dispatcher.enqueue(event).await.unwrap();
+    let page = async |id| {
+        let path = format!("/dashboard/events/{id}");
+        get(&world.app, &path).await.text
+    };
+    let text = page(event).await;
+    let time = format!("<dt>Not to be sent before</dt>\n  <dd><time datetime=\"{at}\">");
+    assert!(text.contains(&time), "{text}");
+    assert!(
+        text.contains("copyable\">order &#60;7&#62;</code>"),
+        "{text}"
+    );
+    let plain = page(plain).await;
+    assert!(!plain.contains("Not to be sent before") && !plain.contains("Idempotency"));
 }

@@ -198,3 +198,47 @@ async fn a_form_asks_for_secret_headers_anew_when_the_url_leads_elsewhere() {
     assert_eq!(saved.status, 303, "{}", saved.text);
     assert_eq!(desk.stored().await.url.host(), "other.example.com");
 }
+
+#[tokio::test]
+async fn a_new_secret_is_made_after_a_look_at_how_long_the_old_one_signs() {
+    let desk = Desk::with(new_endpoint()).await;
+    let path = format!("/dashboard/endpoints/{}", desk.made.id);
+    let page = get(&desk.app, &path).await.text;
+    let (before, form_of_it) = page.split_once("/rotate\"").unwrap();
+    let folded = before.rsplit_once("<details>").unwrap().1;
+    assert!(!folded.contains("</details>"), "{folded}");
+    assert!(form_of_it.contains("<option value=\"day\">a day</option>"));
+    let rotate = async |fields: &str| {
+        let body = format!("csrf={CSRF}&{fields}");
+        send(&desk.app, form(&format!("{path}/rotate")), &body).await
+    };
+    let wrong = rotate("overlap=year").await;
+    assert_eq!(wrong.status, 400, "{}", wrong.text);
+    assert_eq!(desk.stored().await.secrets.len(), 1);
+    for (overlap, told, hours) in [
+        ("hour", "signs beside it for an hour", 1),
+        ("week", "signs beside it for a week", 168),
+        ("", "signs beside it for a day", 24),
+    ] {
+        let before = desk.dispatcher.now();
+        let page = rotate(&format!("overlap={overlap}")).await.text;
+        assert!(page.contains(told), "{overlap}: {page}");
+        let end = desk.stored().await.secrets[1].expires_at.unwrap();
+        let seconds = end.since(before).as_secs();
+        assert_eq!(seconds.div_ceil(60) / 60, hours, "{overlap}: {seconds}");
+    }
+    let page = rotate("overlap=none").await.text;
+    assert!(page.contains("the old one signs no more"), "{page}");
+}
+
+#[tokio::test]
+async fn a_test_may_have_a_type_and_data_of_its_own() {
+    let desk = Desk::with(new_endpoint()).await;
+    let path = format!("/dashboard/endpoints/{}", desk.made.id);
+    let page = get(&desk.app, &path).await.text;
+    let (_, test) = page.split_once("<summary>Send a test with").unwrap();
+    let (test, _) = test.split_once("</details>").unwrap();
+    for field in ["name=\"event_type\"", "name=\"data\"", "/test\""] {
+        assert!(test.contains(field), "{field}: {test}");
+    }
+}

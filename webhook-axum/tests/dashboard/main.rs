@@ -7,6 +7,7 @@ mod charts;
 mod dead_letters;
 mod deliveries;
 mod endpoints;
+mod event_types;
 mod live;
 mod markup;
 mod origins;

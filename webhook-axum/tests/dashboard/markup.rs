@@ -35,6 +35,7 @@ async fn pages() -> Vec<(String, String)> {
         .unwrap();
     paths.push(format!("/dashboard/endpoints/{endpoint}"));
     paths.push(format!("/dashboard/endpoints/{endpoint}/edit"));
+    paths.push("/dashboard/event-types?edit=a".to_owned());
     paths.push("/dashboard/replays/new?status=failed".to_owned());
     let some = PageRequest {
         before: None,
