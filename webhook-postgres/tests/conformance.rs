@@ -82,8 +82,8 @@ impl Harness for Beside {
         &self.0.store
     }
 
-    fn queue(&self) -> Arc<dyn Queue> {
-        Arc::new(self.1.clone())
+    fn beside(&self) -> Option<Arc<dyn Queue>> {
+        Some(Arc::new(self.1.clone()))
     }
 }
 
