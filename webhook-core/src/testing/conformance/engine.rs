@@ -58,6 +58,8 @@ mod checks {
 
     const INSTANT: Duration = Duration::from_micros(1);
     const DAY: Duration = Duration::from_secs(86_400);
+    /// Time for some looks at a lane that takes nothing, of which each minute has one.
+    const A_WHILE: Duration = seconds(150);
     /// How many failures in a row open the breaker.
     const FAILURES: usize = 10;
     /// How long it stays open at first.
@@ -244,7 +246,7 @@ mod checks {
         world.enqueue(4).await;
         assert_eq!(world.step(&world.two).await, 1);
         world.set(endpoint, state).await;
-        world.pass(DAY).await;
+        world.pass(A_WHILE).await;
         assert_eq!(world.sent(), 1);
         assert_eq!(world.count(DeliveryStatus::Pending, 0).await, 3);
         world.set(endpoint, EndpointState::Enabled).await;
@@ -276,7 +278,7 @@ mod checks {
         assert_eq!(world.step(&world.two).await, 1);
         let deleted = world.one.endpoints().delete(endpoint).await;
         deleted.expect("an endpoint is deleted");
-        world.pass(DAY).await;
+        world.pass(A_WHILE).await;
         assert_eq!(world.sent(), 1);
         assert_eq!(world.count(DeliveryStatus::Succeeded, 1).await, 1);
         assert_eq!(world.count(DeliveryStatus::Cancelled, 0).await, 3);
@@ -422,7 +424,7 @@ mod checks {
         let found = found.expect("it is there");
         let gone = (EndpointState::Disabled, Some(StateReason::Gone));
         assert_eq!((found.state, found.state_reason), gone);
-        world.pass(DAY).await;
+        world.pass(A_WHILE).await;
 
         let sent = world.receiver.script.requests();
         assert_eq!(
