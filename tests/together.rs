@@ -41,8 +41,8 @@ impl Harness for Together {
         &self.store
     }
 
-    fn queue(&self) -> Arc<dyn Queue> {
-        Arc::new(self.queue.clone())
+    fn beside(&self) -> Option<Arc<dyn Queue>> {
+        Some(Arc::new(self.queue.clone()))
     }
 }
 

@@ -49,20 +49,22 @@ impl Harness for Beside {
         &self.0
     }
 
-    fn queue(&self) -> Arc<dyn Queue> {
-        Arc::new(self.1.clone())
+    fn beside(&self) -> Option<Arc<dyn Queue>> {
+        Some(Arc::new(self.1.clone()))
     }
 }
 
 mod own_queue {
     #[cfg(any(feature = "hyper", feature = "reqwest"))]
     webhook_core::hostile_conformance!(super::Own);
+    webhook_core::engine_conformance!(super::Own);
     webhook_core::store_conformance!(super::Own);
     webhook_core::queue_conformance!(super::Own);
     webhook_core::tx_conformance!(super::Own);
 }
 
 mod queue_beside {
+    webhook_core::engine_conformance!(super::Beside);
     webhook_core::store_conformance!(super::Beside);
     webhook_core::queue_conformance!(super::Beside);
 }

@@ -82,20 +82,22 @@ impl Harness for Beside {
         &self.0.store
     }
 
-    fn queue(&self) -> Arc<dyn Queue> {
-        Arc::new(self.1.clone())
+    fn beside(&self) -> Option<Arc<dyn Queue>> {
+        Some(Arc::new(self.1.clone()))
     }
 }
 
 mod own_queue {
     webhook_core::hostile_conformance!(super::Own);
     webhook_core::encryption_conformance!(super::Own);
+    webhook_core::engine_conformance!(super::Own);
     webhook_core::store_conformance!(super::Own);
     webhook_core::queue_conformance!(super::Own);
     webhook_core::tx_conformance!(super::Own);
 }
 
 mod beside_a_queue {
+    webhook_core::engine_conformance!(super::Beside);
     webhook_core::store_conformance!(super::Beside);
     webhook_core::queue_conformance!(super::Beside);
 }

@@ -5,6 +5,7 @@ mod support;
 mod standalone {
     use super::support::{Beside, Standalone};
 
+    webhook_core::engine_conformance!(Beside<Standalone>);
     webhook_core::store_conformance!(Beside<Standalone>);
     webhook_core::queue_conformance!(Beside<Standalone>);
 }
@@ -12,6 +13,7 @@ mod standalone {
 mod cluster {
     use super::support::{Beside, Cluster};
 
+    webhook_core::engine_conformance!(Beside<Cluster>);
     webhook_core::store_conformance!(Beside<Cluster>);
     webhook_core::queue_conformance!(Beside<Cluster>);
 }
@@ -19,6 +21,7 @@ mod cluster {
 mod sharded_cluster {
     use super::support::{Beside, ShardedCluster};
 
+    webhook_core::engine_conformance!(Beside<ShardedCluster>);
     webhook_core::store_conformance!(Beside<ShardedCluster>);
     webhook_core::queue_conformance!(Beside<ShardedCluster>);
 }
@@ -26,6 +29,7 @@ mod sharded_cluster {
 mod sentinel {
     use super::support::{Beside, Sentinel};
 
+    webhook_core::engine_conformance!(Beside<Sentinel>);
     webhook_core::store_conformance!(Beside<Sentinel>);
     webhook_core::queue_conformance!(Beside<Sentinel>);
 }

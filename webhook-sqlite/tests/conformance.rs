@@ -86,8 +86,8 @@ impl Harness for Beside {
         &self.0.store
     }
 
-    fn queue(&self) -> Arc<dyn Queue> {
-        Arc::new(self.1.clone())
+    fn beside(&self) -> Option<Arc<dyn Queue>> {
+        Some(Arc::new(self.1.clone()))
     }
 }
 
@@ -146,11 +146,13 @@ impl TxHarness for Hosted {
 mod own_queue {
     webhook_core::hostile_conformance!(super::Own);
     webhook_core::encryption_conformance!(super::Own);
+    webhook_core::engine_conformance!(super::Own);
     webhook_core::store_conformance!(super::Own);
     webhook_core::queue_conformance!(super::Own);
 }
 
 mod queue_beside {
+    webhook_core::engine_conformance!(super::Beside);
     webhook_core::store_conformance!(super::Beside);
     webhook_core::queue_conformance!(super::Beside);
 }

@@ -234,6 +234,13 @@ impl<S: Store + 'static> Builder<S> {
         self
     }
 
+    /// The queue of a conformance suite's harness, if that has one beside the store.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn queue_beside(mut self, queue: Option<Arc<dyn Queue>>) -> Self {
+        self.queue = queue;
+        self
+    }
+
     /// Sends requests with another transport than the built-in one. That transport must then keep requests out of private
     /// networks, at each connection.
     #[must_use]

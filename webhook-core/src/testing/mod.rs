@@ -54,11 +54,9 @@ pub use clock::{ManualClock, fast_forward};
 #[cfg(any(feature = "hyper", feature = "reqwest"))]
 #[doc(hidden)]
 pub use conformance::hostile;
-#[cfg(any(feature = "hyper", feature = "reqwest"))]
-pub use conformance::hostile::EngineHarness;
-pub use conformance::{Harness, KeyHarness, TxHarness, endpoint_for, event_for};
+pub use conformance::{EngineHarness, Harness, KeyHarness, TxHarness, endpoint_for, event_for};
 #[doc(hidden)]
-pub use conformance::{encryption, queue, store, tx};
+pub use conformance::{encryption, engine, queue, store, tx};
 pub use events::{enqueued, find_enqueued};
 pub use intercepted::Intercepted;
 pub use transport::{Reply, ScriptedTransport, SentRequest};

@@ -88,8 +88,8 @@ impl<T: Topology> Harness for Beside<T> {
         &self.store
     }
 
-    fn queue(&self) -> Arc<dyn Queue> {
-        Arc::new(self.queue.clone())
+    fn beside(&self) -> Option<Arc<dyn Queue>> {
+        Some(Arc::new(self.queue.clone()))
     }
 }
 

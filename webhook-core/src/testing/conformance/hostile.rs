@@ -1,12 +1,7 @@
 //! The suite of what hostile receivers send: each attempt ends, is recorded as what it was, reads back as it was
 //! recorded, and costs no other endpoint anything.
 
-use super::{Harness, suite};
-
-/// A harness whose store a dispatcher can own; all are whose store is `Clone`.
-pub trait EngineHarness: Harness<Store: Clone + 'static> {}
-
-impl<H: Harness<Store: Clone + 'static>> EngineHarness for H {}
+use super::suite;
 
 /// The checks of what comes back: one list for the wrappers and for a backend's tests.
 #[doc(hidden)]
@@ -31,7 +26,7 @@ macro_rules! __hostile_checks {
 }
 
 /// A backend's `#[test]`s for what hostile receivers send, over real sockets. Needs the feature `hyper`, and a
-/// [`Harness`](crate::testing::Harness) with a store that is `Clone` and its own queue.
+/// [`Harness`](crate::testing::Harness) with a store that is `Clone`.
 #[macro_export]
 macro_rules! hostile_conformance {
     ($harness:ty) => {
@@ -48,9 +43,8 @@ mod checks {
 
     use tokio::sync::mpsc;
 
-    use super::super::endpoint_for;
     use super::super::receivers::{drip, pour, read_request, receiver, reset, wait_for_the_end};
-    use super::EngineHarness;
+    use super::super::{EngineHarness, endpoint_for};
     use crate::delivery::{Attempt, Delivery, DeliveryStatus, Outcome};
     use crate::dispatcher::Dispatcher;
     use crate::endpoint::EndpointSettings;
@@ -88,7 +82,8 @@ mod checks {
             let clock = ManualClock::default();
             let loopback = "127.0.0.0/8".parse().expect("a network");
             let policy = NetworkPolicy::builder().allow_http(true);
-            let dispatcher = Dispatcher::builder(harness.store().clone())
+            let dispatcher = harness
+                .dispatcher()
                 .network_policy(policy.allow_networks([loopback]).build())
                 .max_response_body(KEPT)
                 .request_timeout(PATIENT)

@@ -8,6 +8,7 @@ mod audit;
 mod catalogue;
 mod checks;
 pub mod encryption;
+pub mod engine;
 mod erasures;
 mod health;
 #[cfg(any(feature = "hyper", feature = "reqwest"))]
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::dispatcher::{Builder, Dispatcher};
 use crate::encryption::KeyProvider;
 use crate::endpoint::{Endpoint, EndpointSecret, EndpointSettings, EndpointState};
 use crate::event::{Event, NewEvent};
@@ -70,13 +72,31 @@ pub trait Harness: Sized {
     /// The store.
     fn store(&self) -> &Self::Store;
 
-    /// The queue: the store's own, unless the harness pairs it with another.
+    /// The queue that stands beside the store. Without one, the store is its own queue.
+    fn beside(&self) -> Option<Arc<dyn Queue>> {
+        None
+    }
+
+    /// The queue under test.
     fn queue(&self) -> Arc<dyn Queue> {
-        self.store()
-            .queue()
+        self.beside()
+            .or_else(|| self.store().queue())
             .expect("a store without a queue is paired with one by its harness")
     }
 }
+
+/// A harness whose store dispatchers can own; all are whose store is `Clone`. They also own the queue
+/// [beside](Harness::beside) it.
+pub trait EngineHarness: Harness<Store: Clone + 'static> {
+    /// A dispatcher on this backend, to be configured.
+    #[doc(hidden)]
+    fn dispatcher(&self) -> Builder<Self::Store> {
+        let dispatcher = Dispatcher::builder(self.store().clone());
+        dispatcher.queue_beside(self.beside())
+    }
+}
+
+impl<H: Harness<Store: Clone + 'static>> EngineHarness for H {}
 
 /// What a store that joins a host's transactions brings besides.
 pub trait TxHarness: Harness<Store: TxStore> {
