@@ -42,6 +42,8 @@ pub(crate) struct Arena {
     nodes: BTreeMap<NodeId, Child>,
     /// All that there were, and what they wrote.
     producers: Vec<(NodeId, PathBuf)>,
+    /// Those that deliver as well.
+    both: Vec<NodeId>,
     logs: Vec<PathBuf>,
     harms: Vec<Harm>,
     /// When the last harm was done.
@@ -81,6 +83,7 @@ impl Arena {
             sink,
             nodes: BTreeMap::new(),
             producers: Vec::new(),
+            both: Vec::new(),
             logs: Vec::new(),
             harms: Vec::new(),
             over: None,
@@ -128,23 +131,33 @@ impl Arena {
 
     /// The same, in the place of one that died: what that one left open under a key, it enqueues again.
     pub(crate) fn producer_after(&mut self, dead: Option<NodeId>, rate: u64) -> Result<NodeId> {
+        self.spawn_producer(dead, rate, &[])
+    }
+
+    /// Starts a node that makes so many calls a second, and delivers.
+    pub(crate) fn both(&mut self, rate: u64) -> Result<NodeId> {
+        self.both_after(None, rate)
+    }
+
+    /// The same, in the place of one that ended.
+    pub(crate) fn both_after(&mut self, ended: Option<NodeId>, rate: u64) -> Result<NodeId> {
+        let attempts = attempts_of(&self.folder, self.logs.len());
+        let id = self.spawn_producer(ended, rate, &["--work", &attempts.to_string_lossy()])?;
+        self.both.push(id);
+        Ok(id)
+    }
+
+    fn spawn_producer(&mut self, dead: Option<NodeId>, rate: u64, more: &[&str]) -> Result<NodeId> {
         let name = self.logs.len();
         let journal = self.folder.join(format!("accepted-{name}"));
-        let mut duties = vec!["--rate".to_owned(), rate.to_string()];
-        duties.extend([
-            "--journal".to_owned(),
-            journal.to_string_lossy().into_owned(),
-        ]);
-        duties.extend(["--name".to_owned(), name.to_string()]);
-        duties.extend(["--seed".to_owned(), self.seed.to_string()]);
+        let [rate, name, seed] = [rate, name as u64, self.seed].map(|it| it.to_string());
+        let path = journal.to_string_lossy();
+        let mut duties = vec!["--rate", &rate, "--journal", &path];
+        duties.extend(["--name", &name, "--seed", &seed]);
         let of_dead = self.producers.iter().find(|(id, _)| Some(*id) == dead);
-        if let Some((_, journal)) = of_dead {
-            duties.extend([
-                "--resume".to_owned(),
-                journal.to_string_lossy().into_owned(),
-            ]);
-        }
-        let duties: Vec<&str> = duties.iter().map(String::as_str).collect();
+        let left = of_dead.map(|(_, journal)| journal.to_string_lossy().into_owned());
+        duties.extend(left.iter().flat_map(|left| ["--resume", left]));
+        duties.extend(more);
         let node = self.spawn(&self.place.clone(), &duties)?;
         let id = self.wait_for(node)?;
         self.producers.push((id, journal));
@@ -333,6 +346,18 @@ impl Arena {
         Ok(u64::try_from(count)?)
     }
 
+    /// How many deliveries were claimed with their insert, at least: what nodes that enqueue and deliver attempted, and
+    /// did not claim otherwise. `None` if there was no such node.
+    fn head_starts(&self, attempts: &Attempts) -> Result<Option<u64>> {
+        let mut count = None;
+        for node in &self.both {
+            let claimed = claimed(&fs::read_to_string(&self.logs[node.0])?);
+            let beyond = attempts.of(node.0).saturating_sub(claimed);
+            *count.get_or_insert(0) += beyond;
+        }
+        Ok(count)
+    }
+
     /// Says that the harm is done: how long it takes to recover is measured from now on.
     pub(crate) fn over(&mut self) {
         self.over = Some(now());
@@ -377,6 +402,7 @@ impl Arena {
         let stale = self.runtime.block_on(self.stale_writes(&account))?;
         Ok(Verdict {
             fired,
+            head_starts: self.head_starts(&attempts)?,
             under_way: attempts.hit_by(&self.harms),
             fenced: self.fenced()?,
             stale,
@@ -429,6 +455,17 @@ impl Arena {
         let successes = attempts.iter().filter(is_success).count();
         old.max(successes.saturating_sub(1))
     }
+}
+
+/// How many deliveries a node's claims took, by its log.
+fn claimed(log: &str) -> u64 {
+    let ends = log.lines().filter(|line| line.contains(": close "));
+    let count = |line: &str| {
+        let (_, fields) = line.split_once(node::CLAIM)?;
+        let (_, count) = fields.split_once("webhook.claim.count=")?;
+        count.split(['}', ' ']).next()?.parse::<u64>().ok()
+    };
+    ends.filter_map(count).sum()
 }
 
 /// Where a node writes down what it attempts.
@@ -490,4 +527,21 @@ pub(crate) fn wait_until(
 /// Faults take their time.
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_claims_took_is_in_the_log_of_a_node_once_each_is_over() {
+        let log = "\
+2026-01-01T00:00:00Z DEBUG webhook.claim{webhook.claim.limit=32 webhook.claim.count=3}: webhook_core::trace: close time.busy=1ms
+2026-01-01T00:00:00Z  WARN webhook.claim{webhook.claim.limit=32}: webhook_core: it is slow
+2026-01-01T00:00:00Z DEBUG webhook.claim{webhook.claim.limit=32}: webhook_core::trace: close time.busy=1ms
+2026-01-01T00:00:00Z DEBUG webhook.claim{webhook.claim.limit=29 webhook.claim.count=14}: webhook_core::trace: close time.busy=1ms
+2026-01-01T00:00:00Z  INFO webhook_core: a stale claim was fenced off
+";
+        assert_eq!(claimed(log), 17);
+    }
 }

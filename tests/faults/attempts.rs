@@ -120,6 +120,12 @@ impl Attempts {
         }
     }
 
+    /// How many a node began.
+    pub(crate) fn of(&self, node: usize) -> u64 {
+        let own = self.0.iter().filter(|attempt| attempt.node == node);
+        own.count() as u64
+    }
+
     /// How many were under way, from their beginning until they were recorded, when harm began or when it ended:
     /// each of them may have to be made once more, and nothing else. Never more than the workers have slots for
     /// at these moments; one that several harms hit counts once.
@@ -170,6 +176,7 @@ mod tests {
         ];
         attempts.count(0, &first);
         attempts.count(1, &[Entry::Sent(d, 7), Entry::Recorded(d, 8)]);
+        assert_eq!([0, 1, 2].map(|node| attempts.of(node)), [4, 1, 0]);
         assert_eq!(attempts.hit_by(&[]), 0);
         assert_eq!(attempts.hit_by(&[harm(None, 7..=7)]), 3);
         assert_eq!(attempts.hit_by(&[harm(0, 7..=7)]), 2);

@@ -9,6 +9,12 @@ use clap::Args;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use webhook_delivery::{
     BreakerPolicy, Builder, Dispatcher, EndpointUrl, HttpTransport, NetworkPolicy, NewEndpoint,
     PgStore, RedisQueue, RetryPolicy, Secret, SqliteStore, Store, Tenant,
@@ -32,6 +38,9 @@ const BREAK: Duration = Duration::from_secs(1);
 
 /// When what failed is tried again.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// What the engine calls the span of a claim.
+pub(crate) const CLAIM: &str = "webhook.claim";
 
 /// Tenants with two endpoints each; the first has the ordered one, too.
 pub(crate) const TENANTS: u64 = 8;
@@ -65,10 +74,7 @@ pub(crate) struct Duties {
 
 /// Runs as a node until it gets SIGTERM, or its standard input ends: it never outlives its parent.
 pub(crate) fn serve(place: &Place, duties: &Duties) -> Result {
-    tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
+    log(duties);
     let stop = CancellationToken::new();
     let orphaned = stop.clone();
     thread::spawn(move || {
@@ -102,6 +108,25 @@ pub(crate) fn serve(place: &Place, duties: &Duties) -> Result {
         working.await?;
         Ok(())
     })
+}
+
+/// A node that enqueues and delivers also says how many deliveries each of its claims took, before it attempts any of
+/// them: what it attempts beyond these, it claimed with their insert.
+fn log(duties: &Duties) {
+    let does_both = duties.production.is_some() && duties.work.is_some();
+    let spans = match does_both {
+        true => FmtSpan::CLOSE,
+        false => FmtSpan::NONE,
+    };
+    let logs = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_span_events(spans)
+        .with_writer(std::io::stderr);
+    let logged = logs.with_filter(filter_fn(move |it| match does_both && it.is_span() {
+        true => it.name() == CLAIM,
+        false => *it.level() <= Level::INFO,
+    }));
+    tracing_subscriber::registry().with(logged).init();
 }
 
 impl Place {

@@ -13,14 +13,15 @@ pub(crate) struct Fired {
     pub(crate) times: u64,
     /// What, for people.
     pub(crate) what: &'static str,
-    /// Whether what is ordered must have stayed so. Not where Redis was away, or whoever pushes to it: the order
-    /// is the one in which it hears of the events.
-    pub(crate) in_order: bool,
+    /// Whether `enqueue` may say no, or leave it open. Not where only Redis is harmed: the store accepts.
+    pub(crate) may_refuse: bool,
 }
 
 /// What came of it.
 pub(crate) struct Verdict {
     pub(crate) fired: Fired,
+    /// Deliveries that were claimed with their insert, where a node did enqueue and deliver.
+    pub(crate) head_starts: Option<u64>,
     /// Attempts that harm was done to: each may be made once more.
     pub(crate) under_way: u64,
     /// Writes of stale owners that were refused.
@@ -40,9 +41,9 @@ impl Verdict {
     pub(crate) fn problems(&self) -> Vec<String> {
         let Self { fired, account, .. } = self;
         let (twice, most) = (self.twice(), self.under_way);
-        let disordered = match fired.in_order {
-            true => self.disordered(),
-            false => 0,
+        let refused = match fired.may_refuse {
+            true => 0,
+            false => account.refused.len() as u64 + account.again,
         };
         let none = |count: u64, what: &str| (count == 0, format!("{count} {what}"));
         let checks = [
@@ -51,6 +52,10 @@ impl Verdict {
                 !account.accepted.is_empty(),
                 "void: nothing accepted".into(),
             ),
+            (
+                self.head_starts != Some(0),
+                "void: nothing claimed with its insert".into(),
+            ),
             none(self.lost(), "lost"),
             none(self.stale, "stale writes accepted"),
             none(self.forged, "not signed by us"),
@@ -58,7 +63,8 @@ impl Verdict {
             none(self.ghosts(), "delivered of what was rolled back"),
             none(self.torn(), "batches of which a part arrived"),
             none(self.early(), "delivered before their time"),
-            none(disordered, "delivered out of order"),
+            none(self.disordered(), "delivered out of order"),
+            none(refused, "calls refused, although the store was well"),
             (
                 twice <= most,
                 format!("{twice} received twice, where {most} were under way"),
@@ -182,7 +188,7 @@ impl fmt::Display for Verdict {
         let account = &self.account;
         write!(
             f,
-            "{:>8} | {:>4} | {:>8} | {:>7} | {:>5} | {:>5} | {:>7} | {:>6} | {:>5} | {:>7.1} s | {} {} |",
+            "{:>8} | {:>4} | {:>8} | {:>7} | {:>5} | {:>5} | {:>7} | {:>6} | {:>5} | {:>7.1} s | {} {}",
             account.accepted.len(),
             account.owed().count(),
             account.received.len(),
@@ -195,7 +201,11 @@ impl fmt::Display for Verdict {
             self.recovery(),
             self.fired.times,
             self.fired.what,
-        )
+        )?;
+        if let Some(count) = self.head_starts {
+            write!(f, "; {count} claimed with their insert")?;
+        }
+        write!(f, " |")
     }
 }
 
@@ -231,8 +241,9 @@ mod tests {
             fired: Fired {
                 times: 1,
                 what: "test",
-                in_order: true,
+                may_refuse: true,
             },
+            head_starts: None,
             under_way: 1,
             fenced: 0,
             stale: 0,
@@ -295,10 +306,13 @@ mod tests {
     fn a_run_without_harm_or_events_is_void() {
         let mut verdict = empty();
         verdict.fired.times = 0;
-        assert_eq!(
-            verdict.problems(),
-            ["void: no test", "void: nothing accepted"]
-        );
+        verdict.head_starts = Some(0);
+        let expected = [
+            "void: no test",
+            "void: nothing accepted",
+            "void: nothing claimed with its insert",
+        ];
+        assert_eq!(verdict.problems(), expected);
     }
 
     #[test]
@@ -368,8 +382,20 @@ mod tests {
         let follower = delivery(2, Route::Ordered);
         declined.account.declined.insert(follower, vec![micros(&4)]);
         assert_eq!(declined.problems(), ["1 delivered out of order"]);
-        declined.fired.in_order = false;
-        assert!(declined.problems().is_empty());
+    }
+
+    #[test]
+    fn a_call_is_refused_only_where_the_harm_may_be_the_reason() {
+        let mut refused = empty().with(Kind::Plain, 1, 1, &[3]);
+        refused.account.refused.insert(call(Kind::Plain, 2));
+        let mut asked_again = empty().with(Kind::Keyed, 1, 1, &[3]);
+        asked_again.account.again = 1;
+        for mut verdict in [refused, asked_again] {
+            assert!(verdict.problems().is_empty());
+            verdict.fired.may_refuse = false;
+            let expected = ["1 calls refused, although the store was well"];
+            assert_eq!(verdict.problems(), expected);
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ The project's own commands.
 Usage: cargo xtask <command>
 
   test                 Everything that CI runs, step by step, up to the first failure; of the planted
-                       bugs, those whose turn it is at this commit
+                       bugs, five and those whose turn it is at this commit
   services [COMMAND…]  Starts the servers that tests need, installed if they are not, and keeps them
                        while the command runs; without one, until interrupted
   mutants [NAME…]      Plants each bug of tests/mutants/ in a copy of the tree and proves that the

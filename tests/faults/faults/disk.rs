@@ -33,6 +33,6 @@ pub(crate) fn full(arena: &mut Arena, servers: &mut Servers) -> Result<Fired> {
     Ok(Fired {
         times: refused as u64,
         what: "events refused by the full disk",
-        in_order: true,
+        may_refuse: true,
     })
 }

@@ -52,7 +52,7 @@ pub(crate) fn failed_over(arena: &mut Arena, servers: &mut Servers) -> Result<Fi
     Ok(Fired {
         times: missing,
         what: "acknowledged writes unknown to the promoted replica",
-        in_order: false,
+        may_refuse: false,
     })
 }
 

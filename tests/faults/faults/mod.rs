@@ -40,6 +40,22 @@ fn begin(arena: &mut Arena) -> Result<[NodeId; 2]> {
     Ok(workers)
 }
 
+/// The same with a node that delivers and makes half of the calls itself, in the place of the first worker.
+fn begin_with_both(arena: &mut Arena) -> Result<[NodeId; 2]> {
+    let nodes = [arena.both(RATE / 2)?, arena.worker()?];
+    arena.producer(RATE / 2)?;
+    Ok(nodes)
+}
+
+/// Starts another like the one of them that has ended.
+fn replace(arena: &mut Arena, nodes: &mut [NodeId; 2], ended: usize) -> Result {
+    nodes[ended] = match ended {
+        0 => arena.both_after(Some(nodes[0]), RATE / 2)?,
+        _ => arena.worker()?,
+    };
+    Ok(())
+}
+
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "worker-killed",

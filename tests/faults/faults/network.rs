@@ -78,6 +78,6 @@ fn fired(arena: &Arena, times: u64, what: &'static str) -> Fired {
     Fired {
         times,
         what,
-        in_order: arena.setting() != Setting::ProxiedRedis,
+        may_refuse: arena.setting() != Setting::ProxiedRedis,
     }
 }

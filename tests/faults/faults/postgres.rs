@@ -28,7 +28,7 @@ pub(crate) fn killed(arena: &mut Arena, servers: &mut Servers) -> Result<Fired> 
     Ok(Fired {
         times: KILLS,
         what: "kills under load",
-        in_order: true,
+        may_refuse: true,
     })
 }
 
@@ -53,6 +53,6 @@ pub(crate) fn backends_terminated(arena: &mut Arena, servers: &mut Servers) -> R
     Ok(Fired {
         times: terminated,
         what: "connections terminated",
-        in_order: true,
+        may_refuse: true,
     })
 }

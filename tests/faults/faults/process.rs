@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{RATE, begin};
+use super::{RATE, begin_with_both, replace};
 use crate::Result;
 use crate::arena::{Arena, NodeId, pause, wait_until};
 use crate::journal::now;
@@ -17,22 +17,22 @@ const TO_NOTICE: Duration = Duration::from_secs(10);
 /// More than claims last in a fault that waits for their end.
 const TO_TAKE_OVER: Duration = Duration::from_secs(4);
 
-/// Twice in a second, a worker dies in the middle of its work, and another takes its place.
+/// Twice in a second, a worker dies in the middle of its work, and another takes its place. One of the two enqueues, too.
 pub(crate) fn worker_killed(arena: &mut Arena, _: &mut Servers) -> Result<Fired> {
     const KILLS: u64 = 6;
-    let mut workers = begin(arena)?;
+    let mut nodes = begin_with_both(arena)?;
     for _ in 0..KILLS {
         pause(Duration::from_millis(300 + arena.random(400)));
         let victim = usize::try_from(arena.random(2))?;
         arena.wait_for_traffic()?;
-        arena.kill(workers[victim])?;
-        workers[victim] = arena.worker()?;
+        arena.kill(nodes[victim])?;
+        replace(arena, &mut nodes, victim)?;
     }
     arena.over();
     Ok(Fired {
         times: arena.cut()?,
         what: "requests cut off by kills",
-        in_order: true,
+        may_refuse: true,
     })
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn producer_killed(arena: &mut Arena, _: &mut Servers) -> Result<Fire
     Ok(Fired {
         times: open,
         what: "enqueues without an answer",
-        in_order: true,
+        may_refuse: true,
     })
 }
 
@@ -67,22 +67,22 @@ pub(crate) fn producer_killed(arena: &mut Arena, _: &mut Servers) -> Result<Fire
 pub(crate) fn worker_frozen(arena: &mut Arena, _: &mut Servers) -> Result<Fired> {
     const FREEZES: u64 = 2;
     const TRIES: u64 = 4 * FREEZES;
-    let mut workers = begin(arena)?;
+    let mut nodes = begin_with_both(arena)?;
     let (mut done, mut tried) = (0, 0);
     while done < FREEZES && tried < TRIES {
         tried += 1;
         // What the last try left behind has ended by then.
         pause(TO_TAKE_OVER);
-        if freeze(arena, workers)? {
+        if freeze(arena, nodes)? {
             done += 1;
-            workers.reverse();
+            nodes.reverse();
         }
     }
     arena.over();
     Ok(Fired {
         times: arena.fenced()?,
         what: "stale writes refused",
-        in_order: true,
+        may_refuse: true,
     })
 }
 
@@ -111,21 +111,21 @@ fn freeze(arena: &mut Arena, [first, second]: [NodeId; 2]) -> Result<bool> {
     Ok(refused.is_ok())
 }
 
-/// Workers are asked to end and replaced, one after the other, as a deployment does it.
+/// Workers are asked to end and replaced, one after the other, as a deployment does it. One of the two enqueues, too.
 pub(crate) fn rolling_restarts(arena: &mut Arena, _: &mut Servers) -> Result<Fired> {
     const RESTARTS: usize = 20;
-    let mut workers = begin(arena)?;
+    let mut nodes = begin_with_both(arena)?;
     for restart in 0..RESTARTS {
-        let worker = &mut workers[restart % 2];
+        let next = restart % 2;
         arena.wait_for_deliveries(15)?;
         arena.wait_for_traffic()?;
-        arena.terminate(*worker)?;
-        *worker = arena.worker()?;
+        arena.terminate(nodes[next])?;
+        replace(arena, &mut nodes, next)?;
     }
     arena.over();
     Ok(Fired {
         times: RESTARTS as u64,
         what: "restarts under load",
-        in_order: true,
+        may_refuse: true,
     })
 }

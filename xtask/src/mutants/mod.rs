@@ -27,6 +27,15 @@ const PATCHES: &str = "tests/mutants";
 /// take longer than everything else.
 const TURNS: usize = 12;
 
+/// What the simulation is for: planted with each turn, so that no commit lands while it overlooks one of them.
+const EACH_TURN: [&str; 5] = [
+    "batch-fails-whole",
+    "fencing",
+    "lost-wake-up",
+    "push-before-commit",
+    "settle-before-record",
+];
+
 /// The packages whose tests need servers.
 const SERVED: [&str; 2] = ["webhook-postgres", "webhook-redis"];
 
@@ -53,13 +62,12 @@ pub(crate) fn run_alone(root: &Path, names: &[&str]) -> Result {
     run(root, names, &environment)
 }
 
-/// Plants those whose turn it is by the commit, so that over the commits each has its turn, and a commit always
-/// the same. That the others could still be planted is checked as well. With servers that run already.
+/// Plants those of [`EACH_TURN`], and those whose turn it is by the commit, so that over the commits each has its turn,
+/// and a commit always the same. That the others could still be planted is checked as well. With servers that run already.
 pub(crate) fn run_turn(root: &Path, environment: &Environment) -> Result {
     let all = mutant::load(&root.join(PATCHES), &[])?;
     let turn = turn(&commit(root)?)?;
-    let chosen = all.iter().skip(turn).step_by(TURNS);
-    let names: Vec<&str> = chosen.map(|it| it.name.as_str()).collect();
+    let names = chosen(&all, turn);
     println!(
         "turn {} of {TURNS}: {} of {}",
         turn + 1,
@@ -67,6 +75,14 @@ pub(crate) fn run_turn(root: &Path, environment: &Environment) -> Result {
         all.len()
     );
     run(root, &names, environment)
+}
+
+/// What is planted at a turn, by name.
+fn chosen(all: &[Mutant], turn: usize) -> Vec<&str> {
+    let names = all.iter().map(|it| it.name.as_str()).enumerate();
+    let is_chosen =
+        |(number, name): &(usize, &str)| number % TURNS == turn || EACH_TURN.contains(name);
+    names.filter(is_chosen).map(|(_, name)| name).collect()
 }
 
 /// The commit that is checked out.

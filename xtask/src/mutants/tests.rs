@@ -110,6 +110,26 @@ fn every_mutant_has_its_turn_by_the_commit() {
 }
 
 #[test]
+fn each_turn_plants_what_the_simulation_is_for_and_all_turns_together_plant_everything() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(PATCHES);
+    let all = mutant::load(&folder, &[]).unwrap();
+    let mut planted = BTreeSet::new();
+    for turn in 0..TURNS {
+        let names = chosen(&all, turn);
+        let distinct: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+        assert!(
+            EACH_TURN.iter().all(|it| distinct.contains(it)),
+            "{names:?}"
+        );
+        planted.extend(distinct);
+    }
+    assert_eq!(planted.len(), all.len());
+}
+
+#[test]
 fn a_check_must_run_and_pass_without_the_patch() {
     let broken = SOURCE.replace("assert_ne!(one(), 0)", "assert_ne!(one(), 1)");
     let temp = tiny(&[
