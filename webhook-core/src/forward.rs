@@ -20,8 +20,8 @@ use crate::queue::{Job, Lease, Queue};
 use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
-    Backlog, Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Insertion, Loaded, Record,
-    Recorded, Rekeyed, Store, TxStore, Vitals,
+    Backlog, Changed, DeliveryFilter, EndpointFilter, EventFilter, Fill, InsertOptions, Insertion,
+    Loaded, Record, Recorded, Rekeyed, Store, TxStore, Vitals,
 };
 use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::time::{Now, Timestamp};
@@ -120,8 +120,8 @@ macro_rules! forward_store {
                 $through(self, "endpoint", <$inner as Store>::endpoint(self, scope, id)).await
             }
 
-            async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>> {
-                $through(self, "endpoints", <$inner as Store>::endpoints(self, scope, page)).await
+            async fn endpoints(&self, scope: &Scope, filter: &EndpointFilter, page: PageRequest) -> Result<Page<Endpoint>> {
+                $through(self, "endpoints", <$inner as Store>::endpoints(self, scope, filter, page)).await
             }
 
             async fn event(&self, scope: &Scope, id: Uuid) -> Result<Option<Event>> {

@@ -103,9 +103,9 @@ pub use stats::{
     StatsRow, StatsTier, Tally, Trend,
 };
 pub use store::{
-    Backlog, Changed, ClaimNew, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted,
-    Insertion, Loaded, NewClaim, OnConflict, PoolUse, Record, Recorded, Rekeyed, Store, TxStore,
-    Verdict, Vitals, Work,
+    Backlog, Changed, ClaimNew, DeliveryFilter, EndpointFilter, EventFilter, Fill, InsertOptions,
+    Inserted, Insertion, Loaded, NewClaim, OnConflict, PoolUse, Record, Recorded, Rekeyed, Store,
+    TxStore, Verdict, Vitals, Work,
 };
 pub use tenant::{InvalidTenant, Page, PageRequest, Scope, Tenant};
 pub use time::{Clock, InvalidTimestamp, Now, SystemClock, Timestamp};

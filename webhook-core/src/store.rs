@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::audit::{AuditEntry, AuditFilter};
 use crate::catalogue::{CatalogueEntry, Schemas};
 use crate::delivery::{Attempt, Delivery, DeliveryStatus, EndReason, FailureCause};
-use crate::endpoint::{Endpoint, StateReason};
+use crate::endpoint::{Endpoint, EndpointState, StateReason};
 use crate::erasure::ErasureStep;
 use crate::error::Result;
 use crate::event::{Event, EventType};
@@ -344,6 +344,28 @@ impl EventFilter {
     }
 }
 
+/// Which endpoints a list shows: those for which every field that is set holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndpointFilter {
+    /// Endpoints in this state.
+    pub state: Option<EndpointState>,
+}
+
+impl EndpointFilter {
+    /// Only endpoints in this state.
+    #[must_use]
+    pub fn state(mut self, state: impl Into<Option<EndpointState>>) -> Self {
+        self.state = state.into();
+        self
+    }
+
+    /// Whether it lets through what is in this state.
+    pub(crate) fn accepts(&self, state: EndpointState) -> bool {
+        self.state.is_none_or(|wanted| wanted == state)
+    }
+}
+
 /// What a [`Store::rekey`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -573,11 +595,17 @@ pub trait Store: Send + Sync {
     /// otherwise when the backend fails.
     async fn endpoint(&self, scope: &Scope, id: Uuid) -> Result<Option<Endpoint>>;
 
-    /// Endpoints, newest first. Those that cannot be read, or whose secrets cannot be opened now, are left out.
+    /// Endpoints that the filter lets through, newest first. Those that cannot be read, or whose secrets cannot be opened
+    /// now, are left out.
     ///
     /// # Errors
     /// When the backend fails.
-    async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>>;
+    async fn endpoints(
+        &self,
+        scope: &Scope,
+        filter: &EndpointFilter,
+        page: PageRequest,
+    ) -> Result<Page<Endpoint>>;
 
     /// One event.
     ///

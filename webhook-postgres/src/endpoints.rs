@@ -6,7 +6,8 @@ use tokio::time::timeout;
 use uuid::Uuid;
 use webhook_core::backend::{EndpointRow, Opened};
 use webhook_core::{
-    Endpoint, EventPattern, LaneLimits, Now, Page, PageRequest, Rekeyed, Result, Scope, Timestamp,
+    Endpoint, EndpointFilter, EndpointState, EventPattern, LaneLimits, Now, Page, PageRequest,
+    Rekeyed, Result, Scope, Timestamp,
 };
 
 use crate::column::{At, at, count, micros, tenant};
@@ -198,15 +199,17 @@ impl Shared {
     pub(crate) async fn endpoints_page(
         &self,
         scope: &Scope,
+        filter: &EndpointFilter,
         page: PageRequest,
     ) -> sqlx::Result<Page<Endpoint>> {
-        let rows = self.page_of_endpoints(scope, page).await?;
+        let rows = self.page_of_endpoints(scope, filter, page).await?;
         page_of(&rows, page, |row| self.opened(row, "endpoints")?.whole())
     }
 
     /// Seals the secrets of a page of endpoints anew. Between reading a row and writing it, others may write.
     pub(crate) async fn rekey(&self, page: PageRequest) -> sqlx::Result<Rekeyed> {
-        let rows = self.page_of_endpoints(&Scope::All, page).await?;
+        let all = EndpointFilter::default();
+        let rows = self.page_of_endpoints(&Scope::All, &all, page).await?;
         let rows = page_of(&rows, page, columns)?;
         let mut rekeyed = Rekeyed::default();
         rekeyed.next = rows.next;
@@ -237,12 +240,14 @@ impl Shared {
     async fn page_of_endpoints(
         &self,
         scope: &Scope,
+        filter: &EndpointFilter,
         page: PageRequest,
     ) -> sqlx::Result<Vec<PgRow>> {
         let query = self.sql.endpoints.query_once().bind(tenant(scope));
         let query = query
             .bind(page.before)
-            .bind(count(page.limit).saturating_add(1));
+            .bind(count(page.limit).saturating_add(1))
+            .bind(filter.state.map(EndpointState::as_str));
         self.rows(query).await
     }
 

@@ -11,10 +11,10 @@ use uuid::Uuid;
 use webhook_core::backend::Encryption;
 use webhook_core::{
     Attempt, AuditEntry, AuditFilter, Backlog, CatalogueEntry, Changed, Delivery, DeliveryFilter,
-    EndReason, Endpoint, ErasureStep, Event, EventFilter, EventType, Fill, Health, InsertOptions,
-    Insertion, Job, Lease, Loaded, Now, Page, PageRequest, Process, Queue, Record, Recorded,
-    Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas, Scope,
-    StatsQuery, StatsRow, Store, Tenant, Timestamp, TxStore, Vitals,
+    EndReason, Endpoint, EndpointFilter, ErasureStep, Event, EventFilter, EventType, Fill, Health,
+    InsertOptions, Insertion, Job, Lease, Loaded, Now, Page, PageRequest, Process, Queue, Record,
+    Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas,
+    Scope, StatsQuery, StatsRow, Store, Tenant, Timestamp, TxStore, Vitals,
 };
 
 use crate::connect::{ConnectError, PgStoreBuilder};
@@ -254,8 +254,13 @@ impl Store for PgStore {
         Ok(self.0.endpoints(scope, &[id]).await?.pop())
     }
 
-    async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>> {
-        let found = self.0.endpoints_page(scope, page).await;
+    async fn endpoints(
+        &self,
+        scope: &Scope,
+        filter: &EndpointFilter,
+        page: PageRequest,
+    ) -> Result<Page<Endpoint>> {
+        let found = self.0.endpoints_page(scope, filter, page).await;
         found.map_err(failed("endpoints"))
     }
 

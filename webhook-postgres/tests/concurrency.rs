@@ -12,10 +12,10 @@ use sqlx::Executor;
 use sqlx::postgres::PgListener;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
-    BreakerChange, ClaimOptions, DeliveryFilter, DeliveryStatus, EndReason, EndpointSettings,
-    ErrorKind, HealthChange, Hold, InsertOptions, Lease, NewEvent, Next, OnConflict, PageRequest,
-    RateLimit, Record, Recorded, Replay, ReplaySelection, ReplayState, Scope, Settle, StateReason,
-    Store, Timestamp, TxStore,
+    BreakerChange, ClaimOptions, DeliveryFilter, DeliveryStatus, EndReason, EndpointFilter,
+    EndpointSettings, ErrorKind, HealthChange, Hold, InsertOptions, Lease, NewEvent, Next,
+    OnConflict, PageRequest, RateLimit, Record, Recorded, Replay, ReplaySelection, ReplayState,
+    Scope, Settle, StateReason, Store, Timestamp, TxStore,
 };
 use webhook_postgres::PgStore;
 
@@ -311,7 +311,11 @@ fn a_change_of_an_endpoint_that_meets_a_record_is_tried_again() {
         enqueue(&schema.store, 2).await;
         let page = schema
             .store
-            .endpoints(&Scope::All, PageRequest::first(1))
+            .endpoints(
+                &Scope::All,
+                &EndpointFilter::default(),
+                PageRequest::first(1),
+            )
             .await;
         let mut endpoint = page.expect("reads").items.remove(0);
         endpoint.settings.max_in_flight = None;

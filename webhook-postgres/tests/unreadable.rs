@@ -9,8 +9,9 @@ use uuid::Uuid;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
     Changed, ClaimOptions, Delivery, DeliveryFilter, DeliveryStatus, EndReason, Endpoint,
-    EndpointSettings, ErrorKind, Event, EventFilter, InsertOptions, OnConflict, Page, PageRequest,
-    Replay, ReplaySelection, ReplayState, Result, Scope, Store, Timestamp, Verdict,
+    EndpointFilter, EndpointSettings, ErrorKind, Event, EventFilter, InsertOptions, OnConflict,
+    Page, PageRequest, Replay, ReplaySelection, ReplayState, Result, Scope, Store, Timestamp,
+    Verdict,
 };
 
 const T0: Timestamp = Timestamp::from_seconds(1_700_000_000);
@@ -129,7 +130,11 @@ fn lists_show_all_others() {
                     pages(read, |it: &Event| it.id).await
                 }
                 _ => {
-                    let read = async |page| store.endpoints(&Scope::All, page).await;
+                    let read = async |page| {
+                        store
+                            .endpoints(&Scope::All, &EndpointFilter::default(), page)
+                            .await
+                    };
                     pages(read, |it: &Endpoint| it.id).await
                 }
             };

@@ -10,8 +10,8 @@ use webhook_core::backend::{
     EndpointRow, Opened, found_status, reach_of_deliveries, reach_of_events,
 };
 use webhook_core::{
-    Attempt, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, Event, EventFilter, EventType,
-    FailureCause, Page, PageRequest, Scope, Timestamp,
+    Attempt, Delivery, DeliveryFilter, DeliveryStatus, Endpoint, EndpointFilter, EndpointState,
+    Event, EventFilter, EventType, FailureCause, Page, PageRequest, Scope, Timestamp,
 };
 
 use crate::endpoints::tenant_of;
@@ -49,10 +49,12 @@ impl Shared {
     pub(crate) async fn endpoints(
         &self,
         scope: &Scope,
+        filter: &EndpointFilter,
         page: PageRequest,
     ) -> sqlx::Result<Page<Endpoint>> {
         let mut reader = self.database.read().await?;
         Select::new(&self.database.sql.endpoints, scope)
+            .and("state =", filter.state.map(EndpointState::as_str))
             .page(&mut reader, page, "endpoint", |row| {
                 whole(self.opened(row)?)
             })

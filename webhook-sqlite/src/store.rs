@@ -12,10 +12,10 @@ use uuid::Uuid;
 use webhook_core::backend::Encryption;
 use webhook_core::{
     Attempt, AuditEntry, AuditFilter, Backlog, CatalogueEntry, Changed, Delivery, DeliveryFilter,
-    Endpoint, ErasureStep, Event, EventFilter, EventType, Fill, Health, InsertOptions, Insertion,
-    Job, Lease, Loaded, Now, Page, PageRequest, Process, Queue, Record, Recorded, Rekeyed, Replay,
-    ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas, Scope, StatsQuery, StatsRow,
-    Store, Tenant, Timestamp, TxStore, Vitals,
+    Endpoint, EndpointFilter, ErasureStep, Event, EventFilter, EventType, Fill, Health,
+    InsertOptions, Insertion, Job, Lease, Loaded, Now, Page, PageRequest, Process, Queue, Record,
+    Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas,
+    Scope, StatsQuery, StatsRow, Store, Tenant, Timestamp, TxStore, Vitals,
 };
 
 use crate::builder::{OpenError, SqliteStoreBuilder};
@@ -261,9 +261,14 @@ impl Store for SqliteStore {
         self.0.endpoint(scope, id).await.map_err(failed("endpoint"))
     }
 
-    async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>> {
+    async fn endpoints(
+        &self,
+        scope: &Scope,
+        filter: &EndpointFilter,
+        page: PageRequest,
+    ) -> Result<Page<Endpoint>> {
         self.0
-            .endpoints(scope, page)
+            .endpoints(scope, filter, page)
             .await
             .map_err(failed("endpoints"))
     }

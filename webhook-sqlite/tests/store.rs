@@ -20,10 +20,10 @@ use webhook_core::testing::{
 };
 use webhook_core::{
     Attempt, ClaimOptions, DeliveryFilter, DeliveryStatus, Depth, Dispatcher, EncryptionKey,
-    EndReason, Endpoint, EndpointSettings, ErrorKind, Event, EventFilter, HeaderLog, Idempotency,
-    InsertOptions, Inserted, Job, Lease, NewEndpoint, NewEvent, Next, OnConflict, Outcome, Page,
-    PageRequest, Record, Recorded, Replay, ReplaySelection, ReplayState, Scope, StaticKeys, Store,
-    Timestamp, TransportErrorKind, TxStore, Verdict,
+    EndReason, Endpoint, EndpointFilter, EndpointSettings, ErrorKind, Event, EventFilter,
+    HeaderLog, Idempotency, InsertOptions, Inserted, Job, Lease, NewEndpoint, NewEvent, Next,
+    OnConflict, Outcome, Page, PageRequest, Record, Recorded, Replay, ReplaySelection, ReplayState,
+    Scope, StaticKeys, Store, Timestamp, TransportErrorKind, TxStore, Verdict,
 };
 use webhook_sqlite::{OpenError, SqliteStore};
 
@@ -568,9 +568,10 @@ struct Lists {
 impl Lists {
     async fn of(store: &SqliteStore, tried: Uuid) -> Self {
         let all = Scope::All;
+        let every = EndpointFilter::default();
         let (events, deliveries) = (EventFilter::default(), DeliveryFilter::default());
         Self {
-            endpoints: walk(|page| store.endpoints(&all, page), |it| it.id).await,
+            endpoints: walk(|page| store.endpoints(&all, &every, page), |it| it.id).await,
             events: walk(|page| store.events(&all, &events, page), |it| it.id).await,
             deliveries: walk(|page| store.deliveries(&all, &deliveries, page), |it| it.id).await,
             attempts: store.attempts(&all, tried).await.unwrap().len(),

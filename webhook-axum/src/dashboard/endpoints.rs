@@ -11,11 +11,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use webhook_core::{
-    Backlog, BreakerState, Delivery, DeliveryFilter, Endpoint, EndpointChange, EndpointState,
-    Health, PageRequest, RetryPolicy, Stats, TestEvent, Timestamp,
+    Backlog, BreakerState, Delivery, DeliveryFilter, Endpoint, EndpointChange, EndpointFilter,
+    EndpointState, Health, PageRequest, RetryPolicy, Stats, Tenant, TestEvent, Timestamp,
 };
 
 use super::chart::Chart;
+use super::deliveries::{Asked as Searched, cursor, query, read};
 use super::format::{Shown, capital, count, percent, span};
 use super::holds::{Hold, Holds};
 use super::names::Names;
@@ -25,9 +26,9 @@ use super::shell::{PageError, Shell, page, page_with};
 use crate::caller::{Audience, Caller};
 use crate::error::ApiError;
 use crate::extract::{Id, Query, parse_object};
-use crate::page::{Cursor, Limit, cursor_text, page_request};
+use crate::page::{Limit, page_request};
 use crate::router::Api;
-use crate::routes::endpoints::{EndpointRequest, HIDDEN, shown_url};
+use crate::routes::endpoints::{EndpointRequest, GivenState, HIDDEN, shown_url};
 
 /// What stands for a retry schedule without retries.
 const NO_DELAYS: &str = "none";
@@ -56,6 +57,8 @@ pub(super) fn routes() -> Router<Api> {
 #[template(path = "endpoints.html")]
 struct ListPage {
     shell: Shell,
+    asked: Searched,
+    states: [EndpointState; 3],
     rows: Vec<Row>,
     next: Option<String>,
 }
@@ -68,20 +71,23 @@ struct Row {
     chart: Chart,
 }
 
+/// What the search asked for.
 #[derive(Deserialize)]
-struct Listed {
-    cursor: Option<Cursor>,
+struct Sought {
+    tenant: Option<Tenant>,
+    state: Option<GivenState>,
 }
 
 async fn list(
     shell: Shell,
     caller: Caller,
-    Query(listed): Query<Listed>,
+    Query(asked): Query<Searched>,
 ) -> Result<Response, PageError> {
-    let found = caller
-        .endpoints()
-        .list(page_request(Limit::default(), listed.cursor))
-        .await?;
+    let Sought { tenant, state } = read(&asked, &["tenant", "state"])?;
+    let caller = caller.narrowed(tenant)?;
+    let filter = EndpointFilter::default().state(state.map(|it| it.0));
+    let request = page_request(Limit::default(), cursor(&asked)?);
+    let found = caller.endpoints().find(&filter, request).await?;
     let ids: Vec<_> = found.items.iter().map(|it| it.id).collect();
     let health = caller.endpoints().health(&ids).await?;
     let mut trends = caller.trends(&ids).await?;
@@ -100,9 +106,13 @@ async fn list(
     Ok(page(&ListPage {
         shell,
         rows: rows.collect(),
-        next: found
-            .next
-            .map(|next| format!("cursor={}", cursor_text(next))),
+        next: query(&asked, found.next),
+        states: [
+            EndpointState::Enabled,
+            EndpointState::Paused,
+            EndpointState::Disabled,
+        ],
+        asked,
     }))
 }
 

@@ -10,9 +10,10 @@ use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use webhook_core::{
-    Backlog, BreakerState, CustomHeaders, Endpoint, EndpointChange, EndpointSettings,
-    EndpointState, EndpointUrl, EventPattern, Health, InvalidFilter, InvalidSecret, InvalidState,
-    NewEndpoint, PayloadFilter, RateLimit, Secret, StateReason, Tenant, Timestamp,
+    Backlog, BreakerState, CustomHeaders, Endpoint, EndpointChange, EndpointFilter,
+    EndpointSettings, EndpointState, EndpointUrl, EventPattern, Health, InvalidFilter,
+    InvalidSecret, InvalidState, NewEndpoint, PayloadFilter, RateLimit, Secret, StateReason,
+    Tenant, Timestamp,
 };
 
 use super::NoFields;
@@ -75,7 +76,8 @@ async fn list(
     let caller = caller.narrowed(query.tenant)?;
     let page = page_request(query.limit, query.cursor);
     let endpoints = caller.endpoints();
-    let page = endpoints.list(page).await?;
+    let filter = EndpointFilter::default().state(query.state.map(|it| it.0));
+    let page = endpoints.find(&filter, page).await?;
     let ids: Vec<_> = page.items.iter().map(|endpoint| endpoint.id).collect();
     let health = endpoints.health(&ids).await?;
     Ok(List::of(&page, |endpoint| {
@@ -189,6 +191,8 @@ fn with_secret(status: StatusCode, view: EndpointView, endpoint: &Endpoint) -> R
 #[serde(deny_unknown_fields)]
 struct ListEndpoints {
     tenant: Option<Tenant>,
+    #[cfg_attr(feature = "openapi", param(value_type = Option<EndpointState>))]
+    state: Option<GivenState>,
     #[serde(default)]
     limit: Limit,
     cursor: Option<Cursor>,
@@ -487,7 +491,7 @@ impl TryFrom<String> for GivenSecret {
 /// From a string only: serde would read `{"paused": null}` as well.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-struct GivenState(EndpointState);
+pub(crate) struct GivenState(pub(crate) EndpointState);
 
 impl TryFrom<String> for GivenState {
     type Error = InvalidState;

@@ -82,6 +82,44 @@ async fn fifty_items_come_unless_asked_for_others() {
 }
 
 #[tokio::test]
+async fn endpoints_are_filtered_by_tenant_and_state() {
+    let app = App::open();
+    let mut made = Vec::new();
+    for tenant in ["x", "y"] {
+        for state in ["enabled", "paused", "disabled"] {
+            let id = app.endpoint(json!({"tenant": tenant})).await;
+            let change = json!({"state": state});
+            app.patch(&format!("/endpoints/{id}"), change)
+                .await
+                .expect(200);
+            made.push((tenant, state, id));
+        }
+    }
+    for (query, tenant, state) in [
+        ("tenant=x&state=paused", Some("x"), Some("paused")),
+        ("state=disabled", None, Some("disabled")),
+        ("state=enabled", None, Some("enabled")),
+        ("tenant=y", Some("y"), None),
+    ] {
+        let is_found = |(of, is, _): &&(&str, &str, String)| {
+            tenant.is_none_or(|it| it == *of) && state.is_none_or(|it| it == *is)
+        };
+        let expected: Vec<_> = made
+            .iter()
+            .filter(is_found)
+            .map(|it| it.2.clone())
+            .collect();
+        let mut found = read_on(&app, &format!("/endpoints?{query}"), 1, async || {}).await;
+        found.reverse();
+        assert_eq!(found, expected, "{query}");
+    }
+    for wrong in ["state=", "state=gone", "state=paused&state=enabled"] {
+        let answer = app.get(&format!("/endpoints?{wrong}")).await;
+        assert_eq!(answer.error(), (400, "invalid_query".into()), "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn events_are_filtered() {
     let app = App::open();
     let old = app

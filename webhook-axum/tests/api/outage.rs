@@ -12,11 +12,11 @@ use webhook_axum::{Auth, AuthRejection, Authorizer, Identity};
 use webhook_core::testing::{Intercepted, ScriptedTransport};
 use webhook_core::{
     Attempt, AuditEntry, AuditFilter, Backlog, CatalogueEntry, Changed, ClaimOptions, Claimed,
-    Delivery, DeliveryFilter, Depth, Dispatcher, Endpoint, ErasureStep, Error, ErrorKind, Event,
-    EventFilter, EventType, Fill, Health, Hold, InsertOptions, Insertion, Job, Lease, Loaded,
-    MemoryStore, Now, Page, PageRequest, Process, Queue, QueuePart, Record, Recorded, Rekeyed,
-    Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas, Scope, Settle,
-    StatsQuery, StatsRow, Store, Tenant, Timestamp, Vitals,
+    Delivery, DeliveryFilter, Depth, Dispatcher, Endpoint, EndpointFilter, ErasureStep, Error,
+    ErrorKind, Event, EventFilter, EventType, Fill, Health, Hold, InsertOptions, Insertion, Job,
+    Lease, Loaded, MemoryStore, Now, Page, PageRequest, Process, Queue, QueuePart, Record,
+    Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas,
+    Scope, Settle, StatsQuery, StatsRow, Store, Tenant, Timestamp, Vitals,
 };
 
 use crate::support::{ROUTES, send};
@@ -118,7 +118,12 @@ impl Store for Broken {
         failure(self.0)
     }
 
-    async fn endpoints(&self, _: &Scope, _: PageRequest) -> Result<Page<Endpoint>> {
+    async fn endpoints(
+        &self,
+        _: &Scope,
+        _: &EndpointFilter,
+        _: PageRequest,
+    ) -> Result<Page<Endpoint>> {
         failure(self.0)
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::Router;
 use webhook_axum::{Auth, router};
 use webhook_core::{
-    AuditFilter, CustomHeaders, Dispatcher, Endpoint, EndpointSettings, NewEndpoint, PageRequest,
-    RateLimit,
+    AuditFilter, CustomHeaders, Dispatcher, Endpoint, EndpointSettings, EndpointState, NewEndpoint,
+    PageRequest, RateLimit,
 };
 
 use super::{Answer, CSRF, dispatcher, form, get, send};
@@ -241,4 +241,38 @@ async fn a_test_may_have_a_type_and_data_of_its_own() {
     for field in ["name=\"event_type\"", "name=\"data\"", "/test\""] {
         assert!(test.contains(field), "{field}: {test}");
     }
+}
+
+#[tokio::test]
+async fn endpoints_are_found_by_state_and_tenant_and_the_search_goes_on() {
+    let desk = Desk::with(new_endpoint().tenant("acme".parse().unwrap())).await;
+    let paused = |it: &mut webhook_core::EndpointChange| it.state = EndpointState::Paused;
+    let endpoints = desk.dispatcher.endpoints();
+    endpoints.update(desk.made.id, paused).await.unwrap();
+    for _ in 0..51 {
+        endpoints.create(new_endpoint()).await.unwrap();
+    }
+    for (query, rows) in [
+        ("", 50),
+        ("state=&tenant=", 50),
+        ("state=paused", 1),
+        ("tenant=acme", 1),
+        ("state=enabled&tenant=acme", 0),
+        ("state=enabled", 50),
+    ] {
+        let page = get(&desk.app, &format!("/dashboard/endpoints?{query}")).await;
+        let found = page.text.matches(">https://example.com/in</a>").count();
+        assert_eq!(found, rows, "{query}: {}", page.text);
+        let older = page.text.split("rel=\"next\" href=\"").nth(1);
+        assert_eq!(older.is_some(), rows == 50, "{query}");
+        if query == "state=enabled" {
+            let older = older.unwrap().split('"').next().unwrap();
+            assert!(older.starts_with("?state=enabled&#38;cursor="), "{older}");
+            let older = older.replace("&#38;", "&");
+            let rest = get(&desk.app, &format!("/dashboard/endpoints{older}")).await;
+            assert_eq!(rest.text.matches(">https://example.com/in</a>").count(), 1);
+        }
+    }
+    let wrong = get(&desk.app, "/dashboard/endpoints?state=gone").await;
+    assert_eq!(wrong.status, 400, "{}", wrong.text);
 }

@@ -20,7 +20,7 @@ use crate::id::is_test;
 use crate::network::Blocked;
 use crate::queue::{Hold, Job};
 use crate::signing::Secret;
-use crate::store::{Backlog, Changed, DeliveryFilter, EventFilter};
+use crate::store::{Backlog, Changed, DeliveryFilter, EndpointFilter, EventFilter};
 use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::url::EndpointUrl;
 
@@ -148,7 +148,16 @@ impl<'a> Endpoints<'a> {
     /// # Errors
     /// When the store fails.
     pub async fn list(&self, page: PageRequest) -> Result<Page<Endpoint>> {
-        Ok(self.engine.store.endpoints(&self.scope, page).await?)
+        self.find(&EndpointFilter::default(), page).await
+    }
+
+    /// Endpoints that the filter lets through, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn find(&self, filter: &EndpointFilter, page: PageRequest) -> Result<Page<Endpoint>> {
+        let found = self.engine.store.endpoints(&self.scope, filter, page);
+        Ok(found.await?)
     }
 
     /// The health of those of these endpoints that are in the scope. Endpoints that do well are not in the answer.

@@ -8,7 +8,7 @@ use crate::delivery::Delivery;
 use crate::error::{ErrorKind, Result};
 use crate::event::Event;
 use crate::payload::Payload;
-use crate::store::DeliveryFilter;
+use crate::store::{DeliveryFilter, EndpointFilter};
 use crate::tenant::{PageRequest, Scope};
 use crate::time::Timestamp;
 use crate::why::{Judgement, MatchReason, Why};
@@ -46,7 +46,10 @@ impl Engine {
         let mut page = PageRequest::first(PAGE);
         // A test is for one endpoint, and none of the others' business.
         while !event.is_test() && endpoints.len() < MOST {
-            let found = self.store.endpoints(&of_tenant, page).await?;
+            let found = self
+                .store
+                .endpoints(&of_tenant, &EndpointFilter::default(), page)
+                .await?;
             for endpoint in &found.items {
                 let delivery = last.remove(&endpoint.id);
                 endpoints.push(Judgement::of(endpoint, &event, &payload, delivery, as_of));

@@ -23,8 +23,8 @@ use crate::queue::{ClaimOptions, Claimed, Depth, Hold, Job, Lease, Queue, QueueP
 use crate::replay::{Replay, ReplayScan, ReplaySelection, ReplayStep};
 use crate::stats::{Rollup, StatsQuery, StatsRow};
 use crate::store::{
-    Backlog, Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, Insertion,
-    Loaded, OnConflict, Record, Recorded, Rekeyed, Store, TxStore, Vitals,
+    Backlog, Changed, DeliveryFilter, EndpointFilter, EventFilter, Fill, InsertOptions, Inserted,
+    Insertion, Loaded, OnConflict, Record, Recorded, Rekeyed, Store, TxStore, Vitals,
 };
 use crate::tenant::{Page, PageRequest, Scope, Tenant};
 use crate::time::{Now, Timestamp};
@@ -280,13 +280,17 @@ impl Store for MemoryStore {
         Ok(endpoint.filter(|endpoint| scope.contains(&endpoint.tenant)))
     }
 
-    async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>> {
+    async fn endpoints(
+        &self,
+        scope: &Scope,
+        filter: &EndpointFilter,
+        page: PageRequest,
+    ) -> Result<Page<Endpoint>> {
         let state = self.state();
-        let newest_first = state
-            .endpoints
-            .values()
-            .rev()
-            .filter(|endpoint| scope.contains(&endpoint.tenant));
+        let newest_first =
+            state.endpoints.values().rev().filter(|endpoint| {
+                scope.contains(&endpoint.tenant) && filter.accepts(endpoint.state)
+            });
         Ok(paged(
             newest_first.map(|endpoint| (endpoint.id, Endpoint::clone(endpoint))),
             page,

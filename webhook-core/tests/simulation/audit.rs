@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use webhook_core::{
-    Attempt, Delivery, DeliveryFilter, DeliveryStatus, EndReason, Event, EventFilter, Failure,
-    Outcome, PageRequest, Scope, Store as _, Timestamp,
+    Attempt, Delivery, DeliveryFilter, DeliveryStatus, EndReason, EndpointFilter, Event,
+    EventFilter, Failure, Outcome, PageRequest, Scope, Store as _, Timestamp,
 };
 
 use crate::ledger::{Attempted, End, Ledger, Send};
@@ -49,7 +49,7 @@ impl Found {
         let whole = |listed: &Event| at_once(store.event(&Scope::All, listed.id));
         let deliveries =
             at_once(store.deliveries(&Scope::All, &DeliveryFilter::default(), all)).items;
-        let endpoints = at_once(store.endpoints(&Scope::All, all));
+        let endpoints = at_once(store.endpoints(&Scope::All, &EndpointFilter::default(), all));
         let attempts = |delivery: &Delivery| {
             (
                 delivery.id,

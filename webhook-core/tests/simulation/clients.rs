@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use webhook_core::{
-    BatchError, DeliveryFilter, DeliveryStatus, Dispatcher, EndpointReplay, EndpointState,
-    EnqueueError, Error, ErrorKind, EventFilter, ManageError, NewEvent, NewReplay, PageRequest,
-    ReplaySelection, Scope, Store as _, Tenant,
+    BatchError, DeliveryFilter, DeliveryStatus, Dispatcher, EndpointFilter, EndpointReplay,
+    EndpointState, EnqueueError, Error, ErrorKind, EventFilter, ManageError, NewEvent, NewReplay,
+    PageRequest, ReplaySelection, Scope, Store as _, Tenant,
 };
 
 use crate::scenario::{Action, BAD};
@@ -209,7 +209,12 @@ impl Client {
 
     async fn enable(&self) {
         let page = PageRequest::first(50);
-        let endpoints = at_once(self.world.store().endpoints(&Scope::All, page)).items;
+        let endpoints = at_once(self.world.store().endpoints(
+            &Scope::All,
+            &EndpointFilter::default(),
+            page,
+        ))
+        .items;
         for endpoint in endpoints {
             if endpoint.state == EndpointState::Paused {
                 self.set_state(endpoint.id, EndpointState::Enabled).await;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use webhook_core::{
-    BreakerState, Changed, Delivery, DeliveryStatus, Event, Health, Inserted, Insertion, Job,
-    Lease, Loaded, NewClaim, Next, OnConflict, PageRequest, Record, Recorded, Scope, Settle,
-    Store as _, Timestamp, Verdict,
+    BreakerState, Changed, Delivery, DeliveryStatus, EndpointFilter, Event, Health, Inserted,
+    Insertion, Job, Lease, Loaded, NewClaim, Next, OnConflict, PageRequest, Record, Recorded,
+    Scope, Settle, Store as _, Timestamp, Verdict,
 };
 
 use crate::replays::Selected;
@@ -93,7 +93,12 @@ impl World {
     /// The endpoints that take each of these events now.
     pub(crate) fn takers(&self, events: &[Event]) -> Vec<Vec<Uuid>> {
         let all = PageRequest::first(usize::MAX);
-        let endpoints = at_once(self.store().endpoints(&Scope::All, all)).items;
+        let endpoints = at_once(self.store().endpoints(
+            &Scope::All,
+            &EndpointFilter::default(),
+            all,
+        ))
+        .items;
         let takers = |event: &Event| {
             let takes = endpoints.iter();
             let takes =

@@ -10,11 +10,12 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 use webhook_core::{
     Attempt, AuditEntry, AuditFilter, Backlog, CatalogueEntry, Changed, ClaimOptions, Claimed,
-    Clock, Delivery, DeliveryFilter, Depth, Endpoint, ErasureStep, Error, ErrorKind, Event,
-    EventFilter, EventType, Fill, Health, Hold, InsertOptions, Insertion, Job, Lease, Loaded,
-    MemoryStore, MemoryTx, Now, OnConflict, Page, PageRequest, Process, Queue, QueuePart, Record,
-    Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result, Rollup, Schemas,
-    Scope, Settle, StatsQuery, StatsRow, Store, Tenant, Timestamp, TxStore, Vitals,
+    Clock, Delivery, DeliveryFilter, Depth, Endpoint, EndpointFilter, ErasureStep, Error,
+    ErrorKind, Event, EventFilter, EventType, Fill, Health, Hold, InsertOptions, Insertion, Job,
+    Lease, Loaded, MemoryStore, MemoryTx, Now, OnConflict, Page, PageRequest, Process, Queue,
+    QueuePart, Record, Recorded, Rekeyed, Replay, ReplayScan, ReplaySelection, ReplayStep, Result,
+    Rollup, Schemas, Scope, Settle, StatsQuery, StatsRow, Store, Tenant, Timestamp, TxStore,
+    Vitals,
 };
 
 use crate::process::{Gate, Turn};
@@ -302,9 +303,14 @@ impl Store for SimStore {
             .await
     }
 
-    async fn endpoints(&self, scope: &Scope, page: PageRequest) -> Result<Page<Endpoint>> {
+    async fn endpoints(
+        &self,
+        scope: &Scope,
+        filter: &EndpointFilter,
+        page: PageRequest,
+    ) -> Result<Page<Endpoint>> {
         self.0
-            .call("endpoints", self.inner().endpoints(scope, page))
+            .call("endpoints", self.inner().endpoints(scope, filter, page))
             .await
     }
 

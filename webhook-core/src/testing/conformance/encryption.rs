@@ -47,7 +47,7 @@ mod checks {
     use crate::headers::CustomHeaders;
     use crate::queue::{ClaimOptions, Job, Settle};
     use crate::signing::Secret;
-    use crate::store::{InsertOptions, OnConflict, Rekeyed, Store, Verdict};
+    use crate::store::{EndpointFilter, InsertOptions, OnConflict, Rekeyed, Store, Verdict};
     use crate::tenant::PageRequest;
 
     fn keys(current: &EncryptionKey, older: &[&EncryptionKey]) -> Option<Arc<dyn KeyProvider>> {
@@ -223,7 +223,10 @@ mod checks {
         stored(&before, secretive("default")).await;
         let store = harness.reopen(keys(&EncryptionKey::random(), &[])).await;
         let open = stored(&store, secretive("default")).await.id;
-        let page = store.endpoints(&ALL, PAGE).await.expect("a page");
+        let page = store
+            .endpoints(&ALL, &EndpointFilter::default(), PAGE)
+            .await
+            .expect("a page");
         let shown: Vec<_> = page.items.iter().map(|endpoint| endpoint.id).collect();
         assert_eq!(shown, [open]);
     }
@@ -296,7 +299,10 @@ mod checks {
         for _ in 0..150 {
             stored(&before, secretive("default")).await;
         }
-        let page = before.endpoints(&ALL, PAGE).await.expect("a page");
+        let page = before
+            .endpoints(&ALL, &EndpointFilter::default(), PAGE)
+            .await
+            .expect("a page");
         let mut last = page.items.last().expect("an endpoint").clone();
         let (key, told) = (EncryptionKey::random(), Arc::new(Notify::new()));
         let telling = Telling(StaticKeys::new(key), Arc::clone(&told));

@@ -19,7 +19,8 @@ use crate::queue::Depth;
 use crate::retry::Next;
 use crate::stats::Rollup;
 use crate::store::{
-    Backlog, DeliveryFilter, EventFilter, InsertOptions, Inserted, OnConflict, Recorded, Store,
+    Backlog, DeliveryFilter, EndpointFilter, EventFilter, InsertOptions, Inserted, OnConflict,
+    Recorded, Store,
 };
 use crate::tenant::{Scope, Tenant};
 use crate::time::Timestamp;
@@ -67,7 +68,11 @@ async fn fill<H: Harness>(scene: &Scene<H>, name: &str) {
 /// How much there is of a tenant: endpoints, health, events, deliveries, attempts, replays, and whether statistics.
 async fn census<H: Harness>(scene: &Scene<H>, name: &str) -> ([usize; 6], bool) {
     let (store, scope) = (scene.store(), &Scope::Tenant(tenant(name)));
-    let endpoints = store.endpoints(scope, PAGE).await.expect("reads").items;
+    let endpoints = store
+        .endpoints(scope, &EndpointFilter::default(), PAGE)
+        .await
+        .expect("reads")
+        .items;
     let ids: Vec<_> = endpoints.iter().map(|endpoint| endpoint.id).collect();
     let health = store.health(scope, &ids, at(ERASED)).await.expect("reads");
     let events = store.events(scope, &EventFilter::default(), PAGE).await;

@@ -60,6 +60,7 @@ macro_rules! __store_checks {
             test_event_goes_to_its_endpoint_only,
             test_event_needs_an_enabled_endpoint_of_its_tenant,
             pages_are_newest_first_without_gaps,
+            endpoints_are_found_by_their_state,
             deliveries_are_found_by_each_filter,
             events_are_found_by_each_filter,
             events_are_listed_without_their_bodies,
@@ -157,8 +158,8 @@ mod checks {
     use crate::queue::{Job, Lease, Settle};
     use crate::retry::Next;
     use crate::store::{
-        Changed, DeliveryFilter, EventFilter, Fill, InsertOptions, Inserted, OnConflict, Recorded,
-        Store, Verdict,
+        Changed, DeliveryFilter, EndpointFilter, EventFilter, Fill, InsertOptions, Inserted,
+        OnConflict, Recorded, Store, Verdict,
     };
     use crate::tenant::{Page, PageRequest, Scope, Tenant};
     use crate::testing::event_for;
@@ -781,7 +782,10 @@ mod checks {
         assert_eq!(stored.len(), 3, "of all that come side by side");
         assert_eq!(insert("acme", 3).await, None);
         let of_acme = Scope::Tenant(Tenant::new("acme").expect("valid"));
-        let listed = scene.store().endpoints(&of_acme, PageRequest::first(10));
+        let all = EndpointFilter::default();
+        let listed = scene
+            .store()
+            .endpoints(&of_acme, &all, PageRequest::first(10));
         assert_eq!(listed.await.expect("they are listed").items.len(), 3);
 
         assert!(insert("umbrella", 3).await.is_some(), "another's room");
@@ -1253,10 +1257,62 @@ mod checks {
         );
         let endpoints = scene
             .store()
-            .endpoints(&ALL, PageRequest::first(1))
+            .endpoints(&ALL, &EndpointFilter::default(), PageRequest::first(1))
             .await
             .expect("reads");
         assert_eq!((endpoints.items.len(), endpoints.next), (1, None));
+    }
+
+    pub(super) async fn endpoints_are_found_by_their_state<H: Harness>(harness: H) {
+        let scene = Scene::new(harness);
+        let insert = async |tenant: &str, state: EndpointState| {
+            let mut endpoint = endpoint_for(tenant, EndpointSettings::default());
+            endpoint.state = state;
+            let inserted = scene.store().insert_endpoint(&endpoint, 100).await;
+            assert!(inserted.expect("the store answers"));
+            endpoint.id
+        };
+        let mut of_state = Vec::new();
+        for state in [
+            EndpointState::Enabled,
+            EndpointState::Paused,
+            EndpointState::Disabled,
+        ] {
+            let acme = [insert("acme", state).await, insert("acme", state).await];
+            of_state.push((state, acme, insert("umbrella", state).await));
+        }
+        let of_acme = Scope::Tenant(Tenant::new("acme").expect("valid"));
+        let find = async |scope: &Scope, state: Option<EndpointState>, limit| {
+            let (filter, mut page) = (
+                EndpointFilter::default().state(state),
+                PageRequest::first(limit),
+            );
+            let mut found = Vec::new();
+            loop {
+                let read = scene.store().endpoints(scope, &filter, page).await;
+                let read = read.expect("reads");
+                assert!(read.items.len() <= limit);
+                found.extend(read.items.iter().map(|it| it.id));
+                page.before = read.next;
+                if read.next.is_none() {
+                    return found;
+                }
+            }
+        };
+        let newest_first = |ids: &[Uuid]| {
+            let mut ids = ids.to_vec();
+            ids.sort_unstable_by(|one, other| other.cmp(one));
+            ids
+        };
+        for (state, [first, second], other) in of_state {
+            let own = newest_first(&[first, second]);
+            let all = newest_first(&[first, second, other]);
+            for limit in [1, 2, 10] {
+                assert_eq!(find(&of_acme, Some(state), limit).await, own, "{state}");
+                assert_eq!(find(&ALL, Some(state), limit).await, all, "{state}");
+            }
+        }
+        assert_eq!(find(&ALL, None, 2).await.len(), 9);
     }
 
     pub(super) async fn deliveries_are_found_by_each_filter<H: Harness>(harness: H) {
@@ -1598,7 +1654,7 @@ mod checks {
                     .iter()
                     .count(),
                 store
-                    .endpoints(scope, PAGE)
+                    .endpoints(scope, &EndpointFilter::default(), PAGE)
                     .await
                     .expect("reads")
                     .items

@@ -12,7 +12,7 @@ use crate::audit::AuditFilter;
 use crate::endpoint::EndpointSettings;
 use crate::replay::Replay;
 use crate::stats::Rollup;
-use crate::store::{Changed, DeliveryFilter, EventFilter, Store};
+use crate::store::{Changed, DeliveryFilter, EndpointFilter, EventFilter, Store};
 use crate::tenant::{Scope, Tenant};
 
 /// The trait as it is written: what of it takes a scope.
@@ -92,7 +92,10 @@ impl Rows {
     async fn read_from<S: Store>(&self, store: &S, scope: &Scope) -> Vec<(&'static str, bool)> {
         let (events, deliveries) = (EventFilter::default(), DeliveryFilter::default());
         let endpoint = store.endpoint(scope, self.endpoint).await.expect("reads");
-        let endpoints = store.endpoints(scope, PAGE).await.expect("reads");
+        let endpoints = store
+            .endpoints(scope, &EndpointFilter::default(), PAGE)
+            .await
+            .expect("reads");
         let health = store.health(scope, &[self.endpoint], at(2)).await;
         let event = store.event(scope, self.event).await.expect("reads");
         let all_events = store.events(scope, &events, PAGE).await.expect("reads");
