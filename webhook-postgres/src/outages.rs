@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 use webhook_core::testing::{endpoint_for, event_for, run};
 use webhook_core::{
-    AuditFilter, ClaimOptions, DeliveryFilter, Endpoint, EndpointSettings, ErrorKind, Event,
-    EventFilter, Hold, Idempotency, InsertOptions, Lease, Next, OnConflict, PageRequest, Queue,
-    Record, Result, Scope, Settle, StatsQuery, Store, Timestamp,
+    AuditFilter, ClaimOptions, DeliveryFilter, Endpoint, EndpointFilter, EndpointSettings,
+    ErrorKind, Event, EventFilter, Hold, Idempotency, InsertOptions, Lease, Next, OnConflict,
+    PageRequest, Queue, Record, Result, Scope, Settle, StatsQuery, Store, Timestamp,
 };
 
 use crate::PgStore;
@@ -180,7 +180,7 @@ impl Given {
             "recover_endpoint": store.recover_endpoint(scope, self.endpoint.id),
             "delete_endpoint": store.delete_endpoint(scope, Uuid::nil(), None),
             "endpoint": store.endpoint(scope, self.endpoint.id),
-            "endpoints": store.endpoints(scope, page),
+            "endpoints": store.endpoints(scope, &EndpointFilter::default(), page),
             "event": store.event(scope, self.event.id),
             "events": store.events(scope, &EventFilter::default(), page),
             "delivery": store.delivery(scope, lease.delivery),

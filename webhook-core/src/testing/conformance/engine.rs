@@ -176,7 +176,11 @@ mod checks {
                 let mut came = self.receiver.came.subscribe();
                 let came = came.wait_for(|came| came.len() > before).await;
                 drop(came.expect("it is there"));
-                self.step(&self.two).await;
+                let mut came = self.receiver.came.subscribe();
+                tokio::select! {
+                    _ = self.step(&self.two) => {}
+                    _ = came.wait_for(|came| came.len() > before + 1) => {}
+                }
                 assert_eq!(self.sent(), before + 1, "another one goes out beside it");
                 self.receiver.answers.send_replace(true);
             };
