@@ -34,6 +34,8 @@
 //! - `dashboard/` is the web UI, one file per screen.
 //! - `verified.rs` is for services that receive webhooks.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod auth;
 mod caller;
 #[cfg(feature = "dashboard")]

@@ -7,6 +7,8 @@
 //! - [`NetworkPolicy`] says where requests may go, and [`RetryPolicy`] and [`BreakerPolicy`] say when.
 //! - For services that receive webhooks there are [`Verifier`] and [`Receiver`].
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod audit;
 pub mod backend;
 mod breaker;

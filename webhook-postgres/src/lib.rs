@@ -30,6 +30,8 @@
 //!   people.
 //! - `../sql/` has every statement, one in each file, named after the method that runs it.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod audit;
 mod catalogue;
 mod column;

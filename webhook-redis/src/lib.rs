@@ -73,6 +73,8 @@
 //!
 //! [`Queue::parts`]: webhook_core::Queue::parts
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod builder;
 mod client;
 mod queue;

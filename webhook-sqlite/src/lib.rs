@@ -16,6 +16,8 @@
 //!
 //! Finished events are deleted when the dispatcher's retention is over.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod audit;
 mod builder;
 mod catalogue;
