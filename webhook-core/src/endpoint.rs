@@ -402,6 +402,9 @@ impl InvalidSetting {
 }
 
 impl EndpointSettings {
+    /// The longest that an endpoint may let an attempt take.
+    pub(crate) const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+
     /// These settings as they are stored, if they are within the bounds that each field documents.
     pub(crate) fn checked(self) -> Result<Self, InvalidSetting> {
         self.validate()?;
@@ -457,7 +460,8 @@ impl EndpointSettings {
                 "1 to 1000",
             ),
             (
-                self.timeout.is_none_or(|t| seconds(1..=60, t)),
+                self.timeout
+                    .is_none_or(|t| seconds(1..=Self::LONGEST_TIMEOUT.as_secs(), t)),
                 "timeout_seconds",
                 "1 to 60 seconds",
             ),

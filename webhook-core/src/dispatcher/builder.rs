@@ -16,7 +16,7 @@ use super::metered::{MeteredQueue, MeteredStore};
 use super::trouble::Trouble;
 use super::{Dispatcher, Engine};
 use crate::breaker::{BreakerPolicy, InvalidBreaker};
-use crate::endpoint::InvalidSetting;
+use crate::endpoint::{EndpointSettings, InvalidSetting};
 use crate::event::Idempotency;
 use crate::health::HealthPolicy;
 use crate::id::IdGenerator;
@@ -136,6 +136,11 @@ impl Config {
             None => Ok(()),
             Some((_, field, expected)) => Err(InvalidSetting::new(field, expected)),
         }
+    }
+
+    /// How long an attempt owns its delivery at most, whatever timeout its endpoint sets.
+    pub(super) fn longest_lease(&self) -> Duration {
+        self.lease(self.request_timeout.max(EndpointSettings::LONGEST_TIMEOUT))
     }
 
     /// How long an attempt with this timeout owns its delivery.

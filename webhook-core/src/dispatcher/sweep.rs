@@ -132,6 +132,13 @@ impl Sweep {
     }
 }
 
+/// Whether a job is, or may be, the head of an ordered lane under a lease, which may have ended since it was read. The queue
+/// would take it for a head that is not due yet, and let the others wait for that. A retry that is soon due looks the same.
+/// Both are pushed once they are due.
+fn may_be_under_way(job: &Job, longest: Duration, now: Timestamp) -> bool {
+    job.limits.ordered && job.fence > 0 && job.due > now && job.due <= now + longest
+}
+
 /// Whether it is time for something that rests for `pause`. If its time is further away than `pause`, the clock has gone back
 /// since it was set.
 fn is_due(at: Option<Timestamp>, pause: Duration, now: Timestamp) -> bool {
@@ -251,9 +258,17 @@ impl Engine {
     async fn audit(&self) -> Result<()> {
         let after = self.sweeper.state().next_page(self.clock.now());
         let page = self.store.unqueued(after, PAGE).await?;
-        let pushed = self.queue.push(&page, self.clock.pinned()).await;
+        let pushed = self.push_again(page.clone()).await;
         self.sweeper.state().has_pushed(&page, self.clock.now());
         pushed
+    }
+
+    /// Pushes what the queue may have forgotten, and may as well be working at.
+    pub(super) async fn push_again(&self, mut jobs: Vec<Job>) -> Result<()> {
+        let now = self.clock.now();
+        let longest = self.config.longest_lease();
+        jobs.retain(|job| !may_be_under_way(job, longest, now));
+        self.queue.push(&jobs, self.clock.pinned()).await
     }
 }
 

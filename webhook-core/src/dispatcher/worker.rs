@@ -393,19 +393,19 @@ impl Engine {
                 })),
             }
         }
-        self.push_heads(&heads, now).await;
+        self.push_heads(&heads).await;
         self.extend_slow(&mut batch.tasks, now).await;
         Ok(batch)
     }
 
     /// Pushes the heads of ordered lanes for which others wait to an index queue: it may not have got them, or forgotten them.
-    async fn push_heads(&self, heads: &[Uuid], now: Now) {
+    async fn push_heads(&self, heads: &[Uuid]) {
         if heads.is_empty() {
             return;
         }
         let pushed = async {
             let jobs = self.store.jobs(heads).await?;
-            self.queue.push(&jobs, now).await
+            self.push_again(jobs).await
         };
         if let Err(error) = pushed.await {
             tracing::warn!(%error, "the heads of ordered lanes could not be pushed");

@@ -469,6 +469,46 @@ async fn a_process_that_starts_beside_another_queue_than_was_filled_fills_it() {
     assert_eq!(world.queue.pushed().len(), 1_000, "a page of the audit");
 }
 
+/// It may have ended since it was read. The queue would let the others wait until its lease would have ended.
+#[tokio::test]
+async fn the_head_of_an_ordered_lane_is_not_pushed_again_while_its_lease_runs() {
+    let (store, clock, queue) = (MemoryStore::new(), ManualClock::default(), InParts::new(1));
+    let receiver = ScriptedTransport::default();
+    let builder = || {
+        Dispatcher::builder(store.clone())
+            .transport(receiver.clone())
+            .clock(clock.clone())
+    };
+    let process = builder().queue(queue.clone()).build().unwrap();
+    let settings = EndpointSettings {
+        ordered: true,
+        ..EndpointSettings::default()
+    };
+    create_endpoint(&process.erase(), settings).await;
+    // The queue is filled.
+    process.step().await.unwrap();
+    let other = builder().build().unwrap();
+    for _ in 0..2 {
+        other.enqueue(event()).await.unwrap();
+    }
+    let now = Some(clock.now());
+    let jobs = store.unqueued(None, 10).await.unwrap();
+    queue.push(&jobs, now).await.unwrap();
+    let lease = Duration::from_secs(30);
+    let claimed = queue.claim(ClaimOptions::new(10, lease), now).await;
+    let head = claimed.unwrap().leases;
+    assert_eq!(head.len(), 1);
+    store.load(&head, now).await.unwrap();
+
+    queue.pushed();
+    process.step().await.unwrap();
+    assert_eq!(queue.pushed().len(), 1, "the one behind it");
+    // Its owner has died, and the queue has forgotten all.
+    queue.queue.erase();
+    fast_forward(&process, &clock, 2 * lease).await.unwrap();
+    assert_eq!(receiver.requests().len(), 2);
+}
+
 #[tokio::test]
 async fn a_job_that_is_overdue_and_forgotten_comes_back_soon() {
     let world = indexed(ScriptedTransport::default()).await;
