@@ -138,7 +138,7 @@ const HOT: [(&str, &str); 14] = [
          array_fill(''::bytea, ARRAY[128]), array_fill(now(), ARRAY[128]), \
          array_fill(NULL::timestamptz, ARRAY[128]), array_fill('123456'::bytea, ARRAY[128]), \
          NEW::text[], array_fill(''::bytea, ARRAY[128]), array_fill(86400000000::bigint, ARRAY[128]), \
-         array_fill(NULL::text, ARRAY[128])",
+         array_fill(NULL::text, ARRAY[128]), '200ms'",
     ),
     ("jobs", "IDS"),
     (
