@@ -2,8 +2,8 @@
 //!
 //! The files, in the order in which an event passes them:
 //! - `builder.rs` builds a dispatcher.
-//! - `enqueue.rs` accepts events; concurrent calls share an insert. `schemas.rs` checks them against the schemas that this
-//!   process knows.
+//! - `enqueue.rs` accepts events; concurrent calls share an insert. `locked.rs` lets those wait whose key another
+//!   transaction holds. `schemas.rs` checks them against the schemas that this process knows.
 //! - `head_start.rs` claims new deliveries with their insert. `lanes.rs` decides how many attempts at each endpoint this
 //!   process makes at once.
 //! - `worker.rs` claims deliveries and keeps the slots full. `attempt.rs` makes one HTTP request. `repeats.rs` hides
